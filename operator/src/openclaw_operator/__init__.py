@@ -1,0 +1,1 @@
+"""OpenClaw Operator: Agent, Skill and MemoryStore resources become running agents."""

@@ -1,0 +1,1 @@
+"""The OpenClaw runtime: one agent, its gateway, memory, bus and skill sandbox."""
