@@ -1,0 +1,1 @@
+"""Skills: packages, manifests, checks before a call and the audit record after it."""
