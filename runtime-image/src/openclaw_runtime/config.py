@@ -1,0 +1,395 @@
+"""The runtime's configuration: one YAML file, the same format in a pod and on a laptop.
+
+Secrets are never in the file: it names files that hold them, or they come from the environment. Unknown keys are
+refused. `load_config` raises `ConfigError` with one line per problem: path, value, what is allowed.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from openclaw_runtime.errors import ConfigError, ConfigProblem
+
+ENVIRONMENT_KEYS = (
+    "OPENAI_API_KEY",
+    "ANTHROPIC_API_KEY",
+    "GROQ_API_KEY",
+    "LOCAL_LLM_URL",
+    "OPENAI_BASE_URL",
+    "TAVILY_API_KEY",
+    "SERPAPI_KEY",
+    "GITHUB_TOKEN",
+    "OPENCLAW_DATA_DIR",
+    "OPENCLAW_CACHE_DIR",
+)
+"""What the runtime reads from the environment or a `.env` file beside the configuration."""
+
+_MAX_SHOWN = 60
+_URL_PASSWORD = re.compile(r"(?<=:)[^:@/\s]+(?=@)")
+
+
+def _without_password(url: str) -> str:
+    if urlsplit(url).password:
+        raise ValueError("holds a password; put the password in a file and name it in password_file")
+    return url
+
+
+ServiceUrl = Annotated[str, AfterValidator(_without_password)]
+UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
+Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?$")]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class ModelSettings(Section):
+    """Sampling defaults; a request may override them."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    max_tokens: int | None = Field(default=None, ge=1)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    seed: int | None = None
+
+
+class Claw(Section):
+    """Who the agent is and which model it speaks with."""
+
+    name: Name = "openclaw"
+    role: str = "assistant"
+    description: str = ""
+    soul: str = "You are a helpful assistant. You use your skills for real work and say what you did."
+    model_provider: Literal["openai", "anthropic", "groq", "local", "openai-compatible"] = "openai"
+    model: str = Field(default="gpt-4o-mini", min_length=1)
+    base_url: str | None = None
+    settings: ModelSettings = ModelSettings()
+    namespace: Name = "default"
+
+
+class Gateway(Section):
+    """The HTTP server. `drain_seconds` is how long turns in flight may take after SIGTERM."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=7456, ge=0, le=65535)
+    token_file: UserPath | None = None
+    max_in_flight: int = Field(default=100, ge=1)
+    drain_seconds: float = Field(default=20, ge=0)
+
+
+class VectorStore(Section):
+    """Qdrant: `url` is a server, `path` the embedded engine. Exactly one; a laptop's default is a path."""
+
+    provider: Literal["qdrant"] = "qdrant"
+    url: ServiceUrl | None = None
+    path: UserPath | None = None
+    api_key_file: UserPath | None = None
+    collection: Name = "openclaw"
+
+    @model_validator(mode="after")
+    def _one_engine(self) -> "VectorStore":
+        if self.url and self.path:
+            raise ValueError("url and path are both set; keep url for a server or path for the embedded engine")
+        return self
+
+
+class Records(Section):
+    """The SQL side: `postgresql+asyncpg://user@host/db` or `sqlite+aiosqlite:///path`."""
+
+    url: Annotated[ServiceUrl, Field(pattern=r"^(postgresql\+asyncpg|sqlite\+aiosqlite)://")] | None = None
+    password_file: UserPath | None = None
+
+
+class FileMemory(Section):
+    """MEMORY.md and one Markdown log per day, under `path`."""
+
+    path: UserPath | None = None
+    auto_summarize: bool = True
+    summary_interval: int = Field(default=1000, ge=1)
+
+
+class Embedding(Section):
+    """Where vectors come from. wordllama works offline with 256 dimensions."""
+
+    provider: Literal["wordllama", "openai", "openai-compatible"] = "wordllama"
+    model: str | None = None
+    dimensions: int = Field(default=256, ge=1, le=65536)
+    base_url: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Embedding":
+        if self.provider == "wordllama" and self.dimensions != 256:
+            raise ValueError(f"dimensions is {self.dimensions}; wordllama has exactly 256")
+        if self.provider != "wordllama" and not self.model:
+            raise ValueError(f"model is missing; provider {self.provider} needs the name of an embedding model")
+        if self.provider == "openai-compatible" and not self.base_url:
+            raise ValueError("base_url is missing; provider openai-compatible needs the address of the endpoint")
+        return self
+
+
+class Memory(Section):
+    """What the agent remembers and where."""
+
+    type: Literal["hybrid", "vector", "file"] = "hybrid"
+    context_tokens: int = Field(default=128_000, ge=1_000)
+    vector_store: VectorStore = VectorStore()
+    records: Records = Records()
+    file_memory: FileMemory = FileMemory()
+    embedding: Embedding = Embedding()
+
+
+class Bus(Section):
+    """How agents talk to each other. `timeout` is the default for a request, in milliseconds."""
+
+    provider: Literal["memory", "redis"] = "memory"
+    url: ServiceUrl | None = None
+    password_file: UserPath | None = None
+    timeout: int = Field(default=30_000, ge=1)
+
+    @model_validator(mode="after")
+    def _address(self) -> "Bus":
+        if self.provider == "redis" and not self.url:
+            raise ValueError("url is missing; provider redis needs one, like redis://host:6379/0")
+        return self
+
+
+class SkillAction(Section):
+    """One function of a skill."""
+
+    name: str
+    description: str = ""
+    input_schema: dict[str, Any] = Field(default_factory=lambda: {"type": "object"})
+    output_schema: dict[str, Any] | None = None
+    timeout_seconds: float = Field(default=30, gt=0)
+
+
+class PackageRef(Section):
+    """The ConfigMap and the key in its binaryData that hold the gzip-compressed package."""
+
+    config_map: str
+    key: str = "package.tar.gz"
+
+
+class RateLimit(Section):
+    """At most `calls` in any window of `per_seconds`."""
+
+    calls: int = Field(ge=1)
+    per_seconds: float = Field(gt=0)
+
+
+class SkillTrigger(Section):
+    """What starts an action without the model: a command pattern or a cron schedule."""
+
+    type: Literal["command", "cron"]
+    action: str | None = None
+    pattern: str | None = None
+    schedule: str | None = None
+
+
+class InstalledSkillConfig(Section):
+    """A skill as the operator resolved it."""
+
+    name: Name
+    version: str
+    description: str = ""
+    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    package: PackageRef
+    runtime: str = "python"
+    entrypoint: str
+    actions: list[SkillAction] = Field(min_length=1)
+    permissions: list[str] = []
+    allowed_domains: list[str] = []
+    level: Literal["isolated", "restricted", "trusted"] = "isolated"
+    pool: str | None = None
+    config: dict[str, Any] = {}
+    secret_files: dict[str, UserPath] = {}
+    rate_limit: RateLimit | None = None
+    triggers: list[SkillTrigger] = []
+
+
+class Skills(Section):
+    """Which skills the agent has: resolved by an operator (`installed`) or found in folders (`directories`)."""
+
+    auto_discover: bool = True
+    trusted_registries: list[str] = []
+    security_level: Literal["strict", "moderate", "permissive"] = "strict"
+    directories: list[UserPath] = []
+    installed: list[InstalledSkillConfig] = []
+
+
+class Sandbox(Section):
+    """Where skill calls run: `pods` of a cluster or a local `subprocess`."""
+
+    enabled: bool = True
+    level: Literal["isolated", "restricted", "trusted"] = "isolated"
+    provider: Literal["pods", "subprocess"] = "subprocess"
+    signing_key_file: UserPath | None = None
+    port: int = Field(default=7460, ge=1, le=65535)
+
+    @model_validator(mode="after")
+    def _key(self) -> "Sandbox":
+        if self.provider == "pods" and self.signing_key_file is None:
+            raise ValueError("signing_key_file is missing; provider pods signs every call with that Ed25519 key")
+        return self
+
+
+class Execution(Section):
+    """Limits of a turn: `timeout` in milliseconds, `max_concurrent` skill calls at once."""
+
+    timeout: int = Field(default=300_000, ge=1)
+    max_concurrent: int = Field(default=3, ge=1)
+    max_requests: int = Field(default=25, ge=1, description="model requests one turn may make")
+    sandbox: Sandbox = Sandbox()
+
+    @property
+    def timeout_seconds(self) -> float:
+        """The timeout in seconds."""
+        return self.timeout / 1000
+
+
+class TeamMember(Section):
+    """Another agent this one may delegate to."""
+
+    name: Name
+    role: str = ""
+    description: str = ""
+    skills: list[str] = []
+
+
+class Team(Section):
+    """The agents a coordinator delegates to."""
+
+    members: list[TeamMember] = []
+
+
+class Developer(Section):
+    """Logging and usage data. `telemetry` (anonymous usage data) is off, and nothing is sent either way today."""
+
+    debug: bool = False
+    log_level: Literal["debug", "info", "warn", "error"] = "info"
+    telemetry: bool = False
+
+
+class RuntimeConfig(Section):
+    """The whole file."""
+
+    version: Literal["2026.1"] = "2026.1"
+    claw: Claw = Claw()
+    gateway: Gateway = Gateway()
+    memory: Memory = Memory()
+    bus: Bus = Bus()
+    skills: Skills = Skills()
+    execution: Execution = Execution()
+    team: Team = Team()
+    developer: Developer = Developer()
+
+
+def _shown(value: object) -> str:
+    text = _URL_PASSWORD.sub("***", repr(value))
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
+
+
+def _value_at(data: object, location: tuple[int | str, ...]) -> object:
+    for part in location:
+        try:
+            data = data[part]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return data
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    """Returns the keys allowed in the section that `location` (a path ending in the unknown key) lies in."""
+    model: type[BaseModel] = RuntimeConfig
+    for part in location[:-1]:
+        if isinstance(part, int) or part not in model.model_fields:
+            continue
+        annotation = model.model_fields[part].annotation
+        candidates = [annotation, *get_args(annotation)]
+        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
+    return sorted(model.model_fields)
+
+
+def _problem(error: ErrorDetails, data: object) -> ConfigProblem:
+    location = tuple(error["loc"])
+    path = ".".join(str(part) for part in location)
+    if error["type"] == "extra_forbidden":
+        allowed = _fields_at(location)
+        near = difflib.get_close_matches(str(location[-1]), allowed, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        return ConfigProblem(path, f"unknown key; {hint}allowed here: {', '.join(allowed)}")
+    if error["type"] == "missing":
+        return ConfigProblem(path, "is missing and has no default")
+    if error["type"] == "value_error":
+        return ConfigProblem(path, error["msg"].removeprefix("Value error, "))
+    value = _shown(_value_at(data, location))
+    if error["type"] == "literal_error":
+        expected = str(error["ctx"]["expected"]).replace(" or ", ", ")
+        return ConfigProblem(path, f"{value} is not allowed; allowed: {expected}")
+    return ConfigProblem(path, f"{value} is not allowed; {error['msg'][:1].lower()}{error['msg'][1:]}")
+
+
+def parse_config(text: str, source: str) -> RuntimeConfig:
+    """Reads a configuration from YAML text. Raises `ConfigError`; `source` is named in its message."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        detail = getattr(error, "problem", None) or "cannot be read"
+        raise ConfigError(source, [ConfigProblem(where, f"not valid YAML: {detail}")]) from None
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise ConfigError(source, [ConfigProblem("", "must be a mapping of sections, like claw: and memory:")])
+    try:
+        return RuntimeConfig.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(source, [_problem(detail, data) for detail in error.errors()]) from None
+
+
+def load_config(path: Path) -> RuntimeConfig:
+    """Reads the configuration file. Raises `ConfigError` when it cannot be read or used."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+        raise ConfigError(str(path), [ConfigProblem("", f"cannot be read: {reason}")]) from None
+    return parse_config(text, str(path))
+
+
+def read_secret(path: Path, field: str) -> SecretStr:
+    """Reads a secret from a file, without surrounding white space. Raises `ConfigError` if it is missing or empty."""
+    try:
+        value = path.expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+        raise ConfigError(field, [ConfigProblem("", f"{path} cannot be read: {reason}")]) from None
+    if not value:
+        raise ConfigError(field, [ConfigProblem("", f"{path} is empty; write the secret into it")])
+    return SecretStr(value)
+
+
+def load_environment(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Returns the runtime's environment keys: from `environ`, else from `folder`/.env. Empty means unset."""
+    from dotenv import dotenv_values
+
+    file = folder / ".env"
+    values = {key: value for key, value in (dotenv_values(file) if file.is_file() else {}).items() if value}
+    values.update({key: value for key, value in environ.items() if value})
+    return {key: values[key] for key in ENVIRONMENT_KEYS if key in values}
+
+
+def default_config_path(environ: Mapping[str, str] | None = None) -> Path:
+    """Returns OPENCLAW_CONFIG_PATH, else ~/.openclaw/config.yaml."""
+    chosen = (os.environ if environ is None else environ).get("OPENCLAW_CONFIG_PATH")
+    return Path(chosen) if chosen else Path.home() / ".openclaw" / "config.yaml"
