@@ -1,0 +1,271 @@
+"""MemoryStore: the vector database, records and cache that agents share."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from openclaw_operator.api.base import (
+    CRON,
+    DNS_LABEL,
+    HTTP_URL,
+    CommonStatus,
+    DeletionPolicy,
+    LocalRef,
+    Model,
+    Name,
+    Quantity,
+    Resources,
+    SecretSource,
+    cel,
+    schema_extra,
+)
+
+_ONE_OF = cel("has(self.managed) != has(self.external)", "set exactly one of managed and external")
+Image = str
+
+
+class Storage(Model):
+    """The volume of one replica."""
+
+    size: Quantity = Field("10Gi", description="Requested size; it cannot be changed later.")
+    storage_class_name: Name | None = Field(None, description="Storage class; the cluster's default when unset.")
+
+
+class ManagedQdrant(Model):
+    """A Qdrant StatefulSet run by the operator."""
+
+    replicas: int = Field(3, ge=1, le=32, description="Qdrant nodes; from 2 on they form a cluster.")
+    image: str | None = Field(None, min_length=1, max_length=512, description="Image; the operator's default if unset.")
+    storage: Storage = Field(default_factory=lambda: Storage(size="100Gi"), description="Volume of each node.")
+    resources: Resources = Field(
+        default_factory=lambda: Resources(
+            requests={"cpu": "500m", "memory": "1Gi"}, limits={"cpu": "2", "memory": "4Gi"}
+        ),
+        description="Resources of each node.",
+    )
+
+
+class ExternalQdrant(Model):
+    """A Qdrant server that is already there."""
+
+    url: str = Field(pattern=HTTP_URL, max_length=2048, description="Its REST address.")
+    api_key: SecretSource | None = Field(None, description="Its API key.")
+
+
+class Qdrant(Model):
+    """A Qdrant server, managed or external."""
+
+    model_config = schema_extra(_ONE_OF)
+    managed: ManagedQdrant | None = Field(None, description="Run it here.")
+    external: ExternalQdrant | None = Field(None, description="Use one that exists.")
+
+
+class Vector(Model):
+    """Where embeddings live."""
+
+    qdrant: Qdrant = Field(default_factory=lambda: Qdrant(managed=ManagedQdrant()), description="Qdrant.")
+
+
+class ManagedServer(Model):
+    """A one-replica StatefulSet run by the operator."""
+
+    image: str | None = Field(None, min_length=1, max_length=512, description="Image; the operator's default if unset.")
+    storage: Storage = Field(default_factory=Storage, description="Its volume.")
+    resources: Resources = Field(
+        default_factory=lambda: Resources(
+            requests={"cpu": "100m", "memory": "256Mi"}, limits={"cpu": "1", "memory": "1Gi"}
+        ),
+        description="Its resources.",
+    )
+
+
+class ExternalPostgreSQL(Model):
+    """A PostgreSQL server that is already there."""
+
+    url: str = Field(
+        pattern=r"^postgresql://[^:@/\s]+@[^\s/]+/[^\s/?]+(\?[^\s]*)?$",
+        max_length=2048,
+        description="postgresql://user@host:5432/database, without the password.",
+    )
+    password: SecretSource | None = Field(None, description="The user's password.")
+
+
+class PostgreSQL(Model):
+    """A PostgreSQL server, managed or external."""
+
+    model_config = schema_extra(_ONE_OF)
+    managed: ManagedServer | None = Field(None, description="Run it here.")
+    external: ExternalPostgreSQL | None = Field(None, description="Use one that exists.")
+
+
+class Records(Model):
+    """Where records live."""
+
+    postgresql: PostgreSQL = Field(
+        default_factory=lambda: PostgreSQL(managed=ManagedServer()), description="PostgreSQL."
+    )
+
+
+class ExternalRedis(Model):
+    """A server of the Redis protocol that is already there."""
+
+    url: str = Field(
+        pattern=r"^rediss?://[^:@/\s]+(:[0-9]+)?(/[0-9]+)?$",
+        max_length=2048,
+        description="redis://host:6379/0, or rediss:// for TLS, without the password.",
+    )
+    password: SecretSource | None = Field(None, description="Its password.")
+
+
+class Redis(Model):
+    """A server of the Redis protocol, managed or external."""
+
+    model_config = schema_extra(_ONE_OF)
+    managed: ManagedServer | None = Field(None, description="Run it here.")
+    external: ExternalRedis | None = Field(None, description="Use one that exists.")
+
+
+class Cache(Model):
+    """The shared cache, which is also the event bus of the agents."""
+
+    redis: Redis = Field(default_factory=lambda: Redis(managed=ManagedServer()), description="Redis.")
+
+
+class Embedding(Model):
+    """How text becomes vectors; it must stay the same for the life of the store."""
+
+    model_config = schema_extra(
+        cel(
+            "self.provider != 'openai-compatible' || has(self.baseURL)",
+            "provider openai-compatible needs a server: set embedding.baseURL",
+            ".baseURL",
+        ),
+        cel(
+            "self.provider == 'wordllama' || has(self.model)",
+            "this provider needs a model: set embedding.model, for example text-embedding-3-small",
+            ".model",
+        ),
+    )
+    provider: Literal["wordllama", "openai", "openai-compatible"] = Field(
+        "wordllama", description="wordllama runs inside the gateway and needs no network."
+    )
+    model: str | None = Field(None, min_length=1, max_length=253, description="Model name; wordllama has one.")
+    dimensions: int = Field(256, ge=64, le=8192, description="Length of the vectors.")
+    base_url: str | None = Field(
+        None, alias="baseURL", pattern=HTTP_URL, max_length=2048, description="Address of the embedding API."
+    )
+    credentials: SecretSource | None = Field(None, description="Its API key; the Agent's own when unset.")
+
+
+class S3Destination(Model):
+    """A bucket of an S3-compatible object store."""
+
+    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="Name of the bucket.")
+    prefix: str = Field("daily", max_length=512, description="Folder in the bucket.")
+    endpoint: str | None = Field(None, pattern=HTTP_URL, max_length=2048, description="Address; AWS when unset.")
+    region: str = Field("us-east-1", min_length=1, max_length=64, description="Region.")
+    credentials: LocalRef | None = Field(
+        None, description="Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; the node's identity when unset."
+    )
+
+
+class PVCDestination(Model):
+    """A volume claim of the same namespace."""
+
+    claim_name: Name = Field(description="Name of an existing PersistentVolumeClaim.")
+    path: str = Field("daily", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=255, description="Folder in it.")
+
+
+class BackupDestination(Model):
+    """Where backups go."""
+
+    model_config = schema_extra(cel("has(self.s3) != has(self.pvc)", "set exactly one of s3 and pvc"))
+    s3: S3Destination | None = Field(None, description="An object store.")
+    pvc: PVCDestination | None = Field(None, description="A volume.")
+
+
+class Backup(Model):
+    """Regular backups of vectors and records."""
+
+    schedule: str = Field("0 2 * * *", pattern=CRON, max_length=128, description="Cron schedule.")
+    time_zone: str | None = Field(None, max_length=64, description="Time zone of the schedule, for example Etc/UTC.")
+    destination: BackupDestination = Field(description="Where backups go.")
+    retention_days: int = Field(7, ge=1, le=3650, description="Days a backup is kept.")
+    suspend: bool = Field(False, description="Stop making backups.")
+
+
+class MemoryStoreSpec(Model):
+    """Desired state of a MemoryStore."""
+
+    vector: Vector = Field(default_factory=Vector, description="Vectors, for recall by meaning.")
+    records: Records = Field(default_factory=Records, description="Records, for recall by time, type and tag.")
+    cache: Cache = Field(default_factory=Cache, description="Cache and event bus.")
+    embedding: Embedding = Field(
+        # The API server checks a default against the CEL rules before it fills in nested defaults.
+        default_factory=lambda: Embedding(provider="wordllama", dimensions=256),
+        description="How text becomes vectors.",
+        json_schema_extra={
+            "x-kubernetes-validations": [
+                cel(
+                    "self.provider == oldSelf.provider && self.dimensions == oldSelf.dimensions",
+                    "stored vectors would no longer match: make a new MemoryStore to change provider or dimensions",
+                )
+            ]
+        },
+    )
+    backup: Backup | None = Field(None, description="Regular backups; none when unset.")
+    deletion_policy: DeletionPolicy = Field(
+        "Retain", description="What happens to the volumes of managed servers when the MemoryStore is deleted."
+    )
+
+
+class Endpoints(Model):
+    """Addresses of the servers inside the cluster."""
+
+    qdrant: str | None = Field(None, description="REST address of Qdrant.")
+    postgresql: str | None = Field(None, description="Host and port of PostgreSQL.")
+    redis: str | None = Field(None, description="Host and port of Redis.")
+
+
+class MemoryStoreStatus(CommonStatus):
+    """Observed state of a MemoryStore."""
+
+    endpoints: Endpoints | None = Field(None, description="Where the servers are.")
+    credentials_secret: str | None = Field(None, description="Secret with the generated credentials.")
+    qdrant_ready: str | None = Field(None, description="Ready and wanted Qdrant nodes, for example 3/3.")
+    users: int | None = Field(None, description="How many agents use it.")
+
+
+class MemoryStore(Model):
+    """Long-term memory shared by agents: vectors in Qdrant, records in PostgreSQL, cache and bus in Redis."""
+
+    # StatefulSet pods are named <name>-postgresql-0 and carry a controller-revision-hash label of that length + 11.
+    model_config = schema_extra(
+        cel(
+            f"self.metadata.name.size() <= 40 && self.metadata.name.matches('{DNS_LABEL}')",
+            "metadata.name must be a DNS label of at most 40 characters (lower case letters, digits, '-'), "
+            "because Services are named after it",
+        )
+    )
+    spec: MemoryStoreSpec = Field(default_factory=MemoryStoreSpec, description="Desired state.")
+    status: MemoryStoreStatus | None = Field(None, description="Observed state, written by the operator.")
+
+
+MEMORYSTORE_CRD: dict[str, Any] = {
+    "kind": "MemoryStore",
+    "plural": "memorystores",
+    "singular": "memorystore",
+    "short": "ms",
+    "model": MemoryStore,
+    "columns": [
+        ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
+        ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0),
+        ("Qdrant", "string", ".status.qdrantReady", 0),
+        ("Backup", "string", ".spec.backup.schedule", 0),
+        ("Users", "integer", ".status.users", 0),
+        ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1),
+        ("Age", "date", ".metadata.creationTimestamp", 0),
+    ],
+}

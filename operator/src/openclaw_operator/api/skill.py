@@ -1,0 +1,215 @@
+"""Skill: code an agent may call, packed by content and run in a sandbox."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from openclaw_operator.api.base import (
+    CRON,
+    LIST_ATOMIC,
+    LIST_SET,
+    SEMVER,
+    CommonStatus,
+    FreeForm,
+    KeyRef,
+    LocalRef,
+    Model,
+    Name,
+    Resources,
+    SandboxLevel,
+    cel,
+    list_map,
+    schema_extra,
+)
+
+Permission = Literal["filesystem:read", "filesystem:write", "network:internal", "network:external", "process:execute"]
+
+
+class InlineSource(Model):
+    """The files of the skill, written in the resource."""
+
+    files: dict[str, str] = Field(
+        min_length=1,
+        max_length=512,
+        description="Path to text, for example {SKILL.md: ..., scripts/main.py: ...}.",
+    )
+
+
+class SkillSource(Model):
+    """Where the files of the skill come from."""
+
+    model_config = schema_extra(
+        cel("has(self.inline) != has(self.configMapRef)", "set exactly one of inline and configMapRef")
+    )
+    inline: InlineSource | None = Field(None, description="Files written in the resource.")
+    config_map_ref: LocalRef | None = Field(
+        None, description="A ConfigMap whose keys are paths, with __ in place of each /."
+    )
+
+
+class Action(Model):
+    """A function of the skill that a model may call."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=63, description="Name of the action and of its Python function."
+    )
+    description: str = Field(
+        min_length=1, max_length=1024, description="What it does, for the model that chooses between actions."
+    )
+    input_schema: FreeForm | None = Field(None, description="JSON Schema of the input; any object when unset.")
+    output_schema: FreeForm | None = Field(None, description="JSON Schema of the result; anything when unset.")
+    timeout_seconds: int = Field(30, ge=1, le=3600, description="Longest one call may run.")
+
+
+class Trigger(Model):
+    """What starts an action besides the model."""
+
+    model_config = schema_extra(
+        cel(
+            "self.type == 'command' ? has(self.pattern) : has(self.schedule) && has(self.action)",
+            "a trigger of type command needs pattern; one of type cron needs schedule and action",
+        )
+    )
+    type: Literal["command", "cron"] = Field(description="A user's message that matches, or the clock.")
+    pattern: str | None = Field(None, min_length=1, max_length=512, description="Regular expression for type command.")
+    schedule: str | None = Field(None, pattern=CRON, max_length=128, description="Cron schedule for type cron.")
+    action: str | None = Field(None, max_length=63, description="The action to run.")
+
+
+class RateLimit(Model):
+    """How often the skill may be called."""
+
+    calls: int = Field(60, ge=1, description="Calls allowed per window.")
+    per_seconds: int = Field(60, ge=1, description="Length of the window in seconds.")
+
+
+class SkillSecret(Model):
+    """A secret the skill gets for the time of a call."""
+
+    name: str = Field(pattern=r"^[A-Z][A-Z0-9_]*$", max_length=63, description="Its name in ctx.secrets.")
+    secret_key_ref: KeyRef = Field(description="The key of a Secret that holds the value.")
+
+
+def _skill_resources() -> Resources:
+    return Resources(requests={"cpu": "50m", "memory": "64Mi"}, limits={"cpu": "500m", "memory": "512Mi"})
+
+
+class SkillSandbox(Model):
+    """How the skill is isolated."""
+
+    level: SandboxLevel = Field(
+        "isolated",
+        description="isolated: a fresh pod per call; restricted: a pod per session; trusted: a process in the gateway, "
+        "where the Agent allows it.",
+    )
+    runtime_class_name: Name | None = Field(None, description="RuntimeClass of the pods, before the Agent's own.")
+    warm: int = Field(2, ge=0, le=100, description="Ready pods to keep waiting for calls.")
+
+
+class Signature(Model):
+    """What the package must be."""
+
+    sha256: str = Field(
+        pattern=r"^(sha256:)?[0-9a-f]{64}$", max_length=71, description="Digest of the package, as in status.digest."
+    )
+
+
+class SkillSpec(Model):
+    """Desired state of a Skill."""
+
+    model_config = schema_extra(
+        cel(
+            "!has(self.allowedDomains) || size(self.allowedDomains) == 0 || "
+            "(has(self.permissions) && 'network:external' in self.permissions)",
+            "allowedDomains has no effect without the permission network:external: add it or remove allowedDomains",
+            ".allowedDomains",
+        ),
+        cel(
+            "!has(self.triggers) || self.triggers.all(t, !has(t.action) || self.actions.exists(a, a.name == t.action))",
+            "each trigger must name one of the skill's actions: fix triggers[].action or add the action",
+            ".triggers",
+        ),
+    )
+    version: str = Field(
+        pattern=SEMVER, max_length=128, description="Semantic version, raised with each change, for example 1.2.0."
+    )
+    description: str = Field("", max_length=1024, description="What the skill is good for, in one sentence.")
+    runtime: Literal["python"] = Field("python", description="Language of the entrypoint.")
+    entrypoint: str = Field(
+        "scripts/main.py",
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$",
+        max_length=255,
+        description="File that holds the actions, as a path in the package.",
+    )
+    source: SkillSource = Field(description="The files.")
+    actions: list[Action] = Field(
+        min_length=1, max_length=64, description="What the skill can do.", json_schema_extra=list_map("name")
+    )
+    permissions: list[Permission] = Field(
+        default_factory=list,
+        max_length=8,
+        description="What the skill may touch; nothing when empty.",
+        json_schema_extra=LIST_SET,
+    )
+    allowed_domains: list[str] = Field(
+        default_factory=list,
+        max_length=128,
+        description="Host names the skill may reach, with network:external.",
+        json_schema_extra=LIST_SET,
+    )
+    triggers: list[Trigger] = Field(
+        default_factory=list, max_length=32, description="What else starts actions.", json_schema_extra=LIST_ATOMIC
+    )
+    rate_limit: RateLimit = Field(default_factory=RateLimit, description="Limit on calls.")
+    secrets: list[SkillSecret] = Field(
+        default_factory=list,
+        max_length=32,
+        description="Secrets handed over with a call.",
+        json_schema_extra=list_map("name"),
+    )
+    resources: Resources = Field(default_factory=_skill_resources, description="Resources of a sandbox pod.")
+    sandbox: SkillSandbox = Field(default_factory=SkillSandbox, description="Isolation.")
+    signature: Signature | None = Field(None, description="Refuse any other content than this.")
+
+
+class SkillStatus(CommonStatus):
+    """Observed state of a Skill."""
+
+    digest: str | None = Field(None, max_length=71, description="Digest of the package: sha256: and 64 hex digits.")
+    package_config_map: str | None = Field(None, description="ConfigMap that holds the package.")
+    used_by: list[str] = Field(default_factory=list, description="The first agents that use it.")
+    users: int | None = Field(None, description="How many agents use it.")
+    pools: int | None = Field(None, description="How many sandbox pools serve it.")
+    warm_pods: int | None = Field(None, description="How many warm pods those pools keep.")
+
+
+class Skill(Model):
+    """Code an agent may call. It runs in a fresh sandbox pod with only the permissions it declares."""
+
+    # The package ConfigMap is <name>-package-<10 hex>, and the name is a label value of at most 63 characters.
+    model_config = schema_extra(
+        cel("self.metadata.name.size() <= 63", "metadata.name must be at most 63 characters, it is used as a label")
+    )
+    spec: SkillSpec = Field(description="Desired state.")
+    status: SkillStatus | None = Field(None, description="Observed state, written by the operator.")
+
+
+SKILL_CRD: dict[str, Any] = {
+    "kind": "Skill",
+    "plural": "skills",
+    "singular": "skill",
+    "short": "sk",
+    "model": Skill,
+    "columns": [
+        ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
+        ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0),
+        ("Version", "string", ".spec.version", 0),
+        ("Users", "integer", ".status.users", 0),
+        ("Runtime", "string", ".spec.runtime", 1),
+        ("Digest", "string", ".status.digest", 1),
+        ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1),
+        ("Age", "date", ".metadata.creationTimestamp", 0),
+    ],
+}
