@@ -37,6 +37,8 @@ lock: $(UV) ## recompile requirements.lock and the locks of the two images
 	@$(COMPILE) operator/pyproject.toml -c requirements.lock -o operator/requirements.lock
 	@$(COMPILE) runtime-image/pyproject.toml --extra gateway -c requirements.lock -o runtime-image/requirements.lock
 	@$(COMPILE) runtime-image/pyproject.toml -c requirements.lock -o runtime-image/requirements-sandbox.lock
+	@echo 'hatchling>=1.27' | $(COMPILE) - -o operator/requirements-build.lock
+	@cp operator/requirements-build.lock runtime-image/requirements-build.lock
 
 # --- checks and tests ------------------------------------------------------------------------------------------------
 .PHONY: check
