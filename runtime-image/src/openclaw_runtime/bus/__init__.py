@@ -1,0 +1,1 @@
+"""How agents talk to each other: requests, broadcasts and answers, in one process or over Redis Streams."""

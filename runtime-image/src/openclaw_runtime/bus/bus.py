@@ -1,0 +1,149 @@
+"""Requests, broadcasts and their answers, on top of any transport."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from openclaw_runtime.bus.messages import EVERYONE, Answer, Message, MessageType, Transport
+from openclaw_runtime.errors import BusTimeoutError, OpenClawError, RemoteAgentError
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Message], Awaitable[dict[str, Any]]]
+"""Does what a message asks and returns the payload of the answer. An `OpenClawError` becomes an error answer."""
+
+
+class MessageBus:
+    """One agent's place on the bus. `now_ms` is the wall clock, `new_id` yields unique ids."""
+
+    def __init__(
+        self,
+        agent: str,
+        transport: Transport,
+        *,
+        now_ms: Callable[[], int],
+        new_id: Callable[[], str],
+        default_timeout_ms: int = 30_000,
+    ) -> None:
+        self._agent = agent
+        self._transport = transport
+        self._now_ms = now_ms
+        self._new_id = new_id
+        self._default_timeout_ms = default_timeout_ms
+        self._handler: Handler | None = None
+        self._waiting: dict[str, asyncio.Queue[Message]] = {}
+
+    async def start(self, handler: Handler) -> None:
+        """Joins the bus; `handler` gets every message to this agent. Raises `BusError`."""
+        self._handler = handler
+        await self._transport.start(self._agent, self._handle, self._on_reply)
+
+    async def close(self, drain_seconds: float = 0) -> None:
+        """Leaves the bus; messages being handled get `drain_seconds` to finish."""
+        await self._transport.close(drain_seconds)
+
+    async def ping(self) -> None:
+        """Returns when the bus can be reached. Raises `BusError`."""
+        await self._transport.ping()
+
+    async def send(self, to: str | Sequence[str], payload: dict[str, Any], *, timeout_ms: int | None = None) -> None:
+        """Leaves a message for one agent or several and expects no answer. Raises `BusError`."""
+        for agent in [to] if isinstance(to, str) else to:
+            await self._transport.publish(agent, self._message(agent, "request", payload, timeout_ms, answer=False))
+
+    async def request(self, to: str, payload: dict[str, Any], *, timeout_ms: int | None = None) -> dict[str, Any]:
+        """Asks one agent and returns the payload of its answer.
+
+        Raises `BusTimeoutError` when nobody answers in `timeout_ms`, `RemoteAgentError` when the answer is an error,
+        `BusError` when the bus cannot be reached.
+        """
+        message = self._message(to, "request", payload, timeout_ms, answer=True)
+        replies = self._waiting[message.id] = asyncio.Queue()
+        try:
+            async with asyncio.timeout(message.timeout / 1000):
+                await self._transport.publish(to, message)
+                reply = await replies.get()
+        except TimeoutError:
+            raise BusTimeoutError(f"agent {to} did not answer within {message.timeout} ms") from None
+        finally:
+            del self._waiting[message.id]
+        if reply.type == "error":
+            raise RemoteAgentError(str(reply.payload.get("message", "unknown error")))
+        return reply.payload
+
+    async def broadcast(
+        self, payload: dict[str, Any], *, to: Sequence[str] | None = None, timeout_ms: int | None = None
+    ) -> list[Answer]:
+        """Asks many agents (default: all others) and gathers every answer, sorted by agent.
+
+        An error or silence of one agent is its `Answer.error` and does not stop the others. Raises `BusError` when
+        the bus cannot be reached.
+        """
+        targets = sorted(set(to if to is not None else await self._transport.agents()) - {self._agent})
+        message = self._message(list(to) if to is not None else EVERYONE, "broadcast", payload, timeout_ms, answer=True)
+        replies = self._waiting[message.id] = asyncio.Queue()
+        answers: dict[str, Answer] = {}
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(message.timeout / 1000):
+                    for agent in targets:
+                        await self._transport.publish(agent, message)
+                    while len(answers) < len(targets):
+                        reply = await replies.get()
+                        error = str(reply.payload.get("message", "unknown error")) if reply.type == "error" else None
+                        answers[reply.sender] = Answer(reply.sender, None if error else reply.payload, error)
+        finally:
+            del self._waiting[message.id]
+        silent = f"no answer within {message.timeout} ms"
+        return [answers.get(agent, Answer(agent, error=silent)) for agent in targets]
+
+    def _message(
+        self, to: str | list[str], kind: MessageType, payload: dict[str, Any], timeout_ms: int | None, *, answer: bool
+    ) -> Message:
+        return Message(
+            id=self._new_id(),
+            sender=self._agent,
+            to=to,
+            type=kind,
+            payload=payload,
+            timestamp=self._now_ms(),
+            requires_response=answer,
+            timeout=self._default_timeout_ms if timeout_ms is None else timeout_ms,
+        )
+
+    def _on_reply(self, message: Message) -> None:
+        waiting = self._waiting.get(message.correlation_id or "")
+        if waiting is not None:
+            waiting.put_nowait(message)
+
+    async def _handle(self, message: Message) -> Message | None:
+        remaining_ms = message.deadline - self._now_ms()
+        if remaining_ms <= 0:
+            logger.warning("stale message dropped", extra={"message_id": message.id, "sender": message.sender})
+            return None
+        assert self._handler is not None
+        kind: MessageType = "response"
+        try:
+            async with asyncio.timeout(remaining_ms / 1000):
+                payload = await self._handler(message)
+        except TimeoutError:
+            kind, payload = "error", {"message": f"agent {self._agent} needed more than {message.timeout} ms"}
+        except OpenClawError as error:
+            kind, payload = "error", {"message": str(error)}
+        except Exception:
+            logger.exception("handling a message failed", extra={"message_id": message.id})
+            kind, payload = "error", {"message": f"agent {self._agent} failed; its log has the details"}
+        if not message.requires_response:
+            return None
+        return Message(
+            id=self._new_id(),
+            sender=self._agent,
+            to=message.sender,
+            type=kind,
+            payload=payload,
+            timestamp=self._now_ms(),
+            correlation_id=message.id,
+            timeout=message.timeout,
+        )

@@ -1,0 +1,76 @@
+"""Real servers for the runtime's tests: Redis and PostgreSQL, each on a free loopback port with a temporary folder."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_POSTGRES = Path("/usr/lib/postgresql/15/bin")
+
+
+def free_port() -> int:
+    """Returns a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """The URL of a real redis-server."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            for line in server.stdout:
+                if "Ready to accept connections" in line:
+                    break
+            yield f"redis://127.0.0.1:{port}/0"
+            server.terminate()
+            server.stdout.read()
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """The URL of an emptied Redis."""
+    port = redis_server.removesuffix("/0").rpartition(":")[2]
+    subprocess.run(["redis-cli", "-p", port, "flushall"], check=True, capture_output=True)
+    return redis_server
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The URL of a real PostgreSQL cluster, run by the user postgres when the tests run as root."""
+    user = pwd.getpwnam("postgres") if os.getuid() == 0 else None
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o700)
+    if user:
+        os.chown(folder, user.pw_uid, user.pw_gid)
+    data, port = folder / "data", free_port()
+    options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off -c full_page_writes=off"
+
+    def run(program: str, *arguments: str) -> None:
+        subprocess.run(
+            [str(_POSTGRES / program), *arguments],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+            user=user.pw_uid if user else None,
+            group=user.pw_gid if user else None,
+        )
+
+    run("initdb", "-D", str(data), "-U", "openclaw", "-A", "trust", "--no-sync")
+    run("pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
+    try:
+        run("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "openclaw", "openclaw")
+        yield f"postgresql+asyncpg://openclaw@127.0.0.1:{port}/openclaw"
+    finally:
+        run("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
+        shutil.rmtree(folder)
