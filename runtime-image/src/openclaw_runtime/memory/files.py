@@ -1,0 +1,62 @@
+"""Memory a person can read and edit: MEMORY.md for what matters, and one Markdown log per day."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+from openclaw_runtime.memory.types import MemoryRecord
+
+IMPORTANT = 0.7
+"""From this importance on a record is worth a line in MEMORY.md."""
+
+_LINE_LENGTH = 300
+
+
+def log_entry(record: MemoryRecord) -> str:
+    """Returns a record as an entry of the daily log."""
+    time = datetime.fromtimestamp(record.created_at, UTC).strftime("%H:%M:%S")
+    session = f" (session {record.session})" if record.session else ""
+    return f"## {time} {record.kind}{session}\n\n{record.text.strip()}\n\n"
+
+
+def memory_line(record: MemoryRecord) -> str:
+    """Returns a record as one line of MEMORY.md."""
+    day = datetime.fromtimestamp(record.created_at, UTC).strftime("%Y-%m-%d")
+    text = " ".join(record.text.split())
+    short = text if len(text) <= _LINE_LENGTH else text[: _LINE_LENGTH - 1] + "…"
+    return f"- {day} {record.kind}: {short}\n"
+
+
+class MemoryFiles:
+    """MEMORY.md and `YYYY-MM-DD.md` (UTC) in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = asyncio.Lock()
+
+    async def write(self, record: MemoryRecord) -> None:
+        """Appends a record to the log of its day, and to MEMORY.md if it is important. Raises `OSError`."""
+        async with self._lock:
+            await asyncio.to_thread(self._write, record)
+
+    async def read(self, limit: int) -> str:
+        """Returns the last `limit` characters of MEMORY.md; empty if there is none."""
+        return await asyncio.to_thread(self._read, limit)
+
+    def _write(self, record: MemoryRecord) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        day = datetime.fromtimestamp(record.created_at, UTC).strftime("%Y-%m-%d")
+        _append(self._folder / f"{day}.md", f"# {day}\n\n", log_entry(record))
+        if record.importance >= IMPORTANT:
+            _append(self._folder / "MEMORY.md", "# Memory\n\n", memory_line(record))
+
+    def _read(self, limit: int) -> str:
+        file = self._folder / "MEMORY.md"
+        return file.read_text(encoding="utf-8", errors="replace")[-limit:] if file.is_file() else ""
+
+
+def _append(file: Path, head: str, text: str) -> None:
+    with file.open("a", encoding="utf-8") as stream:
+        if stream.tell() == 0:
+            stream.write(head)
+        stream.write(text)

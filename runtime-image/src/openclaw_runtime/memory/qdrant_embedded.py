@@ -1,0 +1,138 @@
+"""The vector index in process, in a folder: Qdrant's own storage engine, for a laptop or an agent without a server."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from openclaw_runtime.errors import MemoryStoreError
+from openclaw_runtime.memory.qdrant_server import HNSW_EF, HNSW_EF_CONSTRUCT, HNSW_M, INDEXED_FIELDS
+from openclaw_runtime.memory.types import Found, MemoryRecord, View, from_payload, to_payload
+
+if TYPE_CHECKING:
+    from qdrant_edge import EdgeShard, Filter
+
+T = TypeVar("T")
+
+_OPTIMIZE_EVERY = 1_000
+_FULL_SCAN_KB = 10_000
+
+
+class EmbeddedIndex:
+    """One shard in `path`. The engine is synchronous: all its work happens on one thread of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vectors")
+        self._shard: EdgeShard | None = None
+        self._written = 0
+
+    async def start(self, dimensions: int) -> None:
+        """See `VectorIndex`."""
+        self._shard = await self._run(lambda: _open(self._path, dimensions))
+
+    async def close(self) -> None:
+        """See `VectorIndex`. Everything is on disk afterwards."""
+        if self._shard is not None:
+            await self._run(self._opened.close)
+            self._shard = None
+        self._thread.shutdown(wait=False)
+
+    async def ping(self) -> None:
+        """See `VectorIndex`."""
+        await self._run(self._opened.info)
+
+    async def upsert(self, record: MemoryRecord, vector: Sequence[float]) -> None:
+        """See `VectorIndex`."""
+        from qdrant_edge import Point, UpdateOperation
+
+        point = Point(record.id, list(vector), to_payload(record))
+
+        def write() -> None:
+            self._opened.update(UpdateOperation.upsert_points([point]))
+            self._opened.flush()
+            self._written += 1
+            if self._written % _OPTIMIZE_EVERY == 0:
+                self._opened.optimize()
+
+        await self._run(write)
+
+    async def search(self, vector: Sequence[float], view: View, limit: int) -> list[Found]:
+        """See `VectorIndex`."""
+        from qdrant_edge import Query, QueryRequest, SearchParams
+
+        request = QueryRequest(
+            limit=limit,
+            query=Query.Nearest(list(vector)),
+            filter=_filter(view),
+            params=SearchParams(hnsw_ef=HNSW_EF),
+            with_payload=True,
+        )
+        points = await self._run(lambda: self._opened.query(request))
+        return [Found(from_payload(point.id, point.payload or {}), point.score) for point in points]
+
+    @property
+    def _opened(self) -> "EdgeShard":
+        if self._shard is None:
+            raise MemoryStoreError("the vector store is closed")
+        return self._shard
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except MemoryStoreError:
+            raise
+        except Exception as error:
+            raise MemoryStoreError(f"the vector store in {self._path} failed: {error}") from error
+
+
+def _open(path: Path, dimensions: int) -> "EdgeShard":
+    from qdrant_edge import (
+        Distance,
+        EdgeConfig,
+        EdgeShard,
+        EdgeVectorParams,
+        HnswIndexConfig,
+        PayloadSchemaType,
+        UpdateOperation,
+    )
+
+    if path.is_dir() and any(path.iterdir()):
+        shard = EdgeShard.load(str(path))
+        # A closed shard only answers to queries with vectors of its own size: find out now, with a clear message.
+        size = _dimensions(shard)
+        if size not in (None, dimensions):
+            shard.close()
+            raise MemoryStoreError(
+                f"{path} has vectors of {size} dimensions, the embedding has {dimensions}; "
+                "choose another memory.vector_store.path or the embedding it was made with"
+            )
+        return shard
+    path.mkdir(parents=True, exist_ok=True)
+    hnsw = HnswIndexConfig(m=HNSW_M, ef_construct=HNSW_EF_CONSTRUCT, full_scan_threshold=_FULL_SCAN_KB)
+    vectors = EdgeVectorParams(size=dimensions, distance=Distance.Cosine, hnsw_config=hnsw)
+    shard = EdgeShard.create(str(path), EdgeConfig(vectors=vectors, hnsw_config=hnsw))
+    for field in INDEXED_FIELDS:
+        shard.update(UpdateOperation.create_field_index(field, PayloadSchemaType.Keyword))
+    return shard
+
+
+def _dimensions(shard: "EdgeShard") -> int | None:
+    from qdrant_edge import ScrollRequest
+
+    records, _ = shard.scroll(ScrollRequest(limit=1, with_vector=True))
+    vector = records[0].vector if records else None
+    return len(vector) if isinstance(vector, list) else None
+
+
+def _filter(view: View) -> "Filter":
+    from qdrant_edge import FieldCondition, Filter, MatchValue
+
+    def equals(key: str, value: str) -> FieldCondition:
+        return FieldCondition(key, match=MatchValue(value))
+
+    mine = equals("agent", view.agent)
+    if not view.team:
+        return Filter(must=[equals("namespace", view.namespace), mine])
+    return Filter(must=[equals("namespace", view.namespace), Filter(should=[mine, equals("scope", "team")])])

@@ -1,0 +1,129 @@
+"""The vector index on a Qdrant server."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
+
+from openclaw_runtime.errors import MemoryStoreError
+from openclaw_runtime.memory.types import Found, MemoryRecord, View, from_payload, to_payload
+
+if TYPE_CHECKING:
+    from qdrant_client import AsyncQdrantClient
+    from qdrant_client.models import Filter
+
+HNSW_M = 16
+HNSW_EF_CONSTRUCT = 200
+HNSW_EF = 100
+INDEXED_FIELDS = ("namespace", "agent", "scope")
+
+
+class ServerIndex:
+    """A collection on a Qdrant server, reached over HTTP. `client` is for tests; by default one is made from `url`."""
+
+    def __init__(
+        self,
+        collection: str,
+        *,
+        url: str | None = None,
+        api_key: SecretStr | None = None,
+        client: "AsyncQdrantClient | None" = None,
+    ) -> None:
+        self._collection = collection
+        self._url = url
+        self._api_key = api_key
+        self._given = client
+
+    @property
+    def _client(self) -> "AsyncQdrantClient":
+        if self._given is None:
+            from qdrant_client import AsyncQdrantClient
+
+            key = self._api_key.get_secret_value() if self._api_key else None
+            self._given = AsyncQdrantClient(url=self._url, api_key=key, timeout=10, check_compatibility=False)
+        return self._given
+
+    async def start(self, dimensions: int) -> None:
+        """See `VectorIndex`. Safe to run from many replicas at once."""
+        from qdrant_client.models import Distance, HnswConfigDiff, PayloadSchemaType, VectorParams
+
+        with _explained():
+            if not await self._client.collection_exists(self._collection):
+                try:
+                    await self._client.create_collection(
+                        self._collection,
+                        vectors_config=VectorParams(size=dimensions, distance=Distance.COSINE),
+                        hnsw_config=HnswConfigDiff(m=HNSW_M, ef_construct=HNSW_EF_CONSTRUCT),
+                    )
+                except Exception:
+                    # Another replica may have been faster.
+                    if not await self._client.collection_exists(self._collection):
+                        raise
+            vectors = (await self._client.get_collection(self._collection)).config.params.vectors
+            size = vectors.size if isinstance(vectors, VectorParams) else None
+            if size != dimensions:
+                raise MemoryStoreError(
+                    f"collection {self._collection} has vectors of {size} dimensions, the embedding has {dimensions}; "
+                    "choose another memory.vector_store.collection or the embedding it was made with"
+                )
+            for field in INDEXED_FIELDS:
+                await self._client.create_payload_index(
+                    self._collection, field_name=field, field_schema=PayloadSchemaType.KEYWORD
+                )
+
+    async def close(self) -> None:
+        """See `VectorIndex`."""
+        if self._given is not None:
+            await self._given.close()
+
+    async def ping(self) -> None:
+        """See `VectorIndex`."""
+        with _explained():
+            await self._client.get_collection(self._collection)
+
+    async def upsert(self, record: MemoryRecord, vector: Sequence[float]) -> None:
+        """See `VectorIndex`."""
+        from qdrant_client.models import PointStruct
+
+        point = PointStruct(id=record.id, vector=list(vector), payload=to_payload(record))
+        with _explained():
+            await self._client.upsert(self._collection, points=[point], wait=True)
+
+    async def search(self, vector: Sequence[float], view: View, limit: int) -> list[Found]:
+        """See `VectorIndex`."""
+        from qdrant_client.models import SearchParams
+
+        with _explained():
+            answer = await self._client.query_points(
+                self._collection,
+                query=list(vector),
+                query_filter=_filter(view),
+                search_params=SearchParams(hnsw_ef=HNSW_EF),
+                limit=limit,
+                with_payload=True,
+            )
+        return [Found(from_payload(point.id, point.payload or {}), point.score) for point in answer.points]
+
+
+def _filter(view: View) -> "Filter":
+    from qdrant_client.models import FieldCondition, Filter, MatchValue
+
+    def equals(key: str, value: str) -> FieldCondition:
+        return FieldCondition(key=key, match=MatchValue(value=value))
+
+    mine = equals("agent", view.agent)
+    if not view.team:
+        return Filter(must=[equals("namespace", view.namespace), mine])
+    return Filter(must=[equals("namespace", view.namespace), Filter(should=[mine, equals("scope", "team")])])
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turns what the client raises into `MemoryStoreError`."""
+    try:
+        yield
+    except MemoryStoreError:
+        raise
+    except Exception as error:
+        raise MemoryStoreError(f"the vector store failed: {str(error) or type(error).__name__}") from error

@@ -1,0 +1,172 @@
+"""The SQL side of memory: records and sessions, on PostgreSQL or SQLite."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    and_,
+    insert,
+    make_url,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from openclaw_runtime.errors import MemoryStoreError
+from openclaw_runtime.memory.types import MemoryRecord, SessionMessage, View
+
+_metadata = MetaData()
+
+_records = Table(
+    "memory_records",
+    _metadata,
+    Column("id", String(36), primary_key=True),
+    Column("namespace", String(64), nullable=False),
+    Column("agent", String(64), nullable=False),
+    Column("scope", String(16), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("session", String(256), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("importance", Float, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("indexed", Boolean, nullable=False),
+    Index("memory_records_by_agent", "namespace", "agent", "created_at"),
+    Index("memory_records_by_scope", "namespace", "scope", "created_at"),
+    Index("memory_records_by_kind", "namespace", "kind", "created_at"),
+)
+
+_messages = Table(
+    "session_messages",
+    _metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("namespace", String(64), nullable=False),
+    Column("agent", String(64), nullable=False),
+    Column("session", String(256), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("content", Text, nullable=False),
+    Column("metadata", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Index("session_messages_by_session", "namespace", "agent", "session", "id"),
+)
+
+_RECORD_FIELDS = (
+    "id", "namespace", "agent", "text", "kind", "scope", "session", "importance", "metadata", "created_at",
+)  # fmt: skip
+_SCHEMA_LOCK = 7_456_001
+
+
+class RecordStore:
+    """Records and sessions in one database. Methods raise `MemoryStoreError`."""
+
+    def __init__(self, url: str, *, password: SecretStr | None = None) -> None:
+        address = make_url(url)
+        if password is not None:
+            address = address.set(password=password.get_secret_value())
+        self._sqlite = address.get_backend_name() == "sqlite"
+        if self._sqlite and address.database not in (None, "", ":memory:"):
+            Path(str(address.database)).parent.mkdir(parents=True, exist_ok=True)
+        options: dict[str, Any] = {} if self._sqlite else {"pool_size": 5, "max_overflow": 5, "pool_pre_ping": True}
+        self._engine: AsyncEngine = create_async_engine(address, **options)
+
+    async def start(self) -> None:
+        """Creates the tables that are missing. Safe to run from many replicas at once."""
+        async with self._begin() as connection:
+            if self._sqlite:
+                await connection.execute(text("PRAGMA journal_mode=WAL"))
+            else:
+                await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
+            await connection.run_sync(_metadata.create_all)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._engine.dispose()
+
+    async def ping(self) -> None:
+        """Returns when the database answers."""
+        async with self._begin() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def add(self, record: MemoryRecord, *, indexed: bool) -> None:
+        """Stores a record."""
+        values = {name: getattr(record, name) for name in _RECORD_FIELDS}
+        async with self._begin() as connection:
+            await connection.execute(
+                insert(_records).values(**values | {"metadata": dict(record.metadata), "indexed": indexed})
+            )
+
+    async def mark_indexed(self, record_id: str) -> None:
+        """Notes that the vector index holds this record."""
+        async with self._begin() as connection:
+            await connection.execute(update(_records).where(_records.c.id == record_id).values(indexed=True))
+
+    async def unindexed(self, namespace: str, agent: str, limit: int) -> list[MemoryRecord]:
+        """Returns records that the vector index does not hold yet, oldest first."""
+        wanted = and_(_records.c.namespace == namespace, _records.c.agent == agent, _records.c.indexed.is_(False))
+        return await self._select(select(_records).where(wanted).order_by(_records.c.created_at).limit(limit))
+
+    async def recent(self, view: View, limit: int, kinds: Sequence[str] = ()) -> list[MemoryRecord]:
+        """Returns the newest records in `view`, newest first."""
+        mine = _records.c.agent == view.agent
+        wanted = [_records.c.namespace == view.namespace]
+        wanted.append(or_(mine, _records.c.scope == "team") if view.team else mine)
+        if kinds:
+            wanted.append(_records.c.kind.in_(kinds))
+        query = select(_records).where(*wanted).order_by(_records.c.created_at.desc(), _records.c.id).limit(limit)
+        return await self._select(query)
+
+    async def append(self, namespace: str, agent: str, session: str, messages: Sequence[SessionMessage]) -> None:
+        """Adds messages to the end of a session."""
+        rows = [
+            {
+                "namespace": namespace,
+                "agent": agent,
+                "session": session,
+                "role": message.role,
+                "content": message.content,
+                "metadata": dict(message.metadata),
+                "created_at": message.created_at,
+            }
+            for message in messages
+        ]
+        async with self._begin() as connection:
+            await connection.execute(insert(_messages), rows)
+
+    async def session(self, namespace: str, agent: str, session: str, limit: int) -> list[SessionMessage]:
+        """Returns the last messages of a session, oldest first."""
+        table = _messages.c
+        wanted = and_(table.namespace == namespace, table.agent == agent, table.session == session)
+        query = select(table.role, table.content, table.created_at, table.metadata).where(wanted)
+        async with self._begin() as connection:
+            rows = (await connection.execute(query.order_by(table.id.desc()).limit(limit))).all()
+        return [SessionMessage(*row) for row in reversed(rows)]
+
+    async def _select(self, query: Any) -> list[MemoryRecord]:
+        async with self._begin() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        return [MemoryRecord(**{name: row[name] for name in _RECORD_FIELDS}) for row in rows]
+
+    @asynccontextmanager
+    async def _begin(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with self._engine.begin() as connection:
+                yield connection
+        except (SQLAlchemyError, OSError) as error:
+            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+            raise MemoryStoreError(f"the records store failed: {reason}") from error

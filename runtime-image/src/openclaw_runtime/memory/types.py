@@ -1,0 +1,151 @@
+"""The shapes of memory, and the contracts of its parts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+Scope = Literal["private", "team"]
+"""private: only the agent that wrote it. team: also agents that search the team's memory, like a coordinator."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """Something to remember. `kind` is free (exchange, note, commit, …); `importance` is 0 to 1."""
+
+    text: str
+    kind: str = "note"
+    scope: Scope = "private"
+    session: str = ""
+    importance: float = 0.5
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRecord:
+    """A record as stored. `created_at` is Unix seconds; `id` is a UUID."""
+
+    id: str
+    namespace: str
+    agent: str
+    text: str
+    kind: str
+    scope: Scope
+    session: str
+    importance: float
+    metadata: Mapping[str, Any]
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A record that matched a search; a higher score is a better match."""
+
+    record: MemoryRecord
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class SessionMessage:
+    """One message of a conversation."""
+
+    role: Literal["user", "assistant"]
+    content: str
+    created_at: float
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+class MemoryStore(Protocol):
+    """One agent's view of memory. Every method but `close` raises `MemoryStoreError` when a store cannot be used.
+
+    `team` widens a search from the agent's own records to those of its namespace with scope team.
+    """
+
+    async def start(self) -> None:
+        """Opens the stores and creates what is missing in them."""
+
+    async def close(self) -> None:
+        """Closes the stores."""
+
+    async def ping(self) -> None:
+        """Returns when every store works."""
+
+    async def add(self, record: NewRecord) -> MemoryRecord:
+        """Stores a record; it is found by the next search."""
+        ...
+
+    async def search(self, query: str, limit: int = 5, *, team: bool = False) -> list[Found]:
+        """Returns up to `limit` records, best first."""
+        ...
+
+    async def recent(self, limit: int = 10, *, team: bool = False, kinds: Sequence[str] = ()) -> list[MemoryRecord]:
+        """Returns the newest records, newest first; `kinds` narrows them."""
+        ...
+
+    async def session(self, session: str, limit: int = 100) -> list[SessionMessage]:
+        """Returns the last `limit` messages of a conversation, oldest first."""
+        ...
+
+    async def append_session(self, session: str, messages: Sequence[SessionMessage]) -> None:
+        """Adds messages to the end of a conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Which records a search may see."""
+
+    namespace: str
+    agent: str
+    team: bool
+
+
+class Embedder(Protocol):
+    """Turns text into vectors of `dimensions` numbers."""
+
+    @property
+    def dimensions(self) -> int:
+        """How many numbers a vector has."""
+        ...
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Returns one vector per text, of length 1. Raises `MemoryStoreError`."""
+        ...
+
+
+class VectorIndex(Protocol):
+    """Nearest-neighbour search over records. Methods raise `MemoryStoreError`."""
+
+    async def start(self, dimensions: int) -> None:
+        """Opens the index, creating it if it is not there."""
+
+    async def close(self) -> None:
+        """Closes the index."""
+
+    async def ping(self) -> None:
+        """Returns when the index works."""
+
+    async def upsert(self, record: MemoryRecord, vector: Sequence[float]) -> None:
+        """Stores or replaces a record; it is found by the next search."""
+
+    async def search(self, vector: Sequence[float], view: View, limit: int) -> list[Found]:
+        """Returns the nearest records in `view`, best first; the score is the cosine similarity."""
+        ...
+
+
+def to_payload(record: MemoryRecord) -> dict[str, Any]:
+    """Returns what is stored beside a vector."""
+    return {
+        "namespace": record.namespace,
+        "agent": record.agent,
+        "text": record.text,
+        "kind": record.kind,
+        "scope": record.scope,
+        "session": record.session,
+        "importance": record.importance,
+        "metadata": dict(record.metadata),
+        "created_at": record.created_at,
+    }
+
+
+def from_payload(point_id: object, payload: Mapping[str, Any]) -> MemoryRecord:
+    """Reads what `to_payload` wrote."""
+    return MemoryRecord(id=str(point_id), **payload)

@@ -1,0 +1,325 @@
+"""One suite for every combination of vector engine and database, then what each part does alone."""
+
+import itertools
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+import httpx
+import pytest
+from openai import AsyncOpenAI
+from qdrant_client import AsyncQdrantClient
+
+from openclaw_runtime.errors import MemoryStoreError
+from openclaw_runtime.memory import lexical
+from openclaw_runtime.memory.embeddings import EndpointEmbedder, WordLlamaEmbedder
+from openclaw_runtime.memory.files import MemoryFiles
+from openclaw_runtime.memory.qdrant_embedded import EmbeddedIndex
+from openclaw_runtime.memory.qdrant_server import ServerIndex
+from openclaw_runtime.memory.records import RecordStore
+from openclaw_runtime.memory.store import AgentMemory
+from openclaw_runtime.memory.types import Found, MemoryRecord, NewRecord, SessionMessage, VectorIndex, View
+
+START = 1_790_000_000.0
+
+
+@pytest.fixture(scope="module")
+def embedder() -> WordLlamaEmbedder:
+    return WordLlamaEmbedder()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def records_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path}/records.db"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture(params=["embedded", "client", "words"])
+def make_index(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], VectorIndex] | None:
+    if request.param == "words":
+        return None
+    if request.param == "embedded":
+        index: VectorIndex = EmbeddedIndex(tmp_path / "vectors")
+    else:
+        index = ServerIndex("test", client=AsyncQdrantClient(":memory:"))
+    return lambda: index
+
+
+class Memories:
+    """Makes the memories of several agents that share their stores, in a namespace of their own."""
+
+    def __init__(
+        self, records_url: str, index: VectorIndex | None, embedder: WordLlamaEmbedder, files: MemoryFiles | None = None
+    ) -> None:
+        self.namespace = uuid.uuid4().hex
+        self.records = RecordStore(records_url)
+        self.index = index
+        self.embedder = embedder
+        self.files = files
+        self.clock = itertools.count(START)
+        self.searches: list[int] = []
+        self.opened: list[AgentMemory] = []
+
+    def of(self, agent: str, namespace: str | None = None) -> AgentMemory:
+        return AgentMemory(
+            namespace=namespace or self.namespace,
+            agent=agent,
+            records=self.records,
+            now=lambda: float(next(self.clock)),
+            timer=time.perf_counter,
+            new_id=lambda: str(uuid.uuid4()),
+            vectors=(self.index, self.embedder) if self.index else None,
+            files=self.files,
+            on_search=lambda _ms, results: self.searches.append(results),
+        )
+
+    async def open(self, agent: str) -> AgentMemory:
+        memory = self.of(agent)
+        if not self.opened:
+            await memory.start()
+        self.opened.append(memory)
+        return memory
+
+
+@pytest.fixture
+async def memories(
+    records_url: str, make_index: Callable[[], VectorIndex] | None, embedder: WordLlamaEmbedder
+) -> AsyncIterator[Memories]:
+    made = Memories(records_url, make_index() if make_index else None, embedder)
+    yield made
+    await made.opened[0].close()
+
+
+async def test_what_is_added_is_found_by_the_next_search(memories: Memories) -> None:
+    memory = await memories.open("code-expert")
+    stored = await memory.add(NewRecord("Committed 3 files to the payment service", kind="commit", metadata={"n": 3}))
+    await memory.add(NewRecord("The user likes short answers"))
+    found = await memory.search("which files were committed?")
+    assert found[0].record == stored
+    assert found[0].score > 0
+    assert memories.searches == [len(found)]
+
+
+async def test_an_agent_sees_only_its_own_records(memories: Memories) -> None:
+    coordinator, expert = await memories.open("coordinator"), await memories.open("code-expert")
+    await expert.add(NewRecord("a private note about the release"))
+    await expert.add(NewRecord("a team note about the release", scope="team"))
+    mine = await coordinator.add(NewRecord("my note about the release"))
+    assert [item.record for item in await coordinator.search("note about the release")] == [mine]
+
+
+async def test_a_team_search_adds_the_teams_records_and_no_private_ones(memories: Memories) -> None:
+    coordinator, expert = await memories.open("coordinator"), await memories.open("code-expert")
+    await expert.add(NewRecord("a private note about the release"))
+    await expert.add(NewRecord("a team note about the release", scope="team"))
+    await coordinator.add(NewRecord("my note about the release"))
+    found = await coordinator.search("note about the release", team=True)
+    assert {item.record.text for item in found} == {"a team note about the release", "my note about the release"}
+
+
+async def test_namespaces_do_not_mix(memories: Memories) -> None:
+    memory = await memories.open("code-expert")
+    await memory.add(NewRecord("the release is on Friday", scope="team"))
+    elsewhere = memories.of("code-expert", namespace="elsewhere")
+    assert await elsewhere.search("when is the release?", team=True) == []
+    assert await elsewhere.recent(team=True) == []
+
+
+async def test_recent_returns_the_newest_first_and_can_choose_kinds(memories: Memories) -> None:
+    memory = await memories.open("code-expert")
+    for number in range(3):
+        await memory.add(NewRecord(f"note {number}"))
+    commit = await memory.add(NewRecord("a commit", kind="commit"))
+    assert [record.text for record in await memory.recent(2)] == ["a commit", "note 2"]
+    assert await memory.recent(kinds=["commit"]) == [commit]
+
+
+async def test_a_search_returns_at_most_its_limit(memories: Memories) -> None:
+    memory = await memories.open("code-expert")
+    for number in range(8):
+        await memory.add(NewRecord(f"deployment number {number} went well"))
+    assert len(await memory.search("deployment", limit=3)) == 3
+
+
+async def test_a_session_is_continued_by_another_replica(memories: Memories) -> None:
+    first, second = await memories.open("coordinator"), memories.of("coordinator")
+    await first.append_session("s1", [SessionMessage("user", "hello", 1.0), SessionMessage("assistant", "hi", 2.0)])
+    await second.append_session("s1", [SessionMessage("user", "again", 3.0, {"tool": "x"})])
+    assert [message.content for message in await second.session("s1")] == ["hello", "hi", "again"]
+    assert [message.content for message in await second.session("s1", limit=2)] == ["hi", "again"]
+    assert (await second.session("s1"))[2].metadata == {"tool": "x"}
+    assert await second.session("s2") == []
+    assert await memories.of("other").session("s1") == []
+
+
+async def test_starting_again_changes_nothing(memories: Memories) -> None:
+    memory = await memories.open("code-expert")
+    stored = await memory.add(NewRecord("it stays"))
+    if not isinstance(memories.index, EmbeddedIndex):
+        await memories.of("code-expert").start()
+    await memory.ping()
+    assert await memory.recent() == [stored]
+
+
+class BrokenIndex:
+    """A vector index that can be switched off."""
+
+    def __init__(self) -> None:
+        self.works = False
+        self.stored: list[MemoryRecord] = []
+
+    async def start(self, dimensions: int) -> None:  # noqa: ARG002
+        return None
+
+    async def close(self) -> None:
+        return None
+
+    async def ping(self) -> None:
+        return None
+
+    async def upsert(self, record: MemoryRecord, vector: Sequence[float]) -> None:  # noqa: ARG002
+        if not self.works:
+            raise MemoryStoreError("the vector store failed: down")
+        self.stored.append(record)
+
+    async def search(self, vector: Sequence[float], view: View, limit: int) -> list[Found]:  # noqa: ARG002
+        return [Found(record, 1.0) for record in self.stored]
+
+
+async def test_a_record_whose_vector_failed_is_kept_and_indexed_later(
+    tmp_path: Path, embedder: WordLlamaEmbedder
+) -> None:
+    index = BrokenIndex()
+    made = Memories(f"sqlite+aiosqlite:///{tmp_path}/r.db", index, embedder)
+    memory = await made.open("a")
+    stored = await memory.add(NewRecord("important"))
+    assert await memory.recent() == [stored]
+    index.works = True
+    assert [item.record for item in await memory.search("important")] == [stored]
+    assert len(index.stored) == 1
+    await memory.close()
+
+
+async def test_the_embedded_index_survives_a_restart(tmp_path: Path, embedder: WordLlamaEmbedder) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/deep/r.db"
+    first = Memories(url, EmbeddedIndex(tmp_path / "v"), embedder)
+    memory = await first.open("a")
+    stored = await memory.add(NewRecord("it stays on disk"))
+    await memory.close()
+    second = Memories(url, EmbeddedIndex(tmp_path / "v"), embedder)
+    second.namespace = first.namespace
+    again = await second.open("a")
+    assert [item.record for item in await again.search("on disk")] == [stored]
+    await again.close()
+
+
+async def test_the_embedded_index_refuses_another_dimension(tmp_path: Path, embedder: WordLlamaEmbedder) -> None:
+    made = Memories(f"sqlite+aiosqlite:///{tmp_path}/r.db", EmbeddedIndex(tmp_path / "v"), embedder)
+    memory = await made.open("a")
+    await memory.add(NewRecord("256 numbers"))
+    await memory.close()
+    with pytest.raises(MemoryStoreError, match="256 dimensions, the embedding has 8"):
+        await EmbeddedIndex(tmp_path / "v").start(8)
+
+
+async def test_the_server_index_refuses_another_dimension() -> None:
+    client = AsyncQdrantClient(":memory:")
+    await ServerIndex("c", client=client).start(256)
+    with pytest.raises(MemoryStoreError, match="256 dimensions, the embedding has 8"):
+        await ServerIndex("c", client=client).start(8)
+
+
+async def test_the_server_index_asks_for_the_documented_graph() -> None:
+    client = AsyncQdrantClient(":memory:")
+    asked: dict[str, object] = {}
+    create = client.create_collection
+
+    async def spy(name: str, **options: object) -> bool:
+        asked.update(options)
+        return await create(name, **options)  # type: ignore[arg-type]
+
+    client.create_collection = spy  # type: ignore[method-assign,assignment]
+    await ServerIndex("c", client=client).start(256)
+    assert asked["hnsw_config"].model_dump(exclude_none=True) == {"m": 16, "ef_construct": 200}  # type: ignore[attr-defined]
+
+
+async def test_an_unreachable_server_is_a_memory_error() -> None:
+    index = ServerIndex("c", url="http://127.0.0.1:1")
+    with pytest.raises(MemoryStoreError, match="the vector store failed"):
+        await index.start(256)
+    await index.close()
+
+
+async def test_an_unreachable_database_is_a_memory_error() -> None:
+    store = RecordStore("postgresql+asyncpg://openclaw@127.0.0.1:1/openclaw")
+    with pytest.raises(MemoryStoreError, match="the records store failed"):
+        await store.start()
+
+
+async def test_the_offline_embedding_has_256_dimensions_and_length_one(embedder: WordLlamaEmbedder) -> None:
+    vectors = await embedder.embed(["hello", ""])
+    assert [len(vector) for vector in vectors] == [256, 256]
+    assert sum(number * number for number in vectors[0]) == pytest.approx(1.0, abs=1e-5)
+    assert all(number == number for number in vectors[1])
+
+
+def embedding_endpoint(vector: list[float]) -> EndpointEmbedder:
+    """An embedder whose endpoint answers every text with `vector`, in reverse order."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        texts = json.loads(request.content)["input"]
+        data = [{"object": "embedding", "index": n, "embedding": [*vector, len(texts[n])]} for n in range(len(texts))]
+        usage = {"prompt_tokens": 1, "total_tokens": 1}
+        return httpx.Response(200, json={"object": "list", "data": data[::-1], "model": "m", "usage": usage})
+
+    client = AsyncOpenAI(
+        base_url="http://127.0.0.1:1/v1",
+        api_key="k",
+        http_client=httpx.AsyncClient(transport=httpx.MockTransport(answer)),
+    )
+    return EndpointEmbedder("m", 3, base_url=None, api_key=None, client=client)
+
+
+async def test_the_endpoint_embedding_keeps_the_order_of_the_texts() -> None:
+    assert await embedding_endpoint([0.0, 0.0]).embed(["a", "bb"]) == [[0.0, 0.0, 1.0], [0.0, 0.0, 2.0]]
+
+
+async def test_the_endpoint_embedding_checks_the_dimensions() -> None:
+    with pytest.raises(MemoryStoreError, match="embedding model m has 2 dimensions, not 3"):
+        await embedding_endpoint([0.0]).embed(["a"])
+
+
+async def test_an_unreachable_embedding_endpoint_is_a_memory_error() -> None:
+    client = AsyncOpenAI(base_url="http://127.0.0.1:1/v1", api_key="k", max_retries=0)
+    with pytest.raises(MemoryStoreError, match="the embedding endpoint failed"):
+        await EndpointEmbedder("m", 3, base_url=None, api_key=None, client=client).embed(["x"])
+
+
+async def test_the_files_hold_a_log_per_day_and_the_important_lines(tmp_path: Path) -> None:
+    files = MemoryFiles(tmp_path / "memories")
+
+    def record(text: str, importance: float) -> MemoryRecord:
+        return MemoryRecord("1", "n", "a", text, "commit", "team", "s1", importance, {}, START)
+
+    await files.write(record("Committed\nfeat: a", 0.9))
+    await files.write(record("small talk", 0.3))
+    assert (tmp_path / "memories/2026-09-21.md").read_text() == (
+        "# 2026-09-21\n\n## 14:13:20 commit (session s1)\n\nCommitted\nfeat: a\n\n"
+        "## 14:13:20 commit (session s1)\n\nsmall talk\n\n"
+    )
+    assert await files.read(1000) == "# Memory\n\n- 2026-09-21 commit: Committed feat: a\n"
+
+
+async def test_no_file_reads_as_nothing(tmp_path: Path) -> None:
+    assert await MemoryFiles(tmp_path / "none").read(10) == ""
+
+
+def test_words_rank_by_rarity_then_by_age() -> None:
+    texts = ["the cat sat", "the dog sat", "the dog ran to the dog"]
+    records = [MemoryRecord(str(n), "n", "a", text, "note", "private", "", 0.5, {}, n) for n, text in enumerate(texts)]
+    assert [item.record.id for item in lexical.rank("dog", records, 5)] == ["2", "1"]
+    assert lexical.rank("horse", records, 5) == []
+    assert lexical.rank("dog", [], 5) == []
