@@ -55,4 +55,4 @@ format: $(STAMP) ## format and fix what ruff can
 
 .PHONY: test-unit
 test-unit: $(STAMP) ## pure tests: seconds
-	@$(BIN)/pytest tests/unit -q $(ARGS)
+	@$(BIN)/pytest tests/unit skills -q $(ARGS)
