@@ -1,0 +1,470 @@
+"""The sandbox protocol, version 1: every message both ends may send, and how it is read and written.
+
+JSON-RPC 2.0 (https://www.jsonrpc.org/specification) in the text frames of one WebSocket. Only the standard library
+is imported here, because the pod imports it too. `docs/sandbox-protocol.md` is the prose for it.
+"""
+
+import base64
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Final, NoReturn
+
+SUBPROTOCOL: Final = "openclaw.sandbox.v1"
+CALL_PATH: Final = "/v1/call"
+VERSION: Final = 1
+SIGNING_CONTEXT: Final = b"openclaw.sandbox.v1\n"
+"""Put before what is signed, so that a signature made for anything else never fits."""
+
+NONCE_BYTES: Final = 32
+CALL_ID: Final = 1
+MAX_PACKAGE_BYTES: Final = 900 * 1024
+MAX_FRAME_BYTES: Final = 4 * 1024 * 1024
+"""The largest frame a pod accepts; an input, with its configuration and secrets, has to fit."""
+MAX_RESULT_BYTES: Final = 8 * 1024 * 1024
+"""The largest result a pod will ever send, whatever a call asks for."""
+FRAME_OVERHEAD: Final = 64 * 1024
+MAX_TIMEOUT_SECONDS: Final = 24 * 3600.0
+
+CONTEXT_METHODS: Final = frozenset({"memory.add", "memory.search", "llm.generate", "ask"})
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_MAX_SHOWN = 60
+
+Json = dict[str, Any]
+
+
+class ErrorCode(IntEnum):
+    """Codes of an error response. The first four are JSON-RPC's own."""
+
+    INVALID_REQUEST = -32600
+    METHOD_NOT_FOUND = -32601
+    INVALID_PARAMS = -32602
+    INTERNAL = -32603
+    BUSY = -32001
+    UNAUTHORIZED = -32002
+    PACKAGE = -32003
+    TIMEOUT = -32004
+    CANCELLED = -32005
+    PERMISSION_DENIED = -32006
+    SKILL_ERROR = -32007
+    SKILL_CRASHED = -32008
+    RESULT_TOO_LARGE = -32009
+
+
+class ProtocolError(Exception):
+    """A message is not what the protocol allows. `str()` names the field and what is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request that expects a response with the same id."""
+
+    id: int | str
+    method: str
+    params: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A message without an answer."""
+
+    method: str
+    params: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """The response to a request that worked."""
+
+    id: int | str
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The response to a request that failed; `id` is None where the request could not be read."""
+
+    id: int | str | None
+    code: int
+    message: str
+    data: Json = field(default_factory=dict)
+
+
+Message = Request | Notification | Success | Failure
+
+
+def dumps(value: object) -> str:
+    """Writes JSON without spaces, in ASCII so that every string survives any encoding.
+
+    Raises ValueError or TypeError for what is not JSON (NaN, sets, objects).
+    """
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def canonical_sha256(value: object) -> str:
+    """Returns the hex sha256 over the canonical JSON of a value: sorted keys, no spaces, ASCII with \\u escapes.
+
+    Raises ValueError or TypeError for what is not JSON.
+    """
+    try:
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"), sort_keys=True)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def loads(text: str | bytes) -> object:
+    """Reads JSON strictly. Raises `ProtocolError` for anything else, however deep or odd it is."""
+    try:
+        return json.loads(text.decode() if isinstance(text, bytes) else text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"frame: not valid JSON ({type(error).__name__})") from None
+
+
+def encode(message: Message) -> str:
+    """Writes a message as the text of one frame. Raises ValueError or TypeError where its content is not JSON."""
+    body: Json = {"jsonrpc": "2.0"}
+    match message:
+        case Request(id, method, params):
+            body |= {"id": id, "method": method, "params": params}
+        case Notification(method, params):
+            body |= {"method": method, "params": params}
+        case Success(id, result):
+            body |= {"id": id, "result": result}
+        case Failure(id, code, text, data):
+            error: Json = {"code": int(code), "message": text}
+            if data:
+                error["data"] = data
+            body |= {"id": id, "error": error}
+    return dumps(body)
+
+
+def decode(text: str | bytes) -> Message:
+    """Reads one frame. Raises `ProtocolError` for anything that is not exactly one JSON-RPC 2.0 message."""
+    body = loads(text)
+    if not isinstance(body, dict):
+        raise ProtocolError("frame: expected a JSON object")
+    if body.get("jsonrpc") != "2.0":
+        raise ProtocolError('jsonrpc: expected "2.0"')
+    if "method" in body:
+        return _decode_call(body)
+    identity = body.get("id")
+    if identity is not None:
+        identity = _identity(identity)
+    if ("result" in body) == ("error" in body):
+        raise ProtocolError("frame: expected a method, a result or an error")
+    if "result" in body:
+        if identity is None:
+            raise ProtocolError("id: missing in a response")
+        return Success(identity, body["result"])
+    error = Fields(body["error"], "error")
+    return Failure(identity, error.integer("code"), error.text("message"), error.mapping("data", optional=True))
+
+
+def _decode_call(body: Json) -> Message:
+    method = body["method"]
+    if not isinstance(method, str):
+        raise ProtocolError("method: expected a string")
+    params = body.get("params", {})
+    if not isinstance(params, dict):
+        raise ProtocolError("params: expected an object")
+    if "id" not in body:
+        return Notification(method, params)
+    return Request(_identity(body["id"]), method, params)
+
+
+def _identity(value: object) -> int | str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ProtocolError("id: expected a string or an integer")
+    return value
+
+
+class Fields:
+    """Reads typed fields of a JSON object; every mistake is a `ProtocolError` that names the field."""
+
+    def __init__(self, value: object, name: str) -> None:
+        if not isinstance(value, dict):
+            raise ProtocolError(f"{name}: expected an object")
+        self._value: Json = value
+        self._name = name
+
+    def _take(self, key: str) -> object:
+        if key not in self._value:
+            raise ProtocolError(f"{self._name}.{key}: missing")
+        return self._value[key]
+
+    def _refuse(self, key: str, value: object, expected: str) -> NoReturn:
+        shown = repr(value)
+        shown = shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + "…"
+        raise ProtocolError(f"{self._name}.{key}: {shown} is not {expected}")
+
+    def text(self, key: str, *, limit: int = 65_536) -> str:
+        """Returns a string of at most `limit` characters."""
+        value = self._take(key)
+        if not isinstance(value, str):
+            self._refuse(key, value, "a string")
+        if len(value) > limit:
+            raise ProtocolError(f"{self._name}.{key}: longer than {limit} characters")
+        return value
+
+    def digest(self, key: str) -> str:
+        """Returns `sha256:<64 hex>`."""
+        value = self.text(key, limit=71)
+        if not _DIGEST.fullmatch(value):
+            self._refuse(key, value, "sha256:<64 hex digits>")
+        return value
+
+    def integer(self, key: str, *, least: int | None = None, most: int | None = None) -> int:
+        """Returns an integer within bounds."""
+        value = self._take(key)
+        if isinstance(value, bool) or not isinstance(value, int):
+            self._refuse(key, value, "an integer")
+        if (least is not None and value < least) or (most is not None and value > most):
+            self._refuse(key, value, f"between {least} and {most}")
+        return value
+
+    def number(self, key: str, *, least: float, most: float) -> float:
+        """Returns a finite number within bounds."""
+        value = self._take(key)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self._refuse(key, value, "a number")
+        # An integer of any size is JSON; compare before float() so that a huge one is refused, not an OverflowError.
+        if not (least <= value <= most) or not math.isfinite(value):
+            self._refuse(key, value, f"between {least:g} and {most:g}")
+        return float(value)
+
+    def mapping(self, key: str, *, optional: bool = False) -> Json:
+        """Returns an object; {} if it is optional and missing."""
+        if optional and key not in self._value:
+            return {}
+        value = self._take(key)
+        if not isinstance(value, dict):
+            self._refuse(key, value, "an object")
+        return value
+
+    def strings(self, key: str, *, limit: int = 1024) -> tuple[str, ...]:
+        """Returns a list of strings."""
+        value = self._take(key)
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            self._refuse(key, value, "a list of strings")
+        if len(value) > limit:
+            raise ProtocolError(f"{self._name}.{key}: more than {limit} items")
+        return tuple(value)
+
+    def nested(self, key: str) -> "Fields":
+        """Returns the reader of an object inside."""
+        return Fields(self._take(key), f"{self._name}.{key}")
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The pod's first message: who it is, and the nonce a call must be signed with.
+
+    `nonce` is 32 random bytes, fresh for this connection. `packages` are digests that need not be sent.
+    """
+
+    pod_name: str
+    pod_uid: str
+    nonce: bytes
+    packages: tuple[str, ...] = ()
+    max_package_bytes: int = MAX_PACKAGE_BYTES
+    max_result_bytes: int = MAX_RESULT_BYTES
+
+    def message(self) -> Notification:
+        """Returns the `hello` notification."""
+        return Notification(
+            "hello",
+            {
+                "protocol": VERSION,
+                "pod": {"name": self.pod_name, "uid": self.pod_uid},
+                "nonce": base64.b64encode(self.nonce).decode(),
+                "packages": list(self.packages),
+                "limits": {"maxPackageBytes": self.max_package_bytes, "maxResultBytes": self.max_result_bytes},
+            },
+        )
+
+    @classmethod
+    def parse(cls, params: Json) -> "Hello":
+        """Reads the params of `hello`. Raises `ProtocolError`."""
+        fields = Fields(params, "hello")
+        fields.integer("protocol", least=VERSION, most=VERSION)
+        pod = fields.nested("pod")
+        limits = fields.nested("limits")
+        return cls(
+            pod_name=pod.text("name", limit=253),
+            pod_uid=pod.text("uid", limit=128),
+            nonce=_base64(fields.text("nonce", limit=64), "hello.nonce", NONCE_BYTES),
+            packages=fields.strings("packages"),
+            max_package_bytes=limits.integer("maxPackageBytes", least=0),
+            max_result_bytes=limits.integer("maxResultBytes", least=0),
+        )
+
+
+def _base64(text: str, name: str, size: int) -> bytes:
+    try:
+        value = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise ProtocolError(f"{name}: not base64") from None
+    if len(value) != size:
+        raise ProtocolError(f"{name}: expected {size} bytes, got {len(value)}")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one call may use. The pod's own limits hold as well."""
+
+    timeout_seconds: float = 30.0
+    max_result_bytes: int = 1024 * 1024
+    memory_bytes: int = 512 * 1024 * 1024
+    max_processes: int = 64
+
+    def wire(self) -> Json:
+        """Returns the JSON object."""
+        return {
+            "timeoutSeconds": self.timeout_seconds,
+            "maxResultBytes": self.max_result_bytes,
+            "memoryBytes": self.memory_bytes,
+            "maxProcesses": self.max_processes,
+        }
+
+    @classmethod
+    def parse(cls, fields: Fields) -> "Limits":
+        """Reads the JSON object. Raises `ProtocolError`."""
+        return cls(
+            timeout_seconds=fields.number("timeoutSeconds", least=0.001, most=MAX_TIMEOUT_SECONDS),
+            max_result_bytes=fields.integer("maxResultBytes", least=2, most=MAX_RESULT_BYTES),
+            memory_bytes=fields.integer("memoryBytes", least=16 * 1024 * 1024, most=1 << 46),
+            max_processes=fields.integer("maxProcesses", least=1, most=65_536),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CallPayload:
+    """What is signed: one call for one pod, on one connection, until `expires_at` (Unix seconds)."""
+
+    nonce: bytes
+    pod_uid: str
+    expires_at: int
+    call_id: str
+    agent: str
+    session: str
+    skill: str
+    version: str
+    digest: str
+    runtime: str
+    entrypoint: str
+    action: str
+    input: Json
+    config: Json = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    permissions: tuple[str, ...] = ()
+    allowed_domains: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+    def encode(self) -> str:
+        """Returns the JSON text to sign and to send. Raises ValueError or TypeError where a value is not JSON."""
+        return dumps(
+            {
+                "nonce": base64.b64encode(self.nonce).decode(),
+                "podUid": self.pod_uid,
+                "expiresAt": self.expires_at,
+                "callId": self.call_id,
+                "agent": self.agent,
+                "session": self.session,
+                "skill": self.skill,
+                "version": self.version,
+                "digest": self.digest,
+                "runtime": self.runtime,
+                "entrypoint": self.entrypoint,
+                "action": self.action,
+                "input": self.input,
+                "config": self.config,
+                "secrets": dict(self.secrets),
+                "permissions": list(self.permissions),
+                "allowedDomains": list(self.allowed_domains),
+                "limits": self.limits.wire(),
+            }
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> "CallPayload":
+        """Reads the signed text. Raises `ProtocolError`."""
+        fields = Fields(loads(text), "payload")
+        secrets = fields.mapping("secrets")
+        if not all(isinstance(value, str) for value in secrets.values()):
+            raise ProtocolError("payload.secrets: expected an object of strings")
+        return cls(
+            nonce=_base64(fields.text("nonce", limit=64), "payload.nonce", NONCE_BYTES),
+            pod_uid=fields.text("podUid", limit=128),
+            expires_at=fields.integer("expiresAt", least=0, most=1 << 53),
+            call_id=fields.text("callId", limit=256),
+            agent=fields.text("agent", limit=256),
+            session=fields.text("session", limit=1024),
+            skill=fields.text("skill", limit=256),
+            version=fields.text("version", limit=256),
+            digest=fields.digest("digest"),
+            runtime=fields.text("runtime", limit=64),
+            entrypoint=fields.text("entrypoint", limit=256),
+            action=fields.text("action", limit=256),
+            input=fields.mapping("input"),
+            config=fields.mapping("config"),
+            secrets=secrets,
+            permissions=fields.strings("permissions"),
+            allowed_domains=fields.strings("allowedDomains"),
+            limits=Limits.parse(fields.nested("limits")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """The result of `call`. `result_sha256` is `canonical_sha256(output)`."""
+
+    output: Any
+    duration_ms: float
+    result_sha256: str
+    cpu_ms: float = 0.0
+    max_rss_bytes: int = 0
+
+    def wire(self) -> Json:
+        """Returns the JSON object."""
+        return {
+            "output": self.output,
+            "durationMs": self.duration_ms,
+            "resultSha256": self.result_sha256,
+            "usage": {"cpuMs": self.cpu_ms, "maxRssBytes": self.max_rss_bytes},
+        }
+
+    @classmethod
+    def parse(cls, value: object) -> "CallResult":
+        """Reads the JSON object and checks the hash. Raises `ProtocolError`."""
+        fields = Fields(value, "result")
+        usage = fields.nested("usage")
+        output = value["output"] if isinstance(value, dict) and "output" in value else None
+        result = cls(
+            output=output,
+            duration_ms=fields.number("durationMs", least=0, most=1e12),
+            result_sha256=fields.text("resultSha256", limit=64),
+            cpu_ms=usage.number("cpuMs", least=0, most=1e12),
+            max_rss_bytes=usage.integer("maxRssBytes", least=0),
+        )
+        try:
+            actual = canonical_sha256(output)
+        except ValueError as error:
+            raise ProtocolError(f"result.output: {error}") from None
+        if result.result_sha256 != actual:
+            raise ProtocolError("result.resultSha256: does not match the output")
+        return result

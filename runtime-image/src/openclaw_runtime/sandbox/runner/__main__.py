@@ -1,0 +1,61 @@
+"""Entry point of a sandbox pod.
+
+The order matters: the child is forked while this process is small and knows nothing.
+"""
+
+import asyncio
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from openclaw_runtime.sandbox.runner import linux
+from openclaw_runtime.sandbox.runner.child import Child, fork_child
+from openclaw_runtime.sandbox.runner.settings import Settings, SettingsError, read_settings
+
+
+def main() -> int:
+    """Runs one sandbox and returns its exit code."""
+    if sys.platform != "linux":
+        print(f"error: platform: {sys.platform} cannot confine a skill; use Linux", file=sys.stderr)  # noqa: T201
+        return 2
+    try:
+        settings = read_settings(os.environ)
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    linux.adopt_orphans()
+    scratch = Path(tempfile.mkdtemp(prefix="openclaw-", dir=settings.scratch_root))
+    try:
+        return _serve(settings, scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _serve(settings: Settings, scratch: Path) -> int:
+    forked = fork_child(settings.workspace, scratch)
+    linux.hide_from_children()
+    from openclaw_runtime.sandbox.runner import server
+    from openclaw_runtime.sandbox.signing import SigningError, Verifier
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(server.JsonFormatter())
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
+    # Failed handshakes are somebody else's mistake; the library would write a traceback for each.
+    logging.getLogger("websockets").setLevel(logging.CRITICAL)
+    try:
+        verifier = Verifier.from_text(settings.public_keys)
+    except SigningError as error:
+        print(f"error: OPENCLAW_SANDBOX_PUBLIC_KEYS: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+
+    async def run() -> int:
+        return await server.run(settings, verifier, Child(forked, server.MAX_CHILD_FRAME))
+
+    return asyncio.run(run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

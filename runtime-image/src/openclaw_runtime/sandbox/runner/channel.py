@@ -1,0 +1,54 @@
+"""Frames between the runner and its child, over a socket pair.
+
+Four bytes length (big endian), one byte kind, then the body: a JSON-RPC message (`MESSAGE`) or the package (`PACKAGE`).
+The runner reads what an untrusted process wrote, so the parser is small and bounded.
+"""
+
+import struct
+from enum import IntEnum
+from typing import Final
+
+_HEADER: Final = struct.Struct(">IB")
+
+
+class Kind(IntEnum):
+    """What a frame holds."""
+
+    MESSAGE = 1
+    PACKAGE = 2
+
+
+class ChannelError(Exception):
+    """The other end wrote something that is not a frame."""
+
+
+def pack(kind: Kind, body: bytes) -> bytes:
+    """Returns the bytes of one frame."""
+    return _HEADER.pack(len(body), kind) + body
+
+
+class FrameReader:
+    """Cuts a byte stream into frames; never holds more than one frame of `limit` bytes and one read."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[tuple[Kind, bytes]]:
+        """Takes bytes and returns the frames that are complete. Raises `ChannelError`."""
+        self._buffer += data
+        frames: list[tuple[Kind, bytes]] = []
+        start = 0
+        while len(self._buffer) - start >= _HEADER.size:
+            length, kind = _HEADER.unpack_from(self._buffer, start)
+            if kind not in (Kind.MESSAGE, Kind.PACKAGE):
+                raise ChannelError(f"kind {kind} is not known")
+            if length > self._limit:
+                raise ChannelError(f"a frame of {length} bytes; at most {self._limit} are allowed")
+            end = start + _HEADER.size + length
+            if len(self._buffer) < end:
+                break
+            frames.append((Kind(kind), bytes(self._buffer[start + _HEADER.size : end])))
+            start = end
+        del self._buffer[:start]
+        return frames

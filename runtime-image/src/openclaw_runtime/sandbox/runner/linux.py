@@ -1,0 +1,175 @@
+"""The parts of Linux that confine a process: prctl, capabilities, rlimits, and finding and ending descendants."""
+
+import contextlib
+import ctypes
+import errno
+import os
+import resource
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+# include/uapi/linux/prctl.h
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+_PR_CAPBSET_DROP: Final = 24
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_CAP_AMBIENT: Final = 47
+_PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+_CAPABILITY_VERSION_3: Final = 0x20080522
+_LAST_CAPABILITY: Final = 63
+
+MAX_FILE_BYTES: Final = 512 * 1024 * 1024
+MAX_OPEN_FILES: Final = 512
+_ADDRESS_SPACE_SLACK: Final = 2 * 1024 * 1024 * 1024
+"""Mapped files and reserved but unused thread stacks: they count for RLIMIT_AS though they use no memory."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _CapHeader(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _CapData(ctypes.Structure):
+    _fields_ = (("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32))
+
+
+def prctl(option: int, argument: int, *rest: int) -> None:
+    """Calls prctl(2). Raises OSError."""
+    padded = (*rest, 0, 0, 0)[:3]
+    if _libc.prctl(option, *(ctypes.c_ulong(value) for value in (argument, *padded))) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl({option}): {os.strerror(code)}")
+
+
+def syscall(number: int, *arguments: object) -> int:
+    """Calls a system call that the standard library does not wrap. Raises OSError."""
+    result: int = _libc.syscall(ctypes.c_long(number), *arguments)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"syscall {number}: {os.strerror(code)}")
+    return result
+
+
+def hide_from_children() -> None:
+    """Makes this process unreadable for others of the same uid: no ptrace, no /proc/<pid>/{mem,environ,fd}."""
+    prctl(_PR_SET_DUMPABLE, 0)
+
+
+def adopt_orphans() -> None:
+    """Makes this process the parent of every orphaned descendant, so that none escapes being ended and reaped."""
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent() -> None:
+    """Has the kernel kill this process when its parent ends."""
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def drop_privileges() -> None:
+    """Gives up every capability for good, and the right to gain privileges by executing a file."""
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    for capability in range(_LAST_CAPABILITY + 1):
+        try:
+            prctl(_PR_CAPBSET_DROP, capability)
+        except OSError as error:
+            # EINVAL: past the last capability this kernel has. EPERM: not privileged, so there is nothing to drop.
+            if error.errno in {errno.EINVAL, errno.EPERM}:
+                break
+            raise
+    # Ambient capabilities appeared in Linux 4.3; without them there is nothing to clear.
+    with contextlib.suppress(OSError):
+        prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    header = _CapHeader(_CAPABILITY_VERSION_3, 0)
+    data = (_CapData * 2)()
+    if _libc.capset(ctypes.byref(header), data) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"capset: {os.strerror(code)}")
+
+
+def _lower(kind: int, value: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (value, value))
+
+
+def limit_resources(*, memory_bytes: int, cpu_seconds: int) -> None:
+    """Sets the rlimits of a call. They hold for each process of it; the pod's cgroup bounds the sum.
+
+    RLIMIT_NPROC is left alone: it counts every process of the uid on the node, pods of other agents included.
+    """
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_FSIZE, MAX_FILE_BYTES)
+    _lower(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
+    _lower(resource.RLIMIT_CPU, cpu_seconds)
+    _lower(resource.RLIMIT_DATA, memory_bytes)
+    _lower(resource.RLIMIT_AS, memory_bytes + _ADDRESS_SPACE_SLACK)
+
+
+def wipe_environment() -> None:
+    """Clears the environment, and its first copy on the stack, which /proc/self/environ would still show."""
+    os.environ.clear()
+    fields = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    # proc(5): env_start and env_end are fields 50 and 51; the text after the name starts with field 3.
+    start, end = int(fields[47]), int(fields[48])
+    if 0 < start < end:
+        ctypes.memset(start, 0, end - start)
+
+
+def close_descriptors_except(keep: Iterable[int]) -> None:
+    """Closes every descriptor above stderr that is not in `keep`."""
+    low = 3
+    for descriptor in sorted(keep):
+        if descriptor >= low:
+            os.closerange(low, descriptor)
+            low = descriptor + 1
+    os.closerange(low, os.sysconf("SC_OPEN_MAX"))
+
+
+def descendants(root: int) -> list[int]:
+    """Returns the ids of all processes below `root`, found through /proc."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            stat = (entry / "stat").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            continue
+        parent = int(stat.rpartition(")")[2].split()[1])
+        children.setdefault(parent, []).append(int(entry.name))
+    found: list[int] = []
+    pending = [root]
+    while pending:
+        below = children.get(pending.pop(), [])
+        found += below
+        pending += below
+    return found
+
+
+def signal_group(leader: int, number: int) -> None:
+    """Sends a signal to the process group of `leader`; one that is gone is fine."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)
+
+
+def kill_descendants(root: int) -> int:
+    """Sends SIGKILL to every process below `root` and returns how many there were.
+
+    As PID 1 of a pod one system call reaches all of them at once, so that even a fork bomb cannot outrun it. Elsewhere
+    they are stopped first, then killed.
+    """
+    if os.getpid() == 1:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
+            return 1
+        return 0
+    found = descendants(root)
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for process in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, number)
+    return len(found)

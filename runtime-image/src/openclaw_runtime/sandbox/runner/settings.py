@@ -1,0 +1,64 @@
+"""The runner's settings, all from the environment of its pod (or of the process that started it).
+
+Imported before the child is forked, so it pulls in nothing heavy; the keys are read by the server.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong. `str()` names the variable, its value and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one runner is set up: it listens at `socket_path` if there is one, else at `port`.
+
+    `lifeline` is a descriptor to the process that started it: a newline is written there once the runner is ready,
+    and its closing ends the runner. None in a pod.
+    """
+
+    public_keys: str
+    pod_name: str
+    pod_uid: str
+    host: str
+    port: int
+    socket_path: Path | None
+    lifeline: int | None
+    workspace: Path
+    scratch_root: Path
+    log_level: str
+
+
+def _number(environ: Mapping[str, str], name: str, default: int | None, most: int) -> int | None:
+    text = environ.get(name, "")
+    if not text:
+        return default
+    if not text.isascii() or not text.isdigit() or int(text) > most:
+        raise SettingsError(f"{name}: {text!r} is not a number from 0 to {most}")
+    return int(text)
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Reads the settings. Raises `SettingsError`."""
+    keys = environ.get("OPENCLAW_SANDBOX_PUBLIC_KEYS", "")
+    if not keys:
+        raise SettingsError("OPENCLAW_SANDBOX_PUBLIC_KEYS: missing; give base64 Ed25519 public keys, comma separated")
+    uid = environ.get("POD_UID", "")
+    if not uid:
+        raise SettingsError("POD_UID: missing; calls are signed for one pod, so it has to know its uid")
+    socket_path = environ.get("OPENCLAW_SANDBOX_SOCKET", "")
+    return Settings(
+        public_keys=keys,
+        pod_name=environ.get("POD_NAME", "") or "sandbox",
+        pod_uid=uid,
+        host=environ.get("OPENCLAW_SANDBOX_HOST", "") or "0.0.0.0",
+        port=_number(environ, "OPENCLAW_SANDBOX_PORT", 7460, 65_535) or 0,
+        socket_path=Path(socket_path) if socket_path else None,
+        lifeline=_number(environ, "OPENCLAW_SANDBOX_LIFELINE_FD", None, 1 << 20),
+        workspace=Path(environ.get("OPENCLAW_SANDBOX_WORKSPACE", "") or "/workspace"),
+        scratch_root=Path(environ.get("OPENCLAW_SANDBOX_SCRATCH", "") or "/tmp"),  # noqa: S108 - the pod's emptyDir
+        log_level=environ.get("OPENCLAW_SANDBOX_LOG_LEVEL", "") or "info",
+    )

@@ -1,0 +1,246 @@
+"""The child: warm before the pod is ready, confined before it touches anything of the call, gone after one result.
+
+Nothing in here guards the pod. This process may be taken over by the skill it runs; what holds then are the limits the
+kernel keeps (see `linux`, `seccomp`) and the runner, which trusts nothing that comes out of it.
+"""
+
+import asyncio
+import gc
+import importlib
+import importlib.util
+import inspect
+import math
+import os
+import resource
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, NoReturn
+
+from openclaw_runtime.sandbox.archive import ArchiveError, unpack
+from openclaw_runtime.sandbox.protocol import (
+    CALL_ID,
+    MAX_FRAME_BYTES,
+    CallPayload,
+    ErrorCode,
+    Failure,
+    Notification,
+    Request,
+    Success,
+    decode,
+    dumps,
+)
+from openclaw_runtime.sandbox.runner import linux, seccomp
+from openclaw_runtime.sandbox.runner.channel import FrameReader, Kind
+from openclaw_runtime.sandbox.runner.context import BlockingContext, Link, build_context
+from openclaw_skill import SkillError
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+PRELOADED: Final = _words(
+    "base64 bisect collections.abc concurrent.futures.thread contextlib copy csv dataclasses datetime decimal difflib "
+    "email.message enum fnmatch functools glob hashlib heapq hmac html http.client importlib.machinery "
+    "importlib.resources io itertools json logging math mimetypes operator pathlib pprint random re secrets shlex "
+    "shutil sqlite3 statistics string struct subprocess tempfile textwrap threading time tomllib traceback types "
+    "typing unicodedata urllib.parse urllib.request uuid xml.etree.ElementTree zlib"
+)
+"""Standard modules that skills use most: importing them is the pod's start-up time, not the call's."""
+
+PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_READ_SIZE: Final = 256 * 1024
+_MAX_DETAIL: Final = 4000
+_MAX_MESSAGE: Final = 2000
+_CPU_SLACK_SECONDS: Final = 5
+
+
+def run_child(channel: socket.socket, stdout: int, stderr: int, workspace: Path, scratch: Path) -> NoReturn:
+    """The life of the child, called right after fork; never returns."""
+    try:
+        os.setsid()
+        with open(os.devnull, "rb") as null:  # noqa: PTH123 - a descriptor is what is needed
+            os.dup2(null.fileno(), 0)
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        linux.close_descriptors_except([channel.fileno()])
+        linux.wipe_environment()
+        linux.drop_privileges()
+        os.environ.update(_environment(scratch))
+        sys.dont_write_bytecode = True
+        for name in PRELOADED:
+            importlib.import_module(name)
+        gc.collect()
+        gc.freeze()
+        asyncio.run(_Worker(channel, workspace, scratch).run())
+    except BaseException:  # noqa: BLE001 - this is the end of the process, whatever it was
+        os.write(2, traceback.format_exc().encode(errors="replace")[-_MAX_DETAIL:])
+        os._exit(70)
+    os._exit(0)
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    home = str(scratch)
+    return {"PATH": PATH, "HOME": home, "TMPDIR": home, "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+class _Worker:
+    def __init__(self, channel: socket.socket, workspace: Path, scratch: Path) -> None:
+        self._channel = channel
+        self._workspace = workspace
+        self._scratch = scratch
+        self._link = Link(channel)
+        self._frames = FrameReader(MAX_FRAME_BYTES * 2)
+        self._package = b""
+        self._job: asyncio.Future[CallPayload] | None = None
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._job = loop.create_future()
+        loop.add_reader(self._channel, self._read)
+        # The first use of the thread pool and of the selector is paid for here, not in the call.
+        await asyncio.to_thread(os.getpid)
+        self._link.send(Notification("ready", {}))
+        payload = await self._job
+        task = asyncio.ensure_future(self._answer(payload))
+        loop.add_signal_handler(signal.SIGTERM, task.cancel)
+        message = await task
+        loop.remove_reader(self._channel)
+        try:
+            self._link.send(message)
+        except BrokenPipeError:
+            os._exit(71)
+        # Threads and exit handlers of the skill are not waited for.
+        os._exit(0)
+
+    def _read(self) -> None:
+        try:
+            data = self._channel.recv(_READ_SIZE, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        if not data:  # the runner is gone
+            os._exit(72)
+        for kind, body in self._frames.feed(data):
+            if kind is Kind.PACKAGE:
+                self._package = body
+                continue
+            message = decode(body)
+            if isinstance(message, Request) and message.method == "run":
+                assert self._job is not None
+                self._job.set_result(CallPayload.parse(message.params["payload"]))
+            elif isinstance(message, Success | Failure):
+                self._link.answer(message)
+
+    async def _answer(self, payload: CallPayload) -> Success | Failure:
+        """Runs the call and returns its response, whatever happens inside."""
+        try:
+            output = await self._call(payload)
+            try:
+                size = len(dumps(output))
+            except (TypeError, ValueError) as error:
+                return _failure(ErrorCode.SKILL_CRASHED, f"the result of {payload.action} is not JSON: {error}")
+            if size > payload.limits.max_result_bytes:
+                limit = payload.limits.max_result_bytes
+                return _failure(ErrorCode.RESULT_TOO_LARGE, f"the result is {size} bytes; at most {limit} are allowed")
+            return Success(CALL_ID, {"output": output})
+        except SkillError as error:
+            return _failure(ErrorCode.SKILL_ERROR, str(error) or "the skill failed without a message")
+        except _RefusedError as error:
+            return _failure(error.code, str(error))
+        except ArchiveError as error:
+            return _failure(ErrorCode.PACKAGE, str(error))
+        except asyncio.CancelledError:
+            return _failure(ErrorCode.CANCELLED, "the call was ended")
+        except PermissionError as error:
+            missing = sorted({"process:execute", "network:external"} - set(payload.permissions))
+            hint = f"; the skill does not declare {' or '.join(missing)}" if missing else ""
+            return _failure(ErrorCode.PERMISSION_DENIED, f"{error}{hint}", traceback.format_exc())
+        except MemoryError:
+            limit = payload.limits.memory_bytes >> 20
+            return _failure(ErrorCode.SKILL_CRASHED, f"out of memory: the limit is {limit} MiB")
+        except BaseException as error:  # noqa: BLE001 - SystemExit and the like end the call, not the protocol
+            return _failure(ErrorCode.SKILL_CRASHED, f"{type(error).__name__}: {error}", traceback.format_exc())
+
+    async def _call(self, payload: CallPayload) -> Any:
+        workspace = self._workspace if _uses_files(payload) and self._workspace.is_dir() else None
+        package = self._scratch / "package"
+        scratch = self._scratch / "work"
+        package.mkdir()
+        scratch.mkdir()
+        os.chdir(workspace or scratch)
+        _confine(payload)
+        unpack(self._package, package)
+        self._package = b""
+        action = _load_action(package, payload)
+        context = build_context(payload, link=self._link, workspace=workspace, scratch=scratch)
+        if inspect.iscoroutinefunction(action):
+            return await action(context, payload.input)
+        blocking = BlockingContext(context, asyncio.get_running_loop())
+        return await asyncio.to_thread(action, blocking, payload.input)
+
+
+class _RefusedError(Exception):
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def _failure(code: int, message: str, detail: str = "") -> Failure:
+    # The end of a traceback says what went wrong; its start only how it was reached.
+    return Failure(CALL_ID, code, message[:_MAX_MESSAGE], {"detail": detail[-_MAX_DETAIL:]} if detail else {})
+
+
+def _uses_files(payload: CallPayload) -> bool:
+    return any(permission.startswith("filesystem:") for permission in payload.permissions)
+
+
+def _confine(payload: CallPayload) -> None:
+    """Lowers the limits and installs the filter; nothing of the skill has been read yet."""
+    runner = os.getppid()
+    protected = seccomp.protect(runner)
+    starter = _parent_of(runner)
+    if starter > 1:  # a local runner: whoever started it is within reach of a signal, too
+        protected += seccomp.protect(starter)
+    execute = "process:execute" in payload.permissions
+    network = any(permission.startswith("network:") for permission in payload.permissions)
+    cpu = math.ceil(payload.limits.timeout_seconds * (os.cpu_count() or 1)) + _CPU_SLACK_SECONDS
+    used = math.ceil(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
+    linux.limit_resources(memory_bytes=payload.limits.memory_bytes, cpu_seconds=cpu + used)
+    seccomp.install(seccomp.program(seccomp.Policy(execute, network, protected), seccomp.architecture()))
+
+
+def _parent_of(process: int) -> int:
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+def _load_action(package: Path, payload: CallPayload) -> Callable[..., Any]:
+    entrypoint = package / payload.entrypoint
+    if ".." in Path(payload.entrypoint).parts or not entrypoint.is_file():
+        raise _RefusedError(ErrorCode.PACKAGE, f"entrypoint: {payload.entrypoint} is not in the package")
+    sys.path[:0] = list(dict.fromkeys([str(entrypoint.parent), str(package)]))
+    module = _import(entrypoint)
+    action = getattr(module, payload.action, None)
+    if not inspect.isfunction(action):
+        raise _RefusedError(
+            ErrorCode.INVALID_PARAMS, f"action: {payload.entrypoint} defines no function {payload.action}"
+        )
+    return action
+
+
+def _import(entrypoint: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("skill_entrypoint", entrypoint)
+    if spec is None or spec.loader is None:
+        raise _RefusedError(ErrorCode.PACKAGE, f"entrypoint: {entrypoint.name} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
