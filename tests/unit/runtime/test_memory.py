@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from openai import AsyncOpenAI
 from qdrant_client import AsyncQdrantClient
@@ -269,16 +269,16 @@ async def test_the_offline_embedding_has_256_dimensions_and_length_one(embedder:
 def embedding_endpoint(vector: list[float]) -> EndpointEmbedder:
     """An embedder whose endpoint answers every text with `vector`, in reverse order."""
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx2.Request) -> httpx2.Response:
         texts = json.loads(request.content)["input"]
         data = [{"object": "embedding", "index": n, "embedding": [*vector, len(texts[n])]} for n in range(len(texts))]
         usage = {"prompt_tokens": 1, "total_tokens": 1}
-        return httpx.Response(200, json={"object": "list", "data": data[::-1], "model": "m", "usage": usage})
+        return httpx2.Response(200, json={"object": "list", "data": data[::-1], "model": "m", "usage": usage})
 
     client = AsyncOpenAI(
         base_url="http://127.0.0.1:1/v1",
         api_key="k",
-        http_client=httpx.AsyncClient(transport=httpx.MockTransport(answer)),
+        http_client=httpx2.AsyncClient(transport=httpx2.MockTransport(answer)),
     )
     return EndpointEmbedder("m", 3, base_url=None, api_key=None, client=client)
 

@@ -1,0 +1,1 @@
+"""Language models: which one an agent speaks with, and what happens when it does not answer."""

@@ -1,0 +1,142 @@
+"""What the runtime tells about itself: JSON logs, Prometheus metrics, OpenTelemetry traces."""
+
+import json
+import logging
+import os
+import resource
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+_LATENCY_MS = (5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000)
+_SEARCH_MS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000)
+_STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+
+
+class Metrics:
+    """The metrics of one gateway, in a registry of their own."""
+
+    def __init__(self, *, version: str, agent: str, start_time: float) -> None:
+        self.registry = CollectorRegistry()
+        # prometheus_client adds the _total suffix to counters itself.
+        self.request_duration = Histogram(
+            "openclaw_request_duration_ms",
+            "Duration of HTTP requests, until the last byte of a stream.",
+            ["route", "method", "status"],
+            buckets=_LATENCY_MS,
+            registry=self.registry,
+        )
+        self.errors = Counter("openclaw_errors", "Failed turns by reason.", ["type"], registry=self.registry)
+        self.skill_executions = Counter(
+            "openclaw_skill_executions", "Skill calls made.", ["skill", "action"], registry=self.registry
+        )
+        self.skill_errors = Counter(
+            "openclaw_skill_errors", "Skill calls that failed.", ["skill", "action", "type"], registry=self.registry
+        )
+        self.skill_duration = Histogram(
+            "openclaw_skill_duration_ms",
+            "Duration of skill calls.",
+            ["skill", "action"],
+            buckets=_LATENCY_MS,
+            registry=self.registry,
+        )
+        self.search_duration = Histogram(
+            "openclaw_vector_search_duration_ms",
+            "Duration of memory searches, embedding included.",
+            buckets=_SEARCH_MS,
+            registry=self.registry,
+        )
+        self.search_results = Counter(
+            "openclaw_vector_search_results", "Records that memory searches returned.", registry=self.registry
+        )
+        self.turns_in_flight = Gauge("openclaw_turns_in_flight", "Turns running or waiting.", registry=self.registry)
+        self.active_skills = Gauge("openclaw_active_skills", "Skills that are loaded.", registry=self.registry)
+        self.config_reloads = Counter(
+            "openclaw_config_reloads", "Changes of the configuration.", ["outcome"], registry=self.registry
+        )
+        self.config_valid = Gauge(
+            "openclaw_config_valid", "1 when the configuration file is the one in use.", registry=self.registry
+        )
+        self.config_valid.set(1)
+        Gauge(
+            "openclaw_memory_usage_bytes", "Resident memory of the gateway process.", registry=self.registry
+        ).set_function(resident_bytes)
+        Gauge("openclaw_start_time_seconds", "Unix time of the start.", registry=self.registry).set(start_time)
+        Gauge("openclaw_build_info", "Always 1.", ["version", "agent"], registry=self.registry).labels(
+            version, agent
+        ).set(1)
+
+    def searched(self, duration_ms: float, results: int) -> None:
+        """Counts one memory search."""
+        self.search_duration.observe(duration_ms)
+        self.search_results.inc(results)
+
+
+def resident_bytes() -> float:
+    """Returns the resident memory of this process in bytes."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    return float(pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per line: time (UTC), level, logger, message, and the fields given as `extra`."""
+
+    converter = staticmethod(time.gmtime)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line."""
+        entry: dict[str, object] = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        entry.update({key: value for key, value in record.__dict__.items() if key not in _STANDARD_FIELDS})
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str, ensure_ascii=False)
+
+
+def configure_logging(level: str, stream: TextIO, *, as_json: bool) -> None:
+    """Sends all logs to `stream`. `level` is debug, info, warn or error."""
+    handler = logging.StreamHandler(stream)
+    formatter: logging.Formatter = (
+        JsonFormatter() if as_json else logging.Formatter("%(levelname)s %(name)s: %(message)s")
+    )
+    formatter.converter = gmtime  # type: ignore[assignment]
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(_LEVELS[level])
+    # At info these log every request and may name addresses; they matter only to someone debugging.
+    for noisy in ("httpx", "httpx2", "httpcore", "openai", "wordllama", "watchfiles", "uvicorn.access"):
+        logging.getLogger(noisy).setLevel(max(_LEVELS[level], logging.WARNING) if level != "debug" else logging.DEBUG)
+
+
+def build_tracing(environ: Mapping[str, str], *, agent: str, version: str) -> "TracerProvider | None":
+    """Returns a tracer provider that exports over OTLP, or None when no endpoint is set.
+
+    The standard variables apply: OTEL_EXPORTER_OTLP_ENDPOINT and its relatives
+    (https://opentelemetry.io/docs/specs/otel/protocol/exporter/).
+    """
+    if not (environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
+        return None
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    resource_attributes = {"service.name": "openclaw-gateway", "service.version": version, "gen_ai.agent.name": agent}
+    provider = TracerProvider(resource=Resource.create(resource_attributes))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
