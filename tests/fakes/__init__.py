@@ -1,1 +1,1 @@
-"""Stand-ins that the tests use."""
+"""Stand-ins for services that tests and the demo cannot have."""

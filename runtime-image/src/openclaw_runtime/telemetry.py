@@ -110,11 +110,7 @@ class JsonFormatter(logging.Formatter):
 def configure_logging(level: str, stream: TextIO, *, as_json: bool) -> None:
     """Sends all logs to `stream`. `level` is debug, info, warn or error."""
     handler = logging.StreamHandler(stream)
-    formatter: logging.Formatter = (
-        JsonFormatter() if as_json else logging.Formatter("%(levelname)s %(name)s: %(message)s")
-    )
-    formatter.converter = gmtime  # type: ignore[assignment]
-    handler.setFormatter(formatter)
+    handler.setFormatter(JsonFormatter() if as_json else logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])

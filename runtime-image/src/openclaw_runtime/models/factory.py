@@ -32,7 +32,16 @@ def default_settings(claw: Claw) -> "ModelSettings":
     """Returns the sampling defaults of the configuration."""
     from pydantic_ai.settings import ModelSettings
 
-    settings: ModelSettings = ModelSettings(**claw.settings.model_dump(exclude_none=True))
+    chosen = claw.settings
+    settings = ModelSettings()
+    if chosen.temperature is not None:
+        settings["temperature"] = chosen.temperature
+    if chosen.max_tokens is not None:
+        settings["max_tokens"] = chosen.max_tokens
+    if chosen.top_p is not None:
+        settings["top_p"] = chosen.top_p
+    if chosen.seed is not None:
+        settings["seed"] = chosen.seed
     return settings
 
 
