@@ -1,0 +1,122 @@
+"""The command line of the test cluster."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from tests.cluster import deps, preflight
+from tests.cluster.errors import ClusterError, PreflightError
+from tests.cluster.lifecycle import DEFAULT_NAME, LocalCluster
+from tests.cluster.paths import cache_from
+from tests.cluster.progress import Progress
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(prog="python -m tests.cluster", description="A one-node Kubernetes for tests.")
+    root.add_argument("--name", default=DEFAULT_NAME, help="which cluster (default: %(default)s)")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, summary: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=summary, description=summary)
+
+    command("preflight", "check the host, change nothing")
+    command("deps", "install Debian packages and build the programs, once")
+    up = command("up", "start the cluster; nothing to do when it is healthy")
+    up.add_argument("--port", type=int, help="loopback port of the API (default: 16443, or a free one)")
+    command("down", "end the cluster and remove its state")
+    restart = command("restart", "restart the node, keeping its state")
+    restart.add_argument("--control-plane", action="store_true", help="only etcd, API server, controllers, scheduler")
+    command("status", "what runs")
+    command("kubeconfig", "print the path of the kubeconfig")
+    kubectl = command("kubectl", "run kubectl against the cluster")
+    kubectl.add_argument("arguments", nargs=argparse.REMAINDER)
+    inside = command("exec-net", "run a command in the node's network: Services and pod addresses can be reached")
+    inside.add_argument("arguments", nargs=argparse.REMAINDER)
+    forward = command("forward", "forward a loopback port to a Service: NAMESPACE/SERVICE PORT")
+    forward.add_argument("service")
+    forward.add_argument("ports")
+    return root
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    console = Console(stderr=True, highlight=False)
+    try:
+        return run_command(options, Progress(console))
+    except PreflightError as error:
+        for problem in error.problems:
+            console.print(f"[red]error:[/] {problem}", soft_wrap=True)
+        return error.exit_code
+    except ClusterError as error:
+        console.print("[red]error:[/] ", end="")
+        console.print(str(error), markup=False, soft_wrap=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def run_command(options: argparse.Namespace, progress: Progress) -> int:
+    cache = cache_from(os.environ)
+    cluster = LocalCluster(cache, options.name, progress)
+    match options.command:
+        case "preflight":
+            preflight.check(cache.root, port=None, programs_built=deps.programs_built(cache))
+        case "deps":
+            preflight.check(cache.root, port=None, programs_built=deps.programs_built(cache))
+            deps.ensure(cache, progress)
+        case "up":
+            cluster.up(options.port)
+            print(cluster.paths.kubeconfig)
+        case "down":
+            cluster.down()
+        case "restart":
+            cluster.restart(control_plane_only=options.control_plane)
+        case "status":
+            return status(cluster)
+        case "kubeconfig":
+            cluster.require_running()
+            print(cluster.paths.kubeconfig)
+        case "kubectl":
+            return kubectl(cluster, options.arguments)
+        case "exec-net":
+            return subprocess.call([*cluster.enter("net"), *strip_dashes(options.arguments)])
+        case "forward":
+            namespace, _, service = options.service.rpartition("/")
+            return kubectl(
+                cluster, ["--namespace", namespace or "default", "port-forward", f"service/{service}", options.ports]
+            )
+    return 0
+
+
+def kubectl(cluster: LocalCluster, arguments: list[str]) -> int:
+    cluster.require_running()
+    kubeconfig = f"--kubeconfig={cluster.paths.kubeconfig}"
+    return subprocess.call([str(cluster.kubectl_program), kubeconfig, *strip_dashes(arguments)])
+
+
+def strip_dashes(arguments: list[str]) -> list[str]:
+    return arguments[1:] if arguments[:1] == ["--"] else arguments
+
+
+def status(cluster: LocalCluster) -> int:
+    """One line per component; 0 when all is well, 1 when not."""
+    console = Console(highlight=False)
+    record = cluster.running()
+    if record is None:
+        console.print(f"cluster {cluster.paths.name}: down")
+        return 1
+    healthy = cluster.healthy()
+    console.print(
+        f"cluster {cluster.paths.name}: {'healthy' if healthy else 'not healthy'}, first pid {record.init.pid}"
+    )
+    console.print(f"API     https://127.0.0.1:{record.port}   kubeconfig {cluster.paths.kubeconfig}", soft_wrap=True)
+    for name, state in cluster.components().items():
+        mark = "[green]●[/]" if state["ready"] else "[red]●[/]"
+        restarts = f", {state['starts'] - 1} restarts" if state["starts"] > 1 else ""
+        console.print(f"{mark} {name}{restarts}")
+    return 0 if healthy else 1
