@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE = 1
 
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --- environment -----------------------------------------------------------------------------------------------------
 $(UV):
@@ -56,3 +56,52 @@ format: $(STAMP) ## format and fix what ruff can
 .PHONY: test-unit
 test-unit: $(STAMP) ## pure tests: seconds
 	@$(BIN)/pytest tests/unit skills -q $(ARGS)
+
+.PHONY: test-contract
+test-contract: $(STAMP) programs ## what the parts promise each other, the chart and the examples
+	@$(BIN)/pytest tests/contract -q $(ARGS)
+
+.PHONY: test-integration
+test-integration: $(STAMP) programs ## the operator against a real etcd and kube-apiserver
+	@$(BIN)/pytest tests/integration -q $(ARGS)
+
+.PHONY: test-e2e
+test-e2e: $(STAMP) programs ## the whole system on a real kubelet; keeps the cluster for the next run
+	@$(BIN)/pytest tests/e2e -q $(ARGS)
+
+LAYERS = check test-unit test-contract test-integration test-e2e
+.PHONY: test
+test: $(STAMP) ## every layer, cheapest first; stops at the first that fails
+	@$(BIN)/python -m tests.layers $(LAYERS)
+
+# --- generated files -------------------------------------------------------------------------------------------------
+.PHONY: crds
+crds: $(STAMP) ## write crds/ from the models
+	@$(BIN)/openclaw-crds crds
+
+.PHONY: chart
+chart: crds ## copy CRDs and rights into the chart
+	@rm -f charts/openclaw-operator/files/crds/*.yaml
+	@cp crds/*.yaml charts/openclaw-operator/files/crds/
+	@$(BIN)/openclaw-operator rbac > charts/openclaw-operator/files/rules.yaml
+
+.PHONY: examples
+examples: $(STAMP) ## write the examples that are generated
+	@$(BIN)/openclaw skill manifest skills/git-ai-helper > examples/quickstart/skill-git-ai-helper.yaml
+
+# --- clusters --------------------------------------------------------------------------------------------------------
+.PHONY: programs
+programs: $(STAMP) # Debian packages and Kubernetes itself, built once and kept in ~/.cache/openclaw-operator
+	@$(BIN)/python -m tests.cluster deps
+
+.PHONY: demo
+demo: $(STAMP) ## a cluster, the operator, two agents and a real piece of work (CLUSTER=auto|kind|local)
+	@CLUSTER=$(CLUSTER) $(BIN)/python -m tests.demo up
+
+.PHONY: demo-down
+demo-down: $(STAMP) ## remove all of it
+	@CLUSTER=$(CLUSTER) $(BIN)/python -m tests.demo down
+
+.PHONY: kubectl
+kubectl: $(STAMP) ## kubectl against the local cluster: make kubectl ARGS="get pods -A"
+	@$(BIN)/python -m tests.cluster kubectl -- $(ARGS)
