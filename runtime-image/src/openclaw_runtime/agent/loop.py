@@ -1,0 +1,270 @@
+"""The loop of a turn: recall, run the model and its tools, stream, remember."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic_ai import Agent, AgentRunResult, AgentRunResultEvent, InstrumentationSettings, UsageLimits
+from pydantic_ai.capabilities import Instrumentation
+from pydantic_ai.direct import model_request
+from pydantic_ai.exceptions import AgentRunError
+from pydantic_ai.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    PartDeltaEvent,
+    PartStartEvent,
+    TextPart,
+    TextPartDelta,
+    UserPromptPart,
+)
+from pydantic_ai.models import Model
+from pydantic_ai.settings import ModelSettings
+
+from openclaw_runtime.agent import prompt
+from openclaw_runtime.agent.context import Ask
+from openclaw_runtime.agent.events import FinishReason, TextDelta, Turn, TurnDone, TurnEvent, TurnRequest, Usage
+from openclaw_runtime.agent.tools import Skills, Toolbox, build_toolset
+from openclaw_runtime.bus.bus import MessageBus
+from openclaw_runtime.bus.messages import Message
+from openclaw_runtime.config import RuntimeConfig
+from openclaw_runtime.errors import BusError, MemoryStoreError, OpenClawError, TurnError
+from openclaw_runtime.memory.files import MemoryFiles
+from openclaw_runtime.memory.types import MemoryRecord, MemoryStore, NewRecord, SessionMessage
+from openclaw_runtime.models.factory import default_settings
+from openclaw_runtime.models.failures import explain
+from openclaw_runtime.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+logger = logging.getLogger(__name__)
+
+_RECALL_BEST = 5
+_RECALL_NEWEST = 5
+_RECALL_LIMIT = 8
+_NOTES_CHARACTERS = 4_000
+_EXCHANGE_CHARACTERS = 4_000
+_HISTORY_MESSAGES = 200
+
+
+class AgentLoop:
+    """One agent with one configuration. A changed configuration makes a new loop; turns that run keep theirs."""
+
+    def __init__(
+        self,
+        config: RuntimeConfig,
+        *,
+        model: Model,
+        memory: MemoryStore,
+        bus: MessageBus,
+        skills: Skills,
+        metrics: Metrics,
+        ask: Ask,
+        now: Callable[[], float],
+        files: MemoryFiles | None = None,
+        tracing: "TracerProvider | None" = None,
+    ) -> None:
+        self.config = config
+        self._model = model
+        self._memory = memory
+        self._metrics = metrics
+        self._now = now
+        self._files = files
+        self._settings = default_settings(config.claw)
+        self._toolbox = Toolbox(
+            skills=skills,
+            memory=memory,
+            bus=bus,
+            team=config.team.members,
+            metrics=metrics,
+            slots=asyncio.Semaphore(config.execution.max_concurrent),
+            generate=self.generate,
+            ask=ask,
+        )
+        self._instrumentation = (
+            InstrumentationSettings(tracer_provider=tracing, include_content=config.developer.debug)
+            if tracing
+            else None
+        )
+        self._agent: Agent[Turn, str] = Agent(
+            model,
+            name=config.claw.name,
+            deps_type=Turn,
+            toolsets=[build_toolset(self._toolbox)],
+            retries=2,
+            capabilities=[Instrumentation(self._instrumentation)] if self._instrumentation else [],
+        )
+
+    async def run(self, request: TurnRequest) -> AsyncGenerator[TurnEvent, None]:
+        """Runs a turn and yields what happens; the last event is `TurnDone`.
+
+        Closing the generator cancels the turn. Raises `ModelError`, `TurnError` or `MemoryStoreError`.
+        """
+        events: asyncio.Queue[TurnEvent | Exception] = asyncio.Queue()
+        deadline = asyncio.get_running_loop().time() + self.config.execution.timeout_seconds
+        turn = Turn(request, deadline, events.put_nowait)
+        task = asyncio.create_task(self._drive(turn, events), name=f"turn-{request.session}")
+        try:
+            while True:
+                event = await events.get()
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+                if isinstance(event, TurnDone):
+                    return
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def generate(self, text: str, options: Mapping[str, Any]) -> str:
+        """Asks the model one thing, outside any conversation. Options: system, temperature, maxTokens.
+
+        Raises `ModelError`.
+        """
+        settings = self._settings.copy()
+        if isinstance(temperature := options.get("temperature"), int | float):
+            settings["temperature"] = float(temperature)
+        if isinstance(tokens := options.get("maxTokens"), int):
+            settings["max_tokens"] = tokens
+        system = options.get("system")
+        asked = ModelRequest(parts=[UserPromptPart(text)], instructions=str(system) if system else None)
+        try:
+            answer = await model_request(
+                self._model, [asked], model_settings=settings, instrument=self._instrumentation
+            )
+        except AgentRunError as error:
+            raise self._explained(error) from error
+        return "".join(part.content for part in answer.parts if isinstance(part, TextPart))
+
+    async def handle_message(self, message: Message) -> dict[str, Any]:
+        """Does a task that another agent handed over. Payload: task, session, chain. Raises `OpenClawError`."""
+        task, session = message.payload.get("task"), message.payload.get("session", message.id)
+        chain = message.payload.get("chain", [])
+        name = self.config.claw.name
+        if not isinstance(task, str) or not task.strip() or not isinstance(session, str) or not isinstance(chain, list):
+            raise BusError("the message holds no task; send task (text), session (text) and chain (agents)")
+        if name in chain:
+            raise BusError(
+                f"{name} handed this task on already ({' → '.join(map(str, chain))}); it will not do it again"
+            )
+        request = TurnRequest(session=f"{message.sender}/{session}"[:256], text=task, chain=[*chain, message.sender])
+        async for event in self.run(request):
+            if isinstance(event, TurnDone):
+                return {"answer": event.text, "skills": [asdict(use) for use in event.skills]}
+        raise AssertionError("a turn ends with TurnDone")
+
+    async def _drive(self, turn: Turn, events: "asyncio.Queue[TurnEvent | Exception]") -> None:
+        try:
+            events.put_nowait(await self._turn(turn))
+        except AgentRunError as error:
+            logger.warning("a turn failed: %s", error, extra={"session": turn.request.session})
+            events.put_nowait(self._explained(error))
+        except OpenClawError as error:
+            events.put_nowait(error)
+        except Exception:
+            logger.exception("a turn failed", extra={"session": turn.request.session})
+            events.put_nowait(TurnError("the agent failed; its log has the details", status=500, code="internal_error"))
+
+    async def _turn(self, turn: Turn) -> TurnDone:
+        request = turn.request
+        history = await self._history(request)
+        recalled, notes = await self._recall(request)
+        told = prompt.instructions(
+            self.config.claw, self.config.team.members, recalled, notes=notes, client=request.client_instructions
+        )
+        started = self._now()
+        result, said = await self._run_model(turn, history, told)
+        done = TurnDone(
+            text=said or result.output,
+            usage=Usage(result.usage.input_tokens, result.usage.output_tokens),
+            finish_reason=_finish_reason(result.response),
+            skills=tuple(turn.skills),
+        )
+        await self._remember(request, done, started)
+        return done
+
+    async def _run_model(
+        self, turn: Turn, history: Sequence[ModelMessage], told: str
+    ) -> tuple[AgentRunResult[str], str]:
+        settings = cast("ModelSettings", {**self._settings, **turn.request.settings})
+        said: list[str] = []
+
+        def say(text: str) -> None:
+            said.append(text)
+            turn.emit(TextDelta(text))
+
+        async with self._agent.run_stream_events(
+            turn.request.text,
+            deps=turn,
+            instructions=told,
+            message_history=history,
+            model_settings=settings,
+            usage_limits=UsageLimits(request_limit=self.config.execution.max_requests),
+            timeout=self.config.execution.timeout_seconds,
+            infer_name=False,
+        ) as events:
+            async for event in events:
+                if isinstance(event, AgentRunResultEvent):
+                    return event.result, "".join(said)
+                if isinstance(event, PartStartEvent) and isinstance(event.part, TextPart):
+                    # What is said before a tool call and after it are two paragraphs of one answer.
+                    if said:
+                        say("\n\n")
+                    if event.part.content:
+                        say(event.part.content)
+                elif isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):
+                    say(event.delta.content_delta)
+        raise AssertionError("a run ends with its result")
+
+    async def _history(self, request: TurnRequest) -> list[ModelMessage]:
+        past = request.history
+        if past is None:
+            past = await self._memory.session(request.session, _HISTORY_MESSAGES)
+        kept = prompt.within_budget(past, self.config.memory.context_tokens // 2)
+        return [
+            ModelRequest(parts=[UserPromptPart(message.content)])
+            if message.role == "user"
+            else ModelResponse(parts=[TextPart(message.content)])
+            for message in kept
+        ]
+
+    async def _recall(self, request: TurnRequest) -> tuple[list[MemoryRecord], str]:
+        """A turn without its memory is better than no turn."""
+        team = bool(self.config.team.members)
+        try:
+            found = [item.record for item in await self._memory.search(request.text, _RECALL_BEST, team=team)]
+            recent = await self._memory.recent(_RECALL_NEWEST, team=team)
+            notes = await self._files.read(_NOTES_CHARACTERS) if self._files else ""
+        except (MemoryStoreError, OSError) as error:
+            self._metrics.errors.labels("memory_recall").inc()
+            logger.warning("nothing was recalled: %s", error, extra={"session": request.session})
+            return [], ""
+        return prompt.choose_recalled(found, recent, session=request.session, limit=_RECALL_LIMIT), notes
+
+    async def _remember(self, request: TurnRequest, done: TurnDone, started: float) -> None:
+        """The answer is out already: a store that fails now is reported and does not take it back."""
+        skills = [asdict(use) for use in done.skills]
+        messages = [
+            SessionMessage("user", request.text, started),
+            SessionMessage("assistant", done.text, self._now(), {"skills": skills} if skills else {}),
+        ]
+        exchange = f"User: {request.text[:_EXCHANGE_CHARACTERS]}\nAnswer: {done.text[:_EXCHANGE_CHARACTERS]}"
+        try:
+            await self._memory.append_session(request.session, messages)
+            await self._memory.add(NewRecord(exchange, kind="exchange", session=request.session, importance=0.4))
+        except MemoryStoreError as error:
+            self._metrics.errors.labels("memory_write").inc()
+            logger.warning("a turn was not remembered: %s", error, extra={"session": request.session})
+
+    def _explained(self, error: AgentRunError) -> OpenClawError:
+        claw, execution = self.config.claw, self.config.execution
+        return explain(error, provider=claw.model_provider, timeout_seconds=execution.timeout_seconds)
+
+
+def _finish_reason(response: ModelResponse) -> FinishReason:
+    if response.finish_reason in ("length", "content_filter"):
+        return response.finish_reason
+    return "stop"
