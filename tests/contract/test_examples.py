@@ -16,8 +16,8 @@ from tests.cluster.paths import REPOSITORY
 from tests.contract.helm import documents, ok, program, run
 
 EXAMPLES = REPOSITORY / "examples"
-ELSEWHERE = {"argocd-application.yaml"}  # needs Argo CD's API
-FILES = sorted(path for path in EXAMPLES.rglob("*.yaml") if path.name not in {*ELSEWHERE, "kustomization.yaml"})
+ARGOCD = EXAMPLES / "argocd"  # needs Argo CD's API
+FILES = sorted(path for path in EXAMPLES.rglob("*.yaml") if path.parent != ARGOCD and path.name != "kustomization.yaml")
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +74,20 @@ def test_skill_manifest_is_generated_from_the_skill_folder() -> None:
     assert (EXAMPLES / "quickstart" / "skill-git-ai-helper.yaml").read_text() == generated, "fix: make examples"
 
 
-def test_argocd_application_names_the_chart() -> None:
-    application = yaml.safe_load((EXAMPLES / "argocd-application.yaml").read_text())
-    assert (REPOSITORY / application["spec"]["source"]["path"] / "Chart.yaml").is_file()
-    assert "ServerSideApply=true" in application["spec"]["syncPolicy"]["syncOptions"]
+def test_argocd_applications_name_what_there_is() -> None:
+    for file, content in (("operator.yaml", "Chart.yaml"), ("application.yaml", "kustomization.yaml")):
+        application = yaml.safe_load((ARGOCD / file).read_text())
+        assert (REPOSITORY / application["spec"]["source"]["path"] / content).is_file()
+        assert "ServerSideApply=true" in application["spec"]["syncPolicy"]["syncOptions"]
+
+
+def test_argocd_puts_every_object_of_the_quickstart_into_a_wave(kubectl: list[str], tmp_path: Path) -> None:
+    application = yaml.safe_load((ARGOCD / "application.yaml").read_text())
+    shutil.copytree(EXAMPLES / "quickstart", tmp_path, dirs_exist_ok=True)
+    kustomization = yaml.safe_load((tmp_path / "kustomization.yaml").read_text())
+    kustomization["patches"] = application["spec"]["source"]["kustomize"]["patches"]
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    waves: dict[str, set[str]] = {}
+    for item in documents(ok(*kubectl, "kustomize", str(tmp_path))):
+        waves.setdefault(item["kind"], set()).add(item["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"])
+    assert waves == {"MemoryStore": {"0"}, "Skill": {"1"}, "Agent": {"2"}}
