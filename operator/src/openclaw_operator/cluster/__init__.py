@@ -1,0 +1,1 @@
+"""The only package that talks to the Kubernetes API: requests, watches and what is remembered of them."""

@@ -1,0 +1,268 @@
+"""A thin client: plain dictionaries in and out, each write counted, each refusal one of our errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import aiohttp
+
+from openclaw_operator.cluster.connection import Connection
+from openclaw_operator.cluster.kinds import BY_NAME, Kind
+from openclaw_operator.errors import (
+    ApiError,
+    ConflictError,
+    ForbiddenError,
+    GoneError,
+    NotFoundError,
+    RejectedError,
+    UnavailableError,
+)
+from openclaw_operator.telemetry import Metrics
+
+FIELD_MANAGER = "openclaw-operator"
+REQUEST_SECONDS = 15.0
+# Bookmarks come about once a minute: a longer silence means the connection is dead.
+WATCH_SILENCE_SECONDS = 100.0
+PAGE = 500
+# https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches
+METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_ERRORS: Mapping[int, type[ApiError]] = {
+    400: RejectedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+    410: GoneError,
+    422: RejectedError,
+}
+Object = dict[str, Any]
+
+
+class Client:
+    """Requests to one API server. Use as an async context manager.
+
+    Every method raises an ApiError: NotFoundError, ConflictError, RejectedError, ForbiddenError, GoneError,
+    UnavailableError without an answer, plain ApiError otherwise.
+    """
+
+    def __init__(
+        self, connection: Connection, metrics: Metrics, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._connection = connection
+        self._metrics = metrics
+        self._monotonic = monotonic
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Client:
+        ssl_context = await asyncio.to_thread(self._connection.ssl_context)
+        self._session = aiohttp.ClientSession(
+            base_url=self._connection.server,
+            connector=aiohttp.TCPConnector(ssl=ssl_context, limit=0, keepalive_timeout=60),
+            headers={"User-Agent": FIELD_MANAGER, "Accept": "application/json"},
+            json_serialize=lambda value: json.dumps(value, separators=(",", ":")),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Object:
+        """Read one object."""
+        return await self._request("GET", kind.path(namespace, name), verb="get")
+
+    async def pages(
+        self, kind: Kind, namespace: str | None, *, selector: str | None = None, metadata_only: bool = False
+    ) -> AsyncIterator[Object]:
+        """List a collection page by page; each is a List object."""
+        params = {"limit": str(PAGE), **({"labelSelector": selector} if selector else {})}
+        headers = {"Accept": METADATA_LIST_ONLY} if metadata_only else None
+        while True:
+            page = await self._request("GET", kind.path(namespace), verb="list", params=params, headers=headers)
+            yield page
+            following = page["metadata"].get("continue")
+            if not following:
+                return
+            params["continue"] = following
+
+    async def watch(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        resource_version: str,
+        *,
+        selector: str | None = None,
+        metadata_only: bool = False,
+        seconds: int = 300,
+    ) -> AsyncIterator[Object]:
+        """Watch events from `resource_version` until the server ends the stream after about `seconds`."""
+        params = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(seconds),
+            **({"labelSelector": selector} if selector else {}),
+        }
+        headers = await self._headers({"Accept": METADATA_ONLY} if metadata_only else None)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_SECONDS, sock_read=WATCH_SILENCE_SECONDS)
+        try:
+            async with self._open.get(kind.path(namespace), params=params, headers=headers, timeout=timeout) as reply:
+                if reply.status != 200:
+                    raise _error(reply.status, await reply.read(), reply.headers)
+                rest = b""
+                async for chunk in reply.content.iter_any():
+                    lines = (rest + chunk).split(b"\n")
+                    rest = lines.pop()
+                    for line in lines:
+                        event: Object = json.loads(line)
+                        if event["type"] == "ERROR":
+                            status = event["object"]
+                            raise _ERRORS.get(status.get("code", 500), ApiError)(
+                                status.get("code", 500), status.get("reason", ""), status.get("message", "")
+                            )
+                        yield event
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UnavailableError(f"watch of {kind.plural}: {type(error).__name__} {error}".rstrip()) from error
+
+    async def create(self, kind: Kind, namespace: str, body: Object, reason: str) -> Object:
+        """Create an object; ConflictError when the name is taken."""
+        self._count(kind, "create", reason)
+        params = {"fieldManager": FIELD_MANAGER}
+        return await self._request("POST", kind.path(namespace), verb="create", params=params, body=body)
+
+    async def apply(self, kind: Kind, body: Object, reason: str, *, uid: str | None) -> Object:
+        """Server-side apply, forced.
+
+        With `uid` only to the object of that uid. Without, only when no object has the name: the impossible resource
+        version makes the server refuse an existing one, so that nothing of somebody else's is ever merged into.
+        Both raise ConflictError.
+        """
+        self._count(kind, "apply", reason)
+        meta = body["metadata"]
+        precondition = {"uid": uid} if uid else {"resourceVersion": "1"}
+        return await self._request(
+            "PATCH",
+            kind.path(meta["namespace"], meta["name"]),
+            verb="apply",
+            params={"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"},
+            body={**body, "metadata": {**meta, **precondition}},
+            headers={"Content-Type": "application/apply-patch+yaml"},
+        )
+
+    async def hand_over_replicas(self, namespace: str, name: str, replicas: int, *, uid: str) -> None:
+        """Make a second field manager hold spec.replicas of a Deployment.
+
+        https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership
+        """
+        kind = BY_NAME["Deployment"]
+        self._count(kind, "apply", "handover")
+        body = {
+            "apiVersion": kind.api_version,
+            "kind": kind.name,
+            "metadata": {"name": name, "namespace": namespace, "uid": uid},
+            "spec": {"replicas": replicas},
+        }
+        await self._request(
+            "PATCH",
+            kind.path(namespace, name),
+            verb="apply",
+            params={"fieldManager": f"{FIELD_MANAGER}-handover", "force": "true"},
+            body=body,
+            headers={"Content-Type": "application/apply-patch+yaml"},
+        )
+
+    async def patch_status(self, kind: Kind, namespace: str, name: str, status: Object) -> Object:
+        """Merge `status` into the status of a resource (JSON merge patch: None removes a field)."""
+        self._count(kind, "patch", "status")
+        return await self._request(
+            "PATCH",
+            kind.path(namespace, name, "status"),
+            verb="patch",
+            params={"fieldManager": FIELD_MANAGER},
+            body={"status": status},
+            headers={"Content-Type": "application/merge-patch+json", "Accept": METADATA_ONLY},
+        )
+
+    async def merge(self, kind: Kind, namespace: str, name: str, body: Object, reason: str) -> Object:
+        """JSON merge patch of an object."""
+        self._count(kind, "patch", reason)
+        return await self._request(
+            "PATCH",
+            kind.path(namespace, name),
+            verb="patch",
+            params={"fieldManager": FIELD_MANAGER},
+            body=body,
+            headers={"Content-Type": "application/merge-patch+json"},
+        )
+
+    async def delete(
+        self, kind: Kind, namespace: str, name: str, reason: str, *, uid: str, resource_version: str | None = None
+    ) -> None:
+        """Delete exactly that object, in that version where one is given; one that is gone already is fine."""
+        self._count(kind, "delete", reason)
+        preconditions = {"uid": uid, **({"resourceVersion": resource_version} if resource_version else {})}
+        body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions}
+        body["propagationPolicy"] = "Background"
+        try:
+            await self._request("DELETE", kind.path(namespace, name), verb="delete", body=body)
+        except NotFoundError:
+            return
+
+    @property
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise RuntimeError("the client is used outside of its context")
+        return self._session
+
+    def _count(self, kind: Kind, verb: str, reason: str) -> None:
+        self._metrics.writes.labels(kind.name, verb, reason).inc()
+
+    async def _headers(self, headers: Mapping[str, str] | None) -> dict[str, str]:
+        token = await self._connection.token()
+        return {**({"Authorization": f"Bearer {token}"} if token else {}), **(headers or {})}
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        verb: str,
+        params: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Object:
+        started = self._monotonic()
+        code = "none"
+        try:
+            async with self._open.request(
+                method,
+                path,
+                params=params,
+                json=body,
+                headers=await self._headers(headers),
+                timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
+            ) as reply:
+                content = await reply.read()
+                code = str(reply.status)
+                if reply.status >= 400:
+                    raise _error(reply.status, content, reply.headers)
+                result: Object = json.loads(content)
+                return result
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise UnavailableError(f"{method} {path}: {type(error).__name__} {error}".rstrip()) from error
+        finally:
+            self._metrics.requests.labels(verb, code).observe(self._monotonic() - started)
+
+
+def _error(status: int, content: bytes, headers: Mapping[str, str]) -> ApiError:
+    try:
+        answer = json.loads(content)
+        reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))
+    except (ValueError, AttributeError):
+        reason, message = "", content.decode(errors="replace")[:200]
+    retry_after = headers.get("Retry-After", "")
+    return _ERRORS.get(status, ApiError)(status, reason, message, float(retry_after) if retry_after.isdigit() else None)

@@ -1,0 +1,138 @@
+"""What is remembered of a child object: enough to decide, and no more.
+
+A thousand agents have ten thousand children. Keeping them as parsed objects would take hundreds of megabytes, so an
+object is kept as its identity, a few facts of its status, a fingerprint of everything else, and the stripped JSON only
+until it has once been found to be as desired.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from openclaw_operator.cluster.client import Object
+from openclaw_operator.cluster.kinds import Kind
+
+APPLIED_HASH = "openclaw.io/applied-hash"
+_VOLATILE_META = frozenset({"resourceVersion", "generation", "managedFields", "creationTimestamp", "selfLink"})
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The controller of an object."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+@dataclass(slots=True)
+class Live:
+    """One child object as last seen."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    created: str
+    deleting: bool
+    owner: Owner | None
+    labels: dict[str, str]
+    applied_hash: str | None
+    facts: dict[str, Any]
+    fingerprint: bytes
+    content: bytes | None
+    # Hash of the desired object this one was found to contain.
+    verified: str | None = field(default=None)
+
+    def stripped(self) -> Object:
+        """The object without what never matters; only while it has not been verified."""
+        if self.content is None:
+            raise RuntimeError(f"{self.kind} {self.namespace}/{self.name}: content was dropped")
+        result: Object = json.loads(self.content)
+        return result
+
+
+def newer(candidate: str, than: str) -> bool:
+    """Whether a resource version is newer; they are comparable numbers since Kubernetes 1.35 (KEP-5504), and were."""
+    return int(candidate) > int(than)
+
+
+def observe(kind: Kind, item: Object) -> Live:
+    """Condense an object of the API server."""
+    meta = item["metadata"]
+    stripped = strip(kind.name, item)
+    content = json.dumps(stripped, sort_keys=True, separators=(",", ":")).encode()
+    labels = meta.get("labels") or {}
+    return Live(
+        kind=kind.name,
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        resource_version=meta["resourceVersion"],
+        created=meta["creationTimestamp"],
+        deleting="deletionTimestamp" in meta,
+        owner=_owner(meta),
+        labels={key: value for key, value in labels.items() if key.startswith(("openclaw.io/", "app.kubernetes.io/"))},
+        applied_hash=(meta.get("annotations") or {}).get(APPLIED_HASH),
+        facts=_facts(kind.name, item),
+        fingerprint=hashlib.blake2b(content, digest_size=12).digest(),
+        content=content,
+    )
+
+
+def strip(kind: str, item: Object) -> Object:
+    """The part of an object that the operator decides: no status, no bookkeeping, values of Secrets left out."""
+    meta = {key: value for key, value in item["metadata"].items() if key not in _VOLATILE_META}
+    result = {key: value for key, value in item.items() if key not in ("status", "metadata", "apiVersion", "kind")}
+    result["metadata"] = meta
+    if kind == "Secret":
+        result["data"] = {key: bool(value) for key, value in (item.get("data") or {}).items()}
+    if item.get("binaryData"):
+        result["binaryData"] = {
+            key: hashlib.sha256(value.encode()).hexdigest() for key, value in item["binaryData"].items()
+        }
+    return result
+
+
+def _owner(meta: Object) -> Owner | None:
+    for reference in meta.get("ownerReferences") or ():
+        if reference.get("controller"):
+            return Owner(reference["kind"], reference["name"], reference["uid"])
+    return None
+
+
+def _facts(kind: str, item: Object) -> dict[str, Any]:
+    status = item.get("status") or {}
+    if kind in ("Deployment", "StatefulSet"):
+        meta, spec = item["metadata"], item["spec"]
+        return {
+            "wanted": spec.get("replicas", 1),
+            "replicas": status.get("replicas", 0),
+            "ready": status.get("readyReplicas", 0),
+            "updated": status.get("updatedReplicas", 0),
+            "current": status.get("observedGeneration", 0) >= meta.get("generation", 0),
+            "problem": _problem(status),
+        }
+    if kind == "Pod":
+        conditions = {condition["type"]: condition["status"] for condition in status.get("conditions") or ()}
+        return {"phase": status.get("phase", "Pending"), "ready": conditions.get("Ready") == "True"}
+    if kind == "Secret":
+        data = item.get("data") or {}
+        facts: dict[str, Any] = {"keys": sorted(key for key, value in data.items() if value)}
+        if "public.key" in data:
+            facts["public.key"] = data["public.key"]
+        return facts
+    return {}
+
+
+def _problem(status: Object) -> str | None:
+    """Why a workload cannot make progress, in the controller's words."""
+    for condition in status.get("conditions") or ():
+        failed = condition["type"] == "ReplicaFailure" and condition["status"] == "True"
+        if failed or condition.get("reason") == "ProgressDeadlineExceeded":
+            return str(condition.get("message", condition.get("reason", "")))
+    return None

@@ -1,0 +1,109 @@
+"""Keeps up with one collection: list, then watch, again after every break."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Protocol
+
+from openclaw_operator.cluster.client import Client, Object
+from openclaw_operator.cluster.kinds import Kind
+from openclaw_operator.errors import ApiError, GoneError
+from openclaw_operator.telemetry import Metrics
+
+LOG = logging.getLogger(__name__)
+FIRST_BACKOFF_SECONDS = 0.2
+LAST_BACKOFF_SECONDS = 20.0
+
+
+class Sink(Protocol):
+    """What is told about a collection."""
+
+    def changed(self, kind: Kind, item: Object) -> None:
+        """An object was added or modified, or was there in a list."""
+
+    def removed(self, kind: Kind, namespace: str, name: str) -> None:
+        """An object is gone, or no longer matches the selector."""
+
+    def listed(self, kind: Kind, namespace: str | None, present: set[tuple[str, str]]) -> None:
+        """A list is complete: whatever is not in `present` (namespace, name) is gone."""
+
+
+class Reflector:
+    """One collection in one namespace (None: all) told to one sink. Run it as a task; it never ends by itself."""
+
+    def __init__(
+        self,
+        client: Client,
+        kind: Kind,
+        namespace: str | None,
+        sink: Sink,
+        metrics: Metrics,
+        *,
+        selector: str | None,
+        metadata_only: bool = False,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._client = client
+        self._kind = kind
+        self._namespace = namespace
+        self._sink = sink
+        self._metrics = metrics
+        self._selector = selector
+        self._metadata_only = metadata_only
+        self._jitter = jitter
+        self.synced = asyncio.Event()
+
+    async def run(self) -> None:
+        """List and watch for ever."""
+        version: str | None = None
+        backoff = FIRST_BACKOFF_SECONDS
+        while True:
+            try:
+                if version is None:
+                    version = await self._list()
+                    self.synced.set()
+                async for event in self._client.watch(
+                    self._kind,
+                    self._namespace,
+                    version,
+                    selector=self._selector,
+                    metadata_only=self._metadata_only,
+                    seconds=240 + int(self._jitter() * 120),
+                ):
+                    version = self._take(event)
+                    backoff = FIRST_BACKOFF_SECONDS
+            except GoneError:
+                version = None
+                self._metrics.watch_restarts.labels(self._kind.name, "gone").inc()
+            except ApiError as error:
+                self._metrics.watch_restarts.labels(self._kind.name, "error").inc()
+                LOG.warning("watching %s: %s; again in %.1f s", self._kind.plural, error, backoff)
+                await asyncio.sleep(backoff * (0.75 + self._jitter() / 2))
+                backoff = min(backoff * 2, LAST_BACKOFF_SECONDS)
+
+    async def _list(self) -> str:
+        present: set[tuple[str, str]] = set()
+        version = ""
+        async for page in self._client.pages(
+            self._kind, self._namespace, selector=self._selector, metadata_only=self._metadata_only
+        ):
+            version = version or page["metadata"]["resourceVersion"]
+            for item in page.get("items", ()):
+                meta = item["metadata"]
+                present.add((meta["namespace"], meta["name"]))
+                self._sink.changed(self._kind, item)
+        self._sink.listed(self._kind, self._namespace, present)
+        return version
+
+    def _take(self, event: Object) -> str:
+        item = event["object"]
+        meta = item["metadata"]
+        if event["type"] == "DELETED":
+            self._sink.removed(self._kind, meta["namespace"], meta["name"])
+        elif event["type"] != "BOOKMARK":
+            self._sink.changed(self._kind, item)
+        version: str = meta["resourceVersion"]
+        return version

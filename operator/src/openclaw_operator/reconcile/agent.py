@@ -1,0 +1,358 @@
+"""Agent: gather what it names, build its children, apply them, report."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from typing import Any
+
+import semantic_version
+
+from openclaw_operator.api.agent import AgentSkill, AgentSpec
+from openclaw_operator.api.base import KeyRef
+from openclaw_operator.api.memorystore import MemoryStoreSpec
+from openclaw_operator.api.skill import SkillSpec
+from openclaw_operator.cluster.live import Live
+from openclaw_operator.cluster.references import Key as ReferenceKey
+from openclaw_operator.errors import SpecError
+from openclaw_operator.reconcile.children import Children, Outcome
+from openclaw_operator.reconcile.context import Context
+from openclaw_operator.reconcile.primaries import Primary
+from openclaw_operator.reconcile.signing import ensure_signing_key
+from openclaw_operator.reconcile.status import Condition
+from openclaw_operator.resources import agent as builders
+from openclaw_operator.resources import agent_config, agent_deployment
+from openclaw_operator.resources.agent_identity import TOKEN_KEY, token_secret_name
+from openclaw_operator.resources.inputs import AgentInputs, Member, ResolvedSkill, Store
+from openclaw_operator.resources.meta import GATEWAY_PORT, Owner
+from openclaw_operator.resources.pool import Pool, effective_level, pool_for
+
+# An object that is in the way is not ours to watch: look again every now and then.
+CONFLICT_RECHECK_SECONDS = 15.0
+TOKEN_BYTES = 32
+
+
+@dataclass
+class Gathered:
+    """What an agent names, as far as it could be found."""
+
+    inputs: AgentInputs
+    problem: SpecError | None
+    references: set[ReferenceKey] = field(default_factory=set)
+
+
+class AgentReconciler:
+    """Reconciles Agents. `pools[namespace][agent]` is what each agent asks of the sandbox pools."""
+
+    def __init__(self, context: Context, pools: dict[str, dict[str, list[Pool]]]) -> None:
+        self._context = context
+        self._pools = pools
+
+    async def reconcile(self, primary: Primary) -> float | None:
+        """Bring one Agent to its spec. Raises ApiError for a passing fault."""
+        content = primary.load()
+        spec = AgentSpec.model_validate(content["spec"])
+        owner = Owner("Agent", primary.name, primary.namespace, primary.uid)
+        try:
+            gathered = await self._gather(primary, owner, spec)
+        except SpecError as problem:
+            # Without it the agent would start as somebody else, or not at all: what runs is left as it is.
+            self._set_pools(primary, self._pools.get(primary.namespace, {}).get(primary.name, []))
+            await self._report(primary, content["status"], spec, None, problem, Outcome())
+            return None
+        pools = [] if spec.suspend else [skill.pool for skill in gathered.inputs.skills if skill.pool]
+        outcome = await self._apply(owner, gathered.inputs)
+        self._set_pools(primary, pools)
+        await self._report(primary, content["status"], spec, gathered.inputs, gathered.problem, outcome)
+        if outcome.refusal:
+            raise outcome.refusal
+        if outcome.problem and outcome.problem.reason == "OwnershipConflict":
+            return CONFLICT_RECHECK_SECONDS
+        return None
+
+    def gone(self, key: tuple[str, str, str]) -> None:
+        """The Agent was deleted; its children go with it."""
+        self._context.references.expect(key, set())
+        if self._pools.get(key[1], {}).pop(key[2], None) is not None:
+            self._context.queue.add(("Pool", key[1], ""))
+
+    def _set_pools(self, primary: Primary, pools: list[Pool]) -> None:
+        known = self._pools.setdefault(primary.namespace, {})
+        if known.get(primary.name) != pools:
+            known[primary.name] = pools
+            self._context.queue.add(("Pool", primary.namespace, ""))
+
+    async def _apply(self, owner: Owner, inputs: AgentInputs) -> Outcome:
+        context = self._context
+        children = Children(context.client, context.children, owner)
+        token = token_secret_name(owner)
+        try:
+            await ensure_signing_key(context, owner.namespace)
+            await children.ensure_secret(token, "gateway", (TOKEN_KEY,), self._new_token)
+        except SpecError as problem:
+            return Outcome(problem=problem)
+        desired = builders.build(inputs)
+        await self._hand_over_replicas(owner, inputs)
+        return await children.converge(desired, keep=[("Secret", token)])
+
+    def _new_token(self) -> bytes:
+        return base64.urlsafe_b64encode(self._context.random_bytes(TOKEN_BYTES)).rstrip(b"=")
+
+    async def _hand_over_replicas(self, owner: Owner, inputs: AgentInputs) -> None:
+        """Before replicas is left to an autoscaler, let a second manager hold it, or it would fall back to 1."""
+        context = self._context
+        live = context.children.get("Deployment", owner.namespace, inputs.gateway)
+        if (
+            live is None
+            or not agent_deployment.autoscaled(inputs.spec)
+            or live.labels.get(agent_deployment.SCALED_BY) != "agent"
+            or live.owner is None
+            or live.owner.uid != owner.uid
+        ):
+            return
+        scaling = inputs.spec.gateway.autoscaling
+        floor = scaling.min_replicas if scaling else 1
+        replicas = max(int(live.facts["wanted"]), floor)
+        await context.client.hand_over_replicas(owner.namespace, inputs.gateway, replicas, uid=live.uid)
+
+    # --- gather ---
+    async def _gather(self, primary: Primary, owner: Owner, spec: AgentSpec) -> Gathered:
+        """Resolve every reference. Raises SpecError for one the agent cannot be without."""
+        named: set[ReferenceKey] = set()
+        try:
+            soul = await self._soul(primary, spec, named)
+            await self._require_secrets(primary, spec, named)
+            store = self._store(primary, spec)
+            skills, problem = await self._skills(primary, spec, named)
+        finally:
+            self._context.references.expect(primary.key, named)
+        inputs = AgentInputs(
+            owner=owner,
+            spec=spec,
+            soul=soul,
+            images=self._context.images,
+            store=store,
+            skills=skills,
+            team=self._team(primary, spec),
+        )
+        return Gathered(inputs, problem)
+
+    async def _soul(self, primary: Primary, spec: AgentSpec, named: set[ReferenceKey]) -> str:
+        if spec.soul is None or (spec.soul.inline is None and spec.soul.config_map_key_ref is None):
+            return agent_config.default_soul(primary.name, spec.role, spec.description)
+        ref = spec.soul.config_map_key_ref
+        if ref is None:
+            return spec.soul.inline or ""
+        named.add(("ConfigMap", primary.namespace, ref.name))
+        data = await self._context.references.config_map(primary.namespace, ref.name, primary.key)
+        if data is None:
+            raise SpecError(
+                "SoulNotFound",
+                f"spec.soul.configMapKeyRef.name: ConfigMap {ref.name!r} does not exist in namespace "
+                f"{primary.namespace}: create it with the key {ref.key!r}",
+            )
+        if not data.get(ref.key):
+            raise SpecError(
+                "SoulNotFound",
+                f"spec.soul.configMapKeyRef.key: ConfigMap {ref.name!r} has no text under {ref.key!r} "
+                f"(it has {', '.join(sorted(data)) or 'no keys'}): add the key or name another",
+            )
+        return data[ref.key]
+
+    async def _require_secrets(self, primary: Primary, spec: AgentSpec, named: set[ReferenceKey]) -> None:
+        wanted: dict[str, KeyRef] = {}
+        if spec.model.credentials:
+            wanted["spec.model.credentials.secretKeyRef"] = spec.model.credentials.secret_key_ref
+        for item in spec.gateway.extra_env:
+            if item.value_from and item.value_from.secret_key_ref:
+                wanted[f"spec.gateway.extraEnv[{item.name}].valueFrom.secretKeyRef"] = item.value_from.secret_key_ref
+        for path, ref in wanted.items():
+            await require_secret(self._context, primary, path, ref, named)
+
+    def _store(self, primary: Primary, spec: AgentSpec) -> Store | None:
+        ref = spec.memory.store_ref
+        if ref is None:
+            return None
+        store = self._context.primaries.get(("MemoryStore", primary.namespace, ref.name))
+        if store is None or store.deleting:
+            raise SpecError(
+                "MemoryStoreNotFound",
+                f"spec.memory.storeRef.name: MemoryStore {ref.name!r} does not exist in namespace "
+                f"{primary.namespace}: create it or name another",
+            )
+        return Store(ref.name, MemoryStoreSpec.model_validate(store.load()["spec"]))
+
+    async def _skills(
+        self, primary: Primary, spec: AgentSpec, named: set[ReferenceKey]
+    ) -> tuple[tuple[ResolvedSkill, ...], SpecError | None]:
+        """The skills that are there; the agent works without the others, and says which and why."""
+        found: list[ResolvedSkill] = []
+        problem: SpecError | None = None
+        for index, wanted in enumerate(spec.skills):
+            try:
+                found.append(await self._skill(primary, spec, index, wanted, named))
+            except SpecError as error:
+                problem = problem or error
+        return tuple(sorted(found, key=lambda skill: skill.name)), problem
+
+    async def _skill(
+        self, primary: Primary, spec: AgentSpec, index: int, wanted: AgentSkill, named: set[ReferenceKey]
+    ) -> ResolvedSkill:
+        path = f"spec.skills[{index}]"
+        skill = self._context.primaries.get(("Skill", primary.namespace, wanted.name))
+        if skill is None or skill.deleting:
+            raise SpecError(
+                "SkillNotFound",
+                f"{path}.name: Skill {wanted.name!r} does not exist in namespace {primary.namespace}: "
+                "create it or correct the name",
+            )
+        try:
+            accepted = semantic_version.NpmSpec(wanted.version)
+        except ValueError:
+            raise SpecError(
+                "InvalidVersionRange",
+                f"{path}.version: {wanted.version!r} is not a version range: use for example '^1.2.0', "
+                "'>=1.2 <2' or '*'",
+            ) from None
+        content = skill.load()
+        skill_spec = SkillSpec.model_validate(content["spec"])
+        version = semantic_version.Version(skill_spec.version)
+        # A pre-release is only ever taken when it is asked for, except by '*', which takes what is there.
+        if version not in accepted and wanted.version.strip() not in ("*", "x", "X"):
+            raise SpecError(
+                "SkillVersionMismatch",
+                f"{path}.version: Skill {wanted.name!r} is at {skill_spec.version}, which {wanted.version!r} does not "
+                "accept: widen the range or change the Skill",
+            )
+        status = content["status"]
+        if not status.get("digest") or status.get("observedGeneration") != skill.generation:
+            raise SpecError(
+                "SkillNotReady",
+                f"{path}.name: Skill {wanted.name!r} has no verified package yet: see its conditions with "
+                f"kubectl describe skill {wanted.name}",
+            )
+        for secret in skill_spec.secrets:
+            secret_path = f"{path}.name: Skill {wanted.name!r}, spec.secrets[{secret.name}].secretKeyRef"
+            await require_secret(self._context, primary, secret_path, secret.secret_key_ref, named)
+        return ResolvedSkill(
+            name=wanted.name,
+            spec=skill_spec,
+            digest=status["digest"],
+            package=status["packageConfigMap"],
+            level=effective_level(spec, skill_spec),
+            config=wanted.config or {},
+            pool=pool_for(primary.name, spec, skill_spec, self._context.images.sandbox),
+        )
+
+    def _team(self, primary: Primary, spec: AgentSpec) -> tuple[Member, ...]:
+        """The members that exist: one that is missing is one nobody can delegate to yet."""
+        if spec.team is None:
+            return ()
+        names = {member.name for member in spec.team.members}
+        labels = spec.team.selector.match_labels if spec.team.selector else None
+        members = []
+        for name in self._context.primaries.agents(primary.namespace):
+            agent = self._context.primaries.get(("Agent", primary.namespace, name))
+            if agent is None or agent.deleting or name == primary.name:
+                continue
+            content = agent.load()
+            matches = labels is not None and labels.items() <= content["labels"].items()
+            if name in names or matches:
+                member = content["spec"]
+                skills = tuple(sorted(skill["name"] for skill in member.get("skills") or ()))
+                members.append(Member(name, member.get("role", ""), member.get("description", ""), skills))
+        return tuple(members)
+
+    # --- report ---
+    async def _report(
+        self,
+        primary: Primary,
+        old: dict[str, Any],
+        spec: AgentSpec,
+        inputs: AgentInputs | None,
+        problem: SpecError | None,
+        outcome: Outcome,
+    ) -> None:
+        context = self._context
+        gateway = f"{primary.name}-gateway"
+        live = context.children.get("Deployment", primary.namespace, gateway)
+        if live and live.owner and live.owner.uid != primary.uid:
+            live = None
+        facts = live.facts if live else {}
+        selector = ",".join(f"{key}={value}" for key, value in agent_deployment.selector(primary.name).items())
+        host = f"{gateway}.{primary.namespace}.svc.{context.cluster_domain}"
+        fields: dict[str, Any] = {
+            "replicas": facts.get("replicas", 0),
+            "readyReplicas": facts.get("ready", 0),
+            "selector": selector,
+            "endpoint": f"http://{host}:{GATEWAY_PORT}/v1",
+            "tokenSecret": f"{gateway}-token",
+        }
+        if inputs is not None:
+            fields["skills"] = [
+                {"name": skill.name, "version": skill.spec.version, "digest": skill.digest} for skill in inputs.skills
+            ]
+        await context.report(primary, old, fields, conditions(spec, live, problem, outcome))
+
+
+async def require_secret(context: Context, primary: Primary, path: str, ref: KeyRef, named: set[ReferenceKey]) -> None:
+    """Raise SpecError SecretNotFound unless the Secret has the key; the resource is woken when it does."""
+    named.add(("Secret", primary.namespace, ref.name))
+    keys = await context.references.secret_keys(primary.namespace, ref.name, primary.key)
+    if keys is None:
+        raise SpecError(
+            "SecretNotFound",
+            f"{path}: Secret {ref.name!r} does not exist in namespace {primary.namespace}: "
+            f"create it with the key {ref.key!r}",
+        )
+    if ref.key not in keys:
+        context.references.missing_key(primary.namespace, ref.name)
+        raise SpecError(
+            "SecretNotFound",
+            f"{path}: Secret {ref.name!r} has nothing under {ref.key!r} (it has {', '.join(sorted(keys)) or 'no keys'})"
+            ": add the key or name another",
+        )
+
+
+def conditions(spec: AgentSpec, live: Live | None, problem: SpecError | None, outcome: Outcome) -> list[Condition]:
+    """The conditions of an Agent, Ready last."""
+    resolved = (
+        Condition("ReferencesResolved", False, problem.reason, problem.message)
+        if problem
+        else Condition("ReferencesResolved", True, "Resolved", "everything the spec names was found")
+    )
+    applied = applied_condition(outcome)
+    available = _available(spec, live)
+    parts = [resolved, applied, available]
+    worst = next((part for part in parts if part.status is not True), None)
+    ready = (
+        Condition("Ready", False, worst.reason, worst.message)
+        if worst
+        else Condition("Ready", True, "Ready", "the gateway answers")
+    )
+    return [*parts, ready]
+
+
+def applied_condition(outcome: Outcome) -> Condition:
+    """Whether the children are what they should be."""
+    if outcome.problem:
+        return Condition("ChildrenApplied", False, outcome.problem.reason, outcome.problem.message)
+    if outcome.refusal:
+        return Condition("ChildrenApplied", False, "Refused", outcome.refusal.message)
+    return Condition("ChildrenApplied", True, "Applied", "every child object is as desired")
+
+
+def _available(spec: AgentSpec, live: Live | None) -> Condition:
+    if spec.suspend:
+        return Condition("Available", False, "Suspended", "spec.suspend is true: set it to false to start the agent")
+    if live is None:
+        return Condition("Available", False, "Progressing", "the gateway has not been created yet")
+    facts = live.facts
+    if facts["wanted"] == 0:
+        return Condition("Available", False, "ScaledToZero", "spec.gateway.replicas is 0: raise it to start the agent")
+    if facts["problem"]:
+        return Condition("Available", False, "GatewayFailing", facts["problem"])
+    rolled_out = facts["current"] and facts["updated"] >= facts["wanted"] and facts["replicas"] <= facts["updated"]
+    if rolled_out and facts["ready"] > 0:
+        return Condition("Available", True, "Available", "gateway pods are ready")
+    return Condition("Available", False, "Progressing", "waiting for gateway pods to be ready")

@@ -1,0 +1,186 @@
+"""Brings the children of an owner to what is desired, with as few writes as possible."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from openclaw_operator.cluster.client import Client
+from openclaw_operator.cluster.kinds import BY_NAME
+from openclaw_operator.cluster.live import APPLIED_HASH, Live, strip
+from openclaw_operator.cluster.store import ChildStore
+from openclaw_operator.errors import (
+    ApiError,
+    ConflictError,
+    ForbiddenError,
+    OwnershipConflictError,
+    RejectedError,
+    SpecError,
+)
+from openclaw_operator.reconcile.diff import contains
+from openclaw_operator.resources.meta import MANAGED_BY, OPERATOR, Object, Owner, digest, owner_reference
+from openclaw_operator.resources.secrets import encode, generated
+
+# The kind of Owner that stands for what all agents of a namespace share.
+NAMESPACE = "Namespace"
+# Started last, so that what their pods mount is there.
+WORKLOADS = frozenset({"Deployment", "StatefulSet", "CronJob", "HorizontalPodAutoscaler"})
+
+
+@dataclass
+class Outcome:
+    """What came of it: a problem only the user can solve, or a refusal (rights, quota) worth another try."""
+
+    problem: SpecError | None = None
+    refusal: ApiError | None = None
+
+
+class Children:
+    """The children of one owner."""
+
+    def __init__(self, client: Client, store: ChildStore, owner: Owner) -> None:
+        self._client = client
+        self._store = store
+        self._owner = owner
+
+    async def converge(self, desired: list[Object], *, keep: Iterable[tuple[str, str]] = ()) -> Outcome:
+        """Apply what differs, then delete what is owned but in neither `desired` nor `keep` (kind, name).
+
+        Raises an ApiError for a passing fault.
+        """
+        outcome = Outcome()
+        first = [item for item in desired if item["kind"] not in WORKLOADS]
+        last = [item for item in desired if item["kind"] in WORKLOADS]
+        for group in (first, last):
+            results = await asyncio.gather(*(self.ensure(item) for item in group), return_exceptions=True)
+            _collect(outcome, results)
+        wanted = {(item["kind"], item["metadata"]["name"]) for item in desired} | set(keep)
+        surplus = [
+            live
+            for live in self._store.owned_by(self._owner.uid)
+            if (live.kind, live.name) not in wanted and not live.deleting
+        ]
+        _collect(outcome, await asyncio.gather(*(self._delete(live) for live in surplus), return_exceptions=True))
+        return outcome
+
+    async def ensure(self, desired: Object) -> Live:
+        """Bring one child to what is desired.
+
+        Raises OwnershipConflictError, SpecError when the server refuses the object, ApiError for a fault.
+        """
+        kind, meta = desired["kind"], desired["metadata"]
+        wanted = digest(desired)
+        live = self._store.get(kind, meta["namespace"], meta["name"])
+        if live is None:
+            try:
+                return await self._apply(desired, wanted, "create", uid=None)
+            except ConflictError:
+                live = await self._find(kind, meta["namespace"], meta["name"])
+        self.check_owned(live)
+        if live.deleting or live.verified == wanted:
+            return live
+        if live.applied_hash != wanted:
+            return await self._apply(desired, wanted, "update", uid=live.uid)
+        if live.content is not None and contains(live.stripped(), strip(kind, desired)):
+            live.verified, live.content = wanted, None
+            return live
+        return await self._apply(desired, wanted, "drift", uid=live.uid)
+
+    async def ensure_shared(self, desired: Object) -> Live:
+        """Like ensure, for an object that belongs to a namespace and carries no owner."""
+        live = self._store.get(desired["kind"], desired["metadata"]["namespace"], desired["metadata"]["name"])
+        if live is not None and live.owner is not None:
+            raise OwnershipConflictError(live.kind, live.name)
+        return await self.ensure(desired)
+
+    async def ensure_secret(
+        self, name: str, kind: str, keys: tuple[str, ...], make: Callable[[], bytes], *, owned: bool = True
+    ) -> None:
+        """Create a Secret with a value from `make` for each key, once; later only what is missing is added.
+
+        `owned=False` leaves it behind when the owner goes.
+        """
+        owner = self._owner
+        live = self._store.get("Secret", owner.namespace, name)
+        if live is None:
+            body = generated(name, owner, kind, {key: make() for key in keys})
+            if not owned:
+                del body["metadata"]["ownerReferences"]
+            try:
+                created = await self._client.create(BY_NAME["Secret"], owner.namespace, body, "create")
+            except ConflictError:
+                live = await self._find("Secret", owner.namespace, name)
+            else:
+                self._store.observe(BY_NAME["Secret"], created)
+                return
+        self.check_owned(live)
+        missing = {key: make() for key in keys if key not in live.facts["keys"]}
+        changes: Object = {"data": encode(missing)} if missing else {}
+        if owned != (live.owner is not None):
+            changes["metadata"] = {"ownerReferences": [owner_reference(owner)] if owned else None}
+        wanted = generated(name, owner, kind, {})["metadata"]["labels"]
+        if any(live.labels.get(key) != value for key, value in wanted.items()):
+            changes.setdefault("metadata", {})["labels"] = wanted
+        if changes and not live.deleting:
+            patched = await self._client.merge(BY_NAME["Secret"], owner.namespace, name, changes, "drift")
+            self._store.observe(BY_NAME["Secret"], patched)
+
+    def check_owned(self, live: Live) -> None:
+        """Raise OwnershipConflictError unless the object is controlled by the owner, or was left behind by one."""
+        owner = self._owner
+        if live.owner is not None:
+            if live.owner.uid == owner.uid or live.deleting:
+                return
+        elif live.labels.get(MANAGED_BY) == OPERATOR and (
+            owner.kind == NAMESPACE or live.labels.get(owner.label) == owner.name
+        ):
+            return
+        raise OwnershipConflictError(live.kind, live.name)
+
+    async def _find(self, kind: str, namespace: str, name: str) -> Live:
+        """An object that is there, although no watch has told of it: somebody else's, or one without our label."""
+        item = await self._client.get(BY_NAME[kind], namespace, name)
+        from_cluster = self._store.get(kind, namespace, name)
+        labelled = (item["metadata"].get("labels") or {}).get(MANAGED_BY) == OPERATOR
+        if from_cluster is None and not labelled:
+            return self._store.condense(BY_NAME[kind], item)
+        return self._store.observe(BY_NAME[kind], item)
+
+    async def _apply(self, desired: Object, wanted: str, reason: str, *, uid: str | None) -> Live:
+        kind = BY_NAME[desired["kind"]]
+        meta = desired["metadata"]
+        annotations = {**(meta.get("annotations") or {}), APPLIED_HASH: wanted}
+        body = {**desired, "metadata": {**meta, "annotations": annotations}}
+        try:
+            answer = await self._client.apply(kind, body, reason, uid=uid)
+        except RejectedError as error:
+            raise SpecError("ChildRejected", f"{kind.name} {meta['name']} was refused: {error.message}") from error
+        live = self._store.observe(kind, answer)
+        if live.resource_version == answer["metadata"]["resourceVersion"]:
+            live.verified, live.content = wanted, None
+        return live
+
+    async def _delete(self, live: Live) -> None:
+        await self._client.delete(
+            BY_NAME[live.kind],
+            live.namespace,
+            live.name,
+            "prune",
+            uid=live.uid,
+            resource_version=live.resource_version,
+        )
+
+
+def _collect(outcome: Outcome, results: Iterable[object]) -> None:
+    """Sort failures out: the first of each sort is kept, faults are raised once everything was tried."""
+    fault: BaseException | None = None
+    for result in results:
+        if isinstance(result, SpecError):
+            outcome.problem = outcome.problem or result
+        elif isinstance(result, ForbiddenError):
+            outcome.refusal = outcome.refusal or result
+        elif isinstance(result, BaseException):
+            fault = fault or result
+    if fault:
+        raise fault

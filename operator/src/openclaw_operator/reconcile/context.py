@@ -1,0 +1,70 @@
+"""What every reconcile works with: the edges to the cluster, and the outside world as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from openclaw_operator.cluster.client import Client
+from openclaw_operator.cluster.kinds import BY_NAME
+from openclaw_operator.cluster.references import References
+from openclaw_operator.cluster.store import ChildStore
+from openclaw_operator.reconcile import status as statuses
+from openclaw_operator.reconcile.primaries import Primary, PrimaryStore, condense
+from openclaw_operator.reconcile.queue import WorkQueue
+from openclaw_operator.reconcile.recorder import Recorder
+from openclaw_operator.resources.meta import Images
+from openclaw_operator.telemetry import Metrics
+
+
+@dataclass
+class Context:
+    """Shared by all reconciles. `now` is the wall clock in UTC, `random_bytes(n)` a cryptographic random source."""
+
+    client: Client
+    children: ChildStore
+    primaries: PrimaryStore
+    references: References
+    queue: WorkQueue
+    recorder: Recorder
+    metrics: Metrics
+    images: Images
+    cluster_domain: str
+    now: Callable[[], datetime]
+    monotonic: Callable[[], float]
+    random_bytes: Callable[[int], bytes]
+
+    def timestamp(self) -> str:
+        """Now as Kubernetes writes times."""
+        return self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    async def report(
+        self, primary: Primary, old: dict[str, Any], fields: dict[str, Any], conditions: list[statuses.Condition]
+    ) -> None:
+        """Write the status where it differs from `old`, and tell the user about a change of Ready."""
+        new = {
+            **fields,
+            "observedGeneration": primary.generation,
+            "conditions": statuses.conditions(
+                old.get("conditions") or (), conditions, primary.generation, self.timestamp()
+            ),
+        }
+        changes = statuses.patch(old, new)
+        if not changes:
+            return
+        answer = await self.client.patch_status(BY_NAME[primary.kind], primary.namespace, primary.name, changes)
+        # Remember what was written: its echo is then no news, and nobody reconciles because of it.
+        content = primary.load()
+        item = {
+            "metadata": {**answer["metadata"], "labels": content["labels"]},
+            "spec": content["spec"],
+            "status": statuses.merged(old, changes),
+        }
+        known = self.primaries.get(primary.key)
+        if known and known.uid == primary.uid and known.generation == primary.generation:
+            self.primaries.put(condense(primary.kind, item))
+        before, after = statuses.ready_condition(old), statuses.ready_condition(new)
+        if after:
+            await self.recorder.ready_changed(primary, before, after)

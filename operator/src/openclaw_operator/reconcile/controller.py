@@ -1,0 +1,281 @@
+"""The control loop: what is told by watches goes in, keys go to the queue, one reconcile per kind comes out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from openclaw_operator.cluster.client import Client, Object
+from openclaw_operator.cluster.kinds import BY_NAME, CHILDREN, PRIMARY, Kind
+from openclaw_operator.cluster.live import Live
+from openclaw_operator.cluster.references import References
+from openclaw_operator.cluster.reflector import Reflector
+from openclaw_operator.cluster.store import ChildStore
+from openclaw_operator.errors import NotFoundError, SettingsError
+from openclaw_operator.reconcile.agent import AgentReconciler
+from openclaw_operator.reconcile.context import Context
+from openclaw_operator.reconcile.memorystore import MemoryStoreReconciler
+from openclaw_operator.reconcile.pool import PoolReconciler
+from openclaw_operator.reconcile.primaries import Key, Primary, PrimaryStore, condense
+from openclaw_operator.reconcile.queue import WorkQueue
+from openclaw_operator.reconcile.recorder import Recorder
+from openclaw_operator.reconcile.skill import SkillReconciler
+from openclaw_operator.reconcile.status import ready_condition
+from openclaw_operator.resources.meta import Images
+from openclaw_operator.resources.pool import Pool
+from openclaw_operator.settings import Settings
+from openclaw_operator.telemetry import TRACER, Metrics
+
+LOG = logging.getLogger(__name__)
+# Changes of children come in bursts; this much later one reconcile sees them all.
+CHILD_SETTLE_SECONDS = 0.05
+# How many use a Skill or MemoryStore is told for information only.
+USERS_SETTLE_SECONDS = 2.0
+_OWNER_KINDS = frozenset(kind.name for kind in PRIMARY)
+
+
+class _Reconciler(Protocol):
+    async def reconcile(self, primary: Primary) -> float | None: ...
+    def gone(self, key: Key) -> None: ...
+
+
+def images(settings: Settings) -> Images:
+    """The images of the settings."""
+    return Images(
+        runtime=settings.runtime_image,
+        sandbox=settings.sandbox_image,
+        qdrant=settings.qdrant_image,
+        postgresql=settings.postgresql_image,
+        redis=settings.redis_image,
+        backup=settings.backups,
+        pull_policy=settings.image_pull_policy,
+    )
+
+
+class Controller:
+    """Everything between the watches and the writes. Start it, feed it primary events, run it."""
+
+    def __init__(
+        self,
+        client: Client,
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        now: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        jitter: Callable[[], float],
+        random_bytes: Callable[[int], bytes],
+        instance: str,
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._metrics = metrics
+        self._jitter = jitter
+        self._primaries = PrimaryStore()
+        self._children = ChildStore(self._child_changed)
+        self._queue = WorkQueue(self._reconcile, metrics, monotonic=monotonic, jitter=jitter)
+        self._references = References(client, self._queue.add)
+        context = Context(
+            client=client,
+            children=self._children,
+            primaries=self._primaries,
+            references=self._references,
+            queue=self._queue,
+            recorder=Recorder(client, now, random_bytes, instance),
+            metrics=metrics,
+            images=images(settings),
+            cluster_domain=settings.cluster_domain,
+            now=now,
+            monotonic=monotonic,
+            random_bytes=random_bytes,
+        )
+        pools: dict[str, dict[str, list[Pool]]] = {}
+        self._pool = PoolReconciler(context, pools)
+        self._reconcilers: dict[str, _Reconciler] = {
+            "Agent": AgentReconciler(context, pools),
+            "Skill": SkillReconciler(context, pools),
+            "MemoryStore": MemoryStoreReconciler(context),
+        }
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """List what is there, then work for ever; `ready` is set once everything has been listed.
+
+        Raises SettingsError when the CRDs are missing.
+        """
+        namespaces: tuple[str | None, ...] = self._settings.watch_namespaces or (None,)
+        reflectors = [
+            Reflector(self._client, kind, namespace, self._children, self._metrics, selector=kind.selector)
+            for kind in CHILDREN
+            for namespace in namespaces
+        ]
+        reflectors += [
+            Reflector(
+                self._client,
+                BY_NAME["ConfigMap"],
+                namespace,
+                self._references,
+                self._metrics,
+                selector=None,
+                metadata_only=True,
+            )
+            for namespace in namespaces
+        ]
+        async with asyncio.TaskGroup() as group:
+            for reflector in reflectors:
+                group.create_task(reflector.run())
+            for reflector in reflectors:
+                await reflector.synced.wait()
+            await self._list_primaries()
+            ready.set()
+            group.create_task(self._queue.run(self._settings.workers))
+            group.create_task(self._resync())
+
+    # --- what is told ---
+    def primary_changed(self, kind: str, item: Object) -> None:
+        """An Agent, Skill or MemoryStore was added or modified."""
+        after = condense(kind, item)
+        before = self._primaries.put(after)
+        if self._primaries.get(after.key) is not after:
+            return
+        if before and before.uid == after.uid and _same(before, after):
+            return
+        self._queue.add(after.key)
+        self._wake_related(before, after)
+
+    def primary_removed(self, kind: str, namespace: str, name: str) -> None:
+        """An Agent, Skill or MemoryStore is gone."""
+        key = (kind, namespace, name)
+        used = self._primaries.uses(key)
+        before = self._primaries.remove(key)
+        if before is None:
+            return
+        self._queue.forget(key)
+        self._reconcilers[kind].gone(key)
+        self._wake_related(before, None)
+        for related in used:
+            self._queue.add_after(related, USERS_SETTLE_SECONDS)
+        if kind == "Agent":
+            self._queue.add(("Pool", namespace, ""))
+
+    def _wake_related(self, before: Primary | None, after: Primary | None) -> None:
+        """Wake those whose children or status depend on a resource."""
+        known = after or before
+        if known is None:
+            return
+        if known.kind == "Agent":
+            for related in self._primaries.uses(known.key):
+                self._queue.add_after(related, USERS_SETTLE_SECONDS)
+            for name in self._primaries.coordinators(known.namespace):
+                if name != known.name:
+                    self._queue.add_after(("Agent", known.namespace, name), CHILD_SETTLE_SECONDS)
+            return
+        for name in self._primaries.users(known.key):
+            self._queue.add_after(("Agent", known.namespace, name), CHILD_SETTLE_SECONDS)
+
+    def _child_changed(self, before: Live | None, after: Live | None) -> None:
+        live = after or before
+        if live is None:
+            return
+        if live.kind == "Pod":
+            self._pool.pod_changed(before, after)
+            self._queue.add(("Pool", live.namespace, ""))
+            return
+        for seen in (before, after):
+            if seen:
+                key = _owner_key(seen)
+                if key[0] == "Pool" or self._primaries.get(key):
+                    self._queue.add_after(key, CHILD_SETTLE_SECONDS)
+
+    # --- what is done ---
+    async def _reconcile(self, key: Key) -> float | None:
+        kind, namespace, name = key
+        with TRACER.start_as_current_span(f"reconcile {kind}") as span:
+            span.set_attribute("k8s.namespace.name", namespace)
+            span.set_attribute("openclaw.name", name)
+            if kind == "Pool":
+                return await self._pool.reconcile(key)
+            primary = self._primaries.get(key)
+            if primary is None or primary.deleting:
+                return None
+            try:
+                return await self._reconcilers[kind].reconcile(primary)
+            except NotFoundError:
+                if self._primaries.get(key) is not primary:
+                    return None
+                raise
+            except ValidationError as error:
+                # Only possible where the installed CRD is not the one this operator was built with.
+                LOG.error("%s %s/%s does not fit the model of this version: %s", *key, error)  # noqa: TRY400
+                return self._settings.resync_seconds
+
+    async def _list_primaries(self) -> None:
+        """Compare with the API server: what was missed comes in, what is gone goes out."""
+        selector = self._settings.agent_selector or None
+        for kind in PRIMARY:
+            for namespace in self._settings.watch_namespaces or (None,):
+                present = await self._list(kind, namespace, selector)
+                for primary in self._primaries:
+                    if (
+                        primary.kind == kind.name
+                        and namespace in (None, primary.namespace)
+                        and primary.key not in present
+                    ):
+                        self.primary_removed(*primary.key)
+        for namespace in {live.namespace for live in self._children.all_of_kind("Pod")}:
+            self._queue.add(("Pool", namespace, ""))
+
+    async def _list(self, kind: Kind, namespace: str | None, selector: str | None) -> set[Key]:
+        present: set[Key] = set()
+        try:
+            async for page in self._client.pages(kind, namespace, selector=selector):
+                for item in page["items"]:
+                    present.add((kind.name, item["metadata"]["namespace"], item["metadata"]["name"]))
+                    self.primary_changed(kind.name, item)
+        except NotFoundError as error:
+            raise SettingsError(
+                f"the API server does not know {kind.plural}.{kind.group}: install the CRDs with kubectl apply -f crds/"
+            ) from error
+        return present
+
+    async def _resync(self) -> None:
+        """Now and then look at everything again: a net below the watches, spread out so that nobody notices."""
+        while True:
+            seconds = self._settings.resync_seconds
+            await asyncio.sleep(seconds * (0.9 + self._jitter() / 5))
+            await self._list_primaries()
+            for primary in self._primaries:
+                self._queue.add_after(primary.key, self._jitter() * seconds / 2)
+            self._count_resources()
+
+    def _count_resources(self) -> None:
+        counts: Counter[tuple[str, str]] = Counter()
+        for primary in self._primaries:
+            ready = ready_condition(primary.load()["status"])
+            counts[primary.kind, ready["status"] if ready else "Unknown"] += 1
+        for kind in PRIMARY:
+            for state in ("True", "False", "Unknown"):
+                self._metrics.resources.labels(kind.name, state).set(counts[kind.name, state])
+
+
+def _same(before: Primary, after: Primary) -> bool:
+    """Whether nothing changed that a reconcile could be about; annotations and the like are not."""
+    return (
+        before.generation == after.generation and before.deleting == after.deleting and before.content == after.content
+    )
+
+
+def _owner_key(live: Live) -> Key:
+    """Whom to wake about a child: its controller, or the resource its labels name, or the pools of its namespace."""
+    if live.owner and live.owner.kind in _OWNER_KINDS:
+        return (live.owner.kind, live.namespace, live.owner.name)
+    for kind in _OWNER_KINDS:
+        name = live.labels.get(f"openclaw.io/{kind.lower()}")
+        if name:
+            return (kind, live.namespace, name)
+    return ("Pool", live.namespace, "")

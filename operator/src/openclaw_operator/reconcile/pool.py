@@ -1,0 +1,195 @@
+"""Sandbox pools of a namespace: pods wait warm, used ones go, new ones come at once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from openclaw_operator.cluster.kinds import BY_NAME
+from openclaw_operator.cluster.live import Live
+from openclaw_operator.errors import ConflictError, ForbiddenError, RejectedError, SpecError
+from openclaw_operator.reconcile.children import NAMESPACE, Children
+from openclaw_operator.reconcile.context import Context
+from openclaw_operator.reconcile.queue import Key
+from openclaw_operator.reconcile.signing import ensure_signing_key
+from openclaw_operator.resources import network, sandbox, secrets
+from openclaw_operator.resources.meta import POOL_LABEL, Owner
+from openclaw_operator.resources.pool import Pool, merge
+
+LOG = logging.getLogger(__name__)
+FIRST_PAUSE_SECONDS = 1.0
+LAST_PAUSE_SECONDS = 60.0
+REFUSED_RECHECK_SECONDS = 15.0
+FINISHED = frozenset({"Succeeded", "Failed"})
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+
+
+@dataclass
+class Plan:
+    """What to do about the pods of a namespace: create so many per pool, delete these."""
+
+    create: dict[str, int] = field(default_factory=dict)
+    delete: list[Live] = field(default_factory=list)
+
+
+@dataclass
+class _Health:
+    """Pods of a pool that ended before they were ever ready, in a row."""
+
+    failures: int = 0
+    not_before: float = 0.0
+
+
+def plan(pools: Mapping[str, Pool], pods: Iterable[Live], served: set[str], signing: str) -> Plan:
+    """Compare pods with pools. `served` are uids of pods that have been ready; `signing` the label of today's key.
+
+    A pod that was ready and no longer is has taken a call: it does not count as waiting, and its replacement is made
+    while it still works. Never more pods than warm ones plus calls that can run at once, whatever readiness says.
+    """
+    result = Plan()
+    by_pool: dict[str, list[Live]] = {}
+    for pod in pods:
+        pool = pod.labels.get(POOL_LABEL, "")
+        if pod.deleting:
+            continue
+        stale = pod.labels.get(sandbox.SIGNING_LABEL) != signing
+        busy = pod.uid in served and not pod.facts["ready"]
+        if pod.facts["phase"] in FINISHED or ((pool not in pools or stale) and not busy):
+            result.delete.append(pod)
+        else:
+            by_pool.setdefault(pool, []).append(pod)
+    for name, pool_wanted in pools.items():
+        present = by_pool.get(name, [])
+        waiting = [pod for pod in present if pod.facts["ready"] or pod.uid not in served]
+        missing = min(pool_wanted.warm - len(waiting), pool_wanted.warm + pool_wanted.busy - len(present))
+        if missing > 0:
+            result.create[name] = missing
+        elif missing < 0 and len(waiting) > pool_wanted.warm:
+            # Those that are not ready yet go first: nobody can have chosen them.
+            surplus = sorted(waiting, key=lambda pod: (pod.facts["ready"], pod.created))
+            result.delete += surplus[: len(waiting) - pool_wanted.warm]
+    return result
+
+
+class PoolReconciler:
+    """Reconciles the pools of a namespace; `pools[namespace][agent]` is what each agent asks for."""
+
+    def __init__(self, context: Context, pools: dict[str, dict[str, list[Pool]]]) -> None:
+        self._context = context
+        self._pools = pools
+        self._served: set[str] = set()
+        self._health: dict[tuple[str, str], _Health] = {}
+        self._told_refused: set[str] = set()
+
+    def pod_changed(self, before: Live | None, after: Live | None) -> None:
+        """Follow one pod from a watch event."""
+        if after is None:
+            if before:
+                self._served.discard(before.uid)
+            return
+        key = (after.namespace, after.labels.get(POOL_LABEL, ""))
+        if after.facts["ready"]:
+            self._served.add(after.uid)
+            self._health.pop(key, None)
+        ended = after.facts["phase"] in FINISHED
+        was_running = before is not None and before.uid == after.uid and before.facts["phase"] not in FINISHED
+        if ended and was_running and after.uid not in self._served:
+            health = self._health.setdefault(key, _Health())
+            health.failures += 1
+            pause = min(FIRST_PAUSE_SECONDS * 2 ** (health.failures - 1), LAST_PAUSE_SECONDS)
+            health.not_before = self._context.monotonic() + pause
+            LOG.warning(
+                "pod %s/%s ended before it was ready; its pool pauses %.0f s", after.namespace, after.name, pause
+            )
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Bring the pods of one namespace to what its agents need. Raises ApiError for a passing fault."""
+        context, namespace = self._context, key[1]
+        known = self._pools.get(namespace, {})
+        agents = context.primaries.agents(namespace)
+        if any(name not in known for name in agents):
+            # Not every agent has said what it needs: what is there may be wanted. The last one calls again.
+            return None
+        pods = list(context.children.of_kind("Pod", namespace))
+        if not agents:
+            await self._leave(namespace, pods)
+            return None
+        pools = merge([pool for wanted in known.values() for pool in wanted])
+        try:
+            public_key = await ensure_signing_key(context, namespace)
+            owner = Owner(NAMESPACE, namespace, namespace, "")
+            await Children(context.client, context.children, owner).ensure_shared(network.sandbox_policy(namespace))
+        except SpecError as error:
+            LOG.warning("sandbox pools of namespace %s: %s", namespace, error.message)
+            return REFUSED_RECHECK_SECONDS
+        label = hashlib.sha256(public_key.encode()).hexdigest()[:10]
+        todo = plan(pools, pods, self._served, label)
+        self._observe(namespace, pools, pods)
+        return await self._carry_out(namespace, pools, todo, public_key, label)
+
+    async def _carry_out(
+        self, namespace: str, pools: Mapping[str, Pool], todo: Plan, public_key: str, label: str
+    ) -> float | None:
+        now = self._context.monotonic()
+        pauses: list[float] = []
+        jobs = [self._delete(pod) for pod in todo.delete]
+        for name, count in todo.create.items():
+            health = self._health.get((namespace, name))
+            if health and health.not_before > now:
+                pauses.append(health.not_before - now)
+                continue
+            jobs += [self._create(namespace, pools[name], public_key, label) for _ in range(count)]
+        results = await asyncio.gather(*jobs, return_exceptions=True)
+        refused = [result for result in results if isinstance(result, ForbiddenError | RejectedError)]
+        for result in results:
+            if isinstance(result, BaseException) and result not in refused:
+                raise result
+        if refused:
+            if namespace not in self._told_refused:
+                LOG.warning("sandbox pods of namespace %s are refused: %s", namespace, refused[0])
+            self._told_refused.add(namespace)
+            pauses.append(REFUSED_RECHECK_SECONDS)
+        else:
+            self._told_refused.discard(namespace)
+        return min(pauses) if pauses else None
+
+    async def _create(self, namespace: str, pool: Pool, public_key: str, label: str) -> None:
+        context = self._context
+        letters = context.random_bytes(sandbox.SUFFIX_LENGTH)
+        suffix = "".join(_ALPHABET[value % len(_ALPHABET)] for value in letters)
+        body = sandbox.pod(namespace, pool.shape, suffix, public_key, label, context.images.pull_policy)
+        try:
+            item = await context.client.create(BY_NAME["Pod"], namespace, body, "pool")
+        except ConflictError:
+            # The random name is taken: the next round takes another.
+            context.queue.add(("Pool", namespace, ""))
+            return
+        context.children.observe(BY_NAME["Pod"], item)
+
+    async def _delete(self, pod: Live) -> None:
+        # No resource version: a pod's status changes all the time, and a finished or surplus one stays so.
+        await self._context.client.delete(BY_NAME["Pod"], pod.namespace, pod.name, "pool", uid=pod.uid)
+
+    async def _leave(self, namespace: str, pods: list[Live]) -> None:
+        """The last agent is gone: leave nothing behind."""
+        context = self._context
+        self._pools.pop(namespace, None)
+        shared = (
+            context.children.get("NetworkPolicy", namespace, network.SANDBOX_POLICY),
+            context.children.get("Secret", namespace, secrets.SIGNING_SECRET),
+        )
+        for live in [*(pod for pod in pods if not pod.deleting), *(item for item in shared if item)]:
+            await context.client.delete(BY_NAME[live.kind], namespace, live.name, "prune", uid=live.uid)
+
+    def _observe(self, namespace: str, pools: Mapping[str, Pool], pods: list[Live]) -> None:
+        for name in pools:
+            mine = [pod for pod in pods if pod.labels.get(POOL_LABEL) == name and not pod.deleting]
+            ready = sum(1 for pod in mine if pod.facts["ready"])
+            busy = sum(1 for pod in mine if pod.uid in self._served and not pod.facts["ready"])
+            gauge = self._context.metrics.pool_pods
+            gauge.labels(namespace, name, "ready").set(ready)
+            gauge.labels(namespace, name, "busy").set(busy)
+            gauge.labels(namespace, name, "starting").set(len(mine) - ready - busy)

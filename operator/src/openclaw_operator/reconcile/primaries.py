@@ -1,0 +1,130 @@
+"""Agents, Skills and MemoryStores as last seen, and which of them use which."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+Object = dict[str, Any]
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Primary:
+    """A resource of ours; spec, labels and status are kept as JSON, a third of the size of parsed objects."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    generation: int
+    deleting: bool
+    content: bytes
+
+    @property
+    def key(self) -> Key:
+        """kind, namespace, name."""
+        return (self.kind, self.namespace, self.name)
+
+    def load(self) -> Object:
+        """{spec, status, labels}, each possibly empty."""
+        result: Object = json.loads(self.content)
+        return result
+
+
+def condense(kind: str, item: Object) -> Primary:
+    """A resource as the API server tells it."""
+    meta = item["metadata"]
+    content = {
+        "spec": item.get("spec") or {},
+        "status": item.get("status") or {},
+        "labels": dict(meta.get("labels") or {}),
+    }
+    return Primary(
+        kind=kind,
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        resource_version=meta["resourceVersion"],
+        generation=meta.get("generation", 0),
+        deleting="deletionTimestamp" in meta,
+        content=json.dumps(content, sort_keys=True, separators=(",", ":")).encode(),
+    )
+
+
+class PrimaryStore:
+    """Resources by key, with an index from what is used to who uses it."""
+
+    def __init__(self) -> None:
+        self._items: dict[Key, Primary] = {}
+        self._users: defaultdict[Key, set[str]] = defaultdict(set)
+        self._uses: dict[Key, frozenset[Key]] = {}
+        self._coordinators: defaultdict[str, set[str]] = defaultdict(set)
+        self._agents: defaultdict[str, set[str]] = defaultdict(set)
+
+    def get(self, key: Key) -> Primary | None:
+        """A resource by key."""
+        return self._items.get(key)
+
+    def __iter__(self) -> Iterator[Primary]:
+        return iter(list(self._items.values()))
+
+    def users(self, key: Key) -> list[str]:
+        """Names of the agents that use a Skill or MemoryStore of their namespace."""
+        return sorted(self._users.get(key, ()))
+
+    def coordinators(self, namespace: str) -> list[str]:
+        """Names of the agents with a team."""
+        return sorted(self._coordinators.get(namespace, ()))
+
+    def agents(self, namespace: str) -> list[str]:
+        """Names of the agents of a namespace."""
+        return sorted(self._agents.get(namespace, ()))
+
+    def put(self, primary: Primary) -> Primary | None:
+        """Remember a resource; returns what was known of it, None when it is new. Old news is ignored."""
+        before = self._items.get(primary.key)
+        if before and before.uid == primary.uid and int(before.resource_version) >= int(primary.resource_version):
+            return before
+        self._items[primary.key] = primary
+        if primary.kind == "Agent" and (before is None or before.content != primary.content):
+            self._index(primary)
+        return before
+
+    def remove(self, key: Key) -> Primary | None:
+        """Forget a resource; returns what was known of it."""
+        before = self._items.pop(key, None)
+        if before and before.kind == "Agent":
+            self._set_uses(before, frozenset())
+            self._coordinators[before.namespace].discard(before.name)
+            self._agents[before.namespace].discard(before.name)
+        return before
+
+    def uses(self, key: Key) -> frozenset[Key]:
+        """The Skills and MemoryStore an agent names."""
+        return self._uses.get(key, frozenset())
+
+    def _index(self, agent: Primary) -> None:
+        spec = agent.load()["spec"]
+        used = {("Skill", agent.namespace, skill["name"]) for skill in spec.get("skills") or ()}
+        store = (spec.get("memory") or {}).get("storeRef")
+        if store:
+            used.add(("MemoryStore", agent.namespace, store["name"]))
+        self._set_uses(agent, frozenset(used))
+        self._agents[agent.namespace].add(agent.name)
+        if spec.get("team"):
+            self._coordinators[agent.namespace].add(agent.name)
+        else:
+            self._coordinators[agent.namespace].discard(agent.name)
+
+    def _set_uses(self, agent: Primary, used: frozenset[Key]) -> None:
+        for key in self._uses.pop(agent.key, frozenset()) - used:
+            self._users[key].discard(agent.name)
+        for key in used:
+            self._users[key].add(agent.name)
+        if used:
+            self._uses[agent.key] = used

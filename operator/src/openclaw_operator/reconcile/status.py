@@ -1,0 +1,82 @@
+"""Conditions and status patches. Pure: the time comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition as it is now; the time of its last flip is worked out against the old status."""
+
+    type: str
+    status: bool | None
+    reason: str
+    message: str
+
+    @property
+    def text(self) -> str:
+        """The status as metav1 spells it."""
+        return {True: "True", False: "False", None: "Unknown"}[self.status]
+
+
+def conditions(
+    old: Iterable[Mapping[str, Any]], new: Iterable[Condition], generation: int, now: str
+) -> list[dict[str, Any]]:
+    """The conditions to report, in the order of `new`; lastTransitionTime moves only when status flips."""
+    known = {item["type"]: item for item in old}
+    result = []
+    for condition in new:
+        before = known.get(condition.type)
+        flipped = before is None or before["status"] != condition.text
+        result.append(
+            {
+                "type": condition.type,
+                "status": condition.text,
+                "reason": condition.reason,
+                "message": condition.message,
+                "lastTransitionTime": now if before is None or flipped else before["lastTransitionTime"],
+                "observedGeneration": generation,
+            }
+        )
+    return result
+
+
+def patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON merge patch from `old` to `new`; None in `new` means absent. Empty when there is nothing to write."""
+    changed: dict[str, Any] = {}
+    for key, value in new.items():
+        before = old.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            gone = {inner: None for inner in before if inner not in value}
+            inner_patch = patch(before, {**gone, **value})
+            if inner_patch:
+                changed[key] = inner_patch
+        elif before != value:
+            changed[key] = value
+    return changed
+
+
+def merged(old: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`old` after a JSON merge patch: https://www.rfc-editor.org/rfc/rfc7386."""
+    result = dict(old)
+    for key, value in changes.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, Mapping):
+            before = result.get(key)
+            result[key] = merged(before if isinstance(before, Mapping) else {}, value)
+        else:
+            result[key] = value
+    return result
+
+
+def ready_condition(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The Ready condition of a status."""
+    for item in status.get("conditions") or ():
+        if item["type"] == "Ready":
+            found: Mapping[str, Any] = item
+            return found
+    return None

@@ -1,0 +1,206 @@
+"""The gateway Deployment of an agent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openclaw_operator.api.agent import AgentSpec, EnvVar
+from openclaw_operator.api.base import KeyRef
+from openclaw_operator.resources import agent_config, secrets, stores
+from openclaw_operator.resources.agent_identity import token_secret_name
+from openclaw_operator.resources.inputs import AgentInputs
+from openclaw_operator.resources.meta import (
+    CONFIG_DIR,
+    GATEWAY_PORT,
+    MEMORY_DIR,
+    SCRATCH_DIR,
+    Object,
+    child,
+    container_security,
+    field_env,
+    labels,
+    pod_security,
+    secret_env,
+)
+
+RESTART_HASH = "openclaw.io/restart-hash"
+# Who decides the number of replicas: the Agent, or a HorizontalPodAutoscaler.
+SCALED_BY = "openclaw.io/scaled-by"
+PRE_STOP_SECONDS = 3
+_KEY_VARIABLES = {
+    "openai": "OPENAI_API_KEY",
+    "openai-compatible": "OPENAI_API_KEY",
+    "anthropic": "ANTHROPIC_API_KEY",
+    "groq": "GROQ_API_KEY",
+    "local": "OPENAI_API_KEY",
+}
+
+
+def selector(name: str) -> dict[str, str]:
+    """The immutable label selector of the gateway pods of an agent."""
+    return {"app.kubernetes.io/name": "gateway", "openclaw.io/agent": name}
+
+
+def autoscaled(spec: AgentSpec) -> bool:
+    """Whether a HorizontalPodAutoscaler decides the replicas."""
+    return spec.gateway.autoscaling is not None and not spec.suspend
+
+
+def deployment(inputs: AgentInputs, config: dict[str, Any]) -> Object:
+    """The Deployment <agent>-gateway; `config` is its rendered configuration."""
+    spec, owner = inputs.spec, inputs.owner
+    pod_labels = labels(owner, "gateway", "gateway")
+    body: Object = {
+        "revisionHistoryLimit": 3,
+        "progressDeadlineSeconds": 600,
+        "selector": {"matchLabels": selector(owner.name)},
+        # One writer at a time on an embedded store; else never fewer pods than asked for.
+        "strategy": {"type": "Recreate"}
+        if inputs.embedded
+        else {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "template": {
+            "metadata": {
+                "labels": pod_labels,
+                "annotations": {RESTART_HASH: agent_config.restart_hash(config)},
+            },
+            "spec": _pod(inputs),
+        },
+    }
+    if not autoscaled(spec):
+        body["replicas"] = 0 if spec.suspend else spec.gateway.replicas
+    scaled_by = "autoscaler" if autoscaled(spec) else "agent"
+    return child("apps/v1", "Deployment", inputs.gateway, owner, {**pod_labels, SCALED_BY: scaled_by}, spec=body)
+
+
+def _pod(inputs: AgentInputs) -> Object:
+    gateway = inputs.spec.gateway
+    volumes, mounts = _volumes(inputs)
+    pod: Object = {
+        "serviceAccountName": inputs.gateway,
+        "automountServiceAccountToken": True,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": PRE_STOP_SECONDS + agent_config.DRAIN_SECONDS + 7,
+        "securityContext": pod_security(),
+        "containers": [_container(inputs, mounts)],
+        "volumes": volumes,
+    }
+    if gateway.node_selector:
+        pod["nodeSelector"] = gateway.node_selector
+    if gateway.tolerations:
+        pod["tolerations"] = [item.model_dump(by_alias=True, exclude_none=True) for item in gateway.tolerations]
+    if gateway.affinity:
+        pod["affinity"] = gateway.affinity
+    if gateway.topology_spread:
+        pod["topologySpreadConstraints"] = [
+            {**item.model_dump(by_alias=True), "labelSelector": {"matchLabels": selector(inputs.owner.name)}}
+            for item in gateway.topology_spread
+        ]
+    if gateway.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": item.name} for item in gateway.image_pull_secrets]
+    return pod
+
+
+def _container(inputs: AgentInputs, mounts: list[Object]) -> Object:
+    return {
+        "name": "gateway",
+        "image": inputs.images.runtime,
+        "imagePullPolicy": inputs.images.pull_policy,
+        "ports": [{"name": "http", "containerPort": GATEWAY_PORT, "protocol": "TCP"}],
+        "env": _env(inputs),
+        "resources": inputs.spec.gateway.resources.model_dump(),
+        "securityContext": container_security(),
+        # Up to a minute to start, asked every second: this stands in for the 5 s that readiness would have to wait.
+        "startupProbe": _probe("/health", initial=0, period=1, failures=60),
+        "livenessProbe": _probe("/health", initial=30, period=10, failures=3),
+        "readinessProbe": _probe("/ready", initial=0, period=5, failures=3),
+        # Endpoints forget the pod before it stops taking requests.
+        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
+        "volumeMounts": mounts,
+    }
+
+
+def _probe(path: str, *, initial: int, period: int, failures: int) -> Object:
+    probe: Object = {
+        "httpGet": {"path": path, "port": "http", "scheme": "HTTP"},
+        "periodSeconds": period,
+        "timeoutSeconds": 3,
+        "failureThreshold": failures,
+    }
+    if initial:
+        probe["initialDelaySeconds"] = initial
+    return probe
+
+
+def _env(inputs: AgentInputs) -> list[Object]:
+    model = inputs.spec.model
+    data = agent_config.EMBEDDED_DATA_DIR if inputs.embedded else "/var/lib/openclaw"
+    env: list[Object] = [
+        {"name": "OPENCLAW_CONFIG_PATH", "value": f"{CONFIG_DIR}/{agent_config.CONFIG_KEY}"},
+        {"name": "OPENCLAW_DATA_DIR", "value": data},
+        field_env("POD_NAME", "metadata.name"),
+        field_env("POD_NAMESPACE", "metadata.namespace"),
+        field_env("POD_IP", "status.podIP"),
+    ]
+    if model.credentials:
+        ref = model.credentials.secret_key_ref
+        env.append(secret_env(_KEY_VARIABLES[model.provider], ref.name, ref.key))
+    if model.provider == "local" and model.base_url:
+        env.append({"name": "LOCAL_LLM_URL", "value": model.base_url})
+    taken = {item["name"] for item in env}
+    env.extend(_extra(item) for item in inputs.spec.gateway.extra_env if item.name not in taken)
+    return env
+
+
+def _extra(item: EnvVar) -> Object:
+    source = item.value_from
+    if source is None:
+        return {"name": item.name, "value": item.value or ""}
+    if source.secret_key_ref:
+        return {"name": item.name, "valueFrom": {"secretKeyRef": source.secret_key_ref.model_dump()}}
+    if source.config_map_key_ref:
+        return {"name": item.name, "valueFrom": {"configMapKeyRef": source.config_map_key_ref.model_dump()}}
+    return {"name": item.name, "value": ""}
+
+
+def _volumes(inputs: AgentInputs) -> tuple[list[Object], list[Object]]:
+    """The volumes of the pod and their mounts."""
+    owner, store = inputs.owner, inputs.store
+    pairs: list[tuple[Object, str, bool]] = [
+        ({"name": "config", "configMap": {"name": inputs.gateway}}, CONFIG_DIR, True),
+        ({"name": "token", "secret": {"secretName": token_secret_name(owner)}}, "/etc/openclaw/token", True),
+        (
+            {
+                "name": "sandbox",
+                "secret": {
+                    "secretName": secrets.SIGNING_SECRET,
+                    "items": [{"key": secrets.PRIVATE_KEY, "path": secrets.PRIVATE_KEY}],
+                },
+            },
+            "/etc/openclaw/sandbox",
+            True,
+        ),
+        ({"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}}, SCRATCH_DIR, False),
+    ]
+    if store is None:
+        claim = {"claimName": owner.child("workspace")}
+        pairs.append(({"name": "workspace", "persistentVolumeClaim": claim}, agent_config.WORKSPACE_DIR, False))
+    else:
+        pairs.append(({"name": "data", "emptyDir": {"sizeLimit": "1Gi"}}, "/var/lib/openclaw", False))
+        files = stores.secret_files(store.name, store.spec)
+        if files:
+            sources = stores.projected(files)
+            pairs.append(({"name": "memory", "projected": {"sources": sources}}, MEMORY_DIR, True))
+    skill_files: dict[str, KeyRef] = {
+        f"{skill.name}/{name}": ref for skill in inputs.skills for name, ref in skill.secrets.items()
+    }
+    if skill_files:
+        sources = stores.projected(skill_files)
+        pairs.append(
+            ({"name": "skill-secrets", "projected": {"sources": sources}}, agent_config.SKILL_SECRETS_DIR, True)
+        )
+    volumes = [volume for volume, _, _ in pairs]
+    mounts = [
+        {"name": volume["name"], "mountPath": path, **({"readOnly": True} if read_only else {})}
+        for volume, path, read_only in pairs
+    ]
+    return volumes, mounts

@@ -1,0 +1,77 @@
+"""What the builders of an Agent's children are given, once every reference is resolved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from openclaw_operator.api.agent import AgentSpec
+from openclaw_operator.api.base import KeyRef
+from openclaw_operator.api.memorystore import Embedding, MemoryStoreSpec
+from openclaw_operator.api.skill import SkillSpec
+from openclaw_operator.resources.meta import Images, Owner
+from openclaw_operator.resources.pool import Pool
+
+
+@dataclass(frozen=True)
+class Store:
+    """The MemoryStore an agent uses."""
+
+    name: str
+    spec: MemoryStoreSpec
+
+    @property
+    def embedding(self) -> Embedding:
+        """How it makes vectors."""
+        return self.spec.embedding
+
+
+@dataclass(frozen=True)
+class ResolvedSkill:
+    """A Skill in the version that is there, with its package and pool (None: runs in the gateway)."""
+
+    name: str
+    spec: SkillSpec
+    digest: str
+    package: str
+    level: str
+    config: dict[str, Any]
+    pool: Pool | None
+
+    @property
+    def secrets(self) -> dict[str, KeyRef]:
+        """Secret name in ctx.secrets → where its value is."""
+        return {secret.name: secret.secret_key_ref for secret in self.spec.secrets}
+
+
+@dataclass(frozen=True)
+class Member:
+    """An agent a coordinator may delegate to."""
+
+    name: str
+    role: str
+    description: str
+    skills: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AgentInputs:
+    """Everything an Agent's children are made from."""
+
+    owner: Owner
+    spec: AgentSpec
+    soul: str
+    images: Images
+    store: Store | None
+    skills: tuple[ResolvedSkill, ...]
+    team: tuple[Member, ...]
+
+    @property
+    def embedded(self) -> bool:
+        """Whether memory lives on the workspace volume."""
+        return self.store is None
+
+    @property
+    def gateway(self) -> str:
+        """Name of most children."""
+        return self.owner.child("gateway")

@@ -1,0 +1,100 @@
+"""Sandbox pools: skills whose pods look alike share one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from openclaw_operator.api.agent import AgentSpec
+from openclaw_operator.api.skill import SkillSpec
+
+# From the most to the least isolated.
+LEVELS = ("isolated", "restricted", "trusted")
+
+
+@dataclass(frozen=True)
+class PoolShape:
+    """What the pods of a pool look like; equal shapes are one pool."""
+
+    image: str
+    resources: str
+    runtime_class: str | None
+    egress: Literal["none", "proxied"]
+    claim: str | None
+    mode: Literal["ro", "rw"] | None
+
+    @property
+    def id(self) -> str:
+        """First 10 hex digits of the sha256 of the shape as canonical JSON."""
+        workspace = None if self.claim is None else {"claim": self.claim, "mode": self.mode}
+        shape = {
+            "image": self.image,
+            "resources": json.loads(self.resources),
+            "runtimeClassName": self.runtime_class,
+            "egress": self.egress,
+            "workspace": workspace,
+        }
+        text = json.dumps(shape, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    def container_resources(self) -> dict[str, Any]:
+        """The resources of the sandbox container."""
+        result: dict[str, Any] = json.loads(self.resources)
+        return result
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pool as one agent needs it: how many pods wait, and how many calls may run beside them."""
+
+    shape: PoolShape
+    warm: int
+    busy: int
+
+    @property
+    def id(self) -> str:
+        """The pool's id."""
+        return self.shape.id
+
+
+def effective_level(agent: AgentSpec, skill: SkillSpec) -> str:
+    """The stricter of what the agent and the skill ask for."""
+    return min(agent.execution.sandbox.level, skill.sandbox.level, key=LEVELS.index)
+
+
+def pool_for(agent_name: str, agent: AgentSpec, skill: SkillSpec, image: str) -> Pool | None:
+    """The pool a skill of an agent runs in; None when it runs in the gateway itself."""
+    if effective_level(agent, skill) == "trusted":
+        return None
+    permissions = set(skill.permissions)
+    mode: Literal["ro", "rw"] | None = None
+    if "filesystem:write" in permissions:
+        mode = "rw"
+    elif "filesystem:read" in permissions:
+        mode = "ro"
+    resources = skill.resources.model_dump(exclude_defaults=False)
+    shape = PoolShape(
+        image=image,
+        resources=json.dumps(resources, sort_keys=True, separators=(",", ":")),
+        runtime_class=skill.sandbox.runtime_class_name or agent.execution.sandbox.runtime_class_name,
+        egress="proxied" if permissions & {"network:external", "network:internal"} else "none",
+        claim=f"{agent_name}-workspace" if mode else None,
+        mode=mode,
+    )
+    scaling = agent.gateway.autoscaling
+    replicas = scaling.max_replicas if scaling else max(agent.gateway.replicas, 1)
+    return Pool(shape, warm=skill.sandbox.warm, busy=agent.execution.max_concurrent * replicas)
+
+
+def merge(pools: list[Pool]) -> dict[str, Pool]:
+    """Pools of all agents of a namespace by id: the largest wish for warm pods, the sum of the calls."""
+    merged: dict[str, Pool] = {}
+    for pool in pools:
+        known = merged.get(pool.id)
+        if known is None:
+            merged[pool.id] = pool
+        else:
+            merged[pool.id] = Pool(pool.shape, max(known.warm, pool.warm), known.busy + pool.busy)
+    return merged

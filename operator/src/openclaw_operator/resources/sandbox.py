@@ -1,0 +1,85 @@
+"""A sandbox pod: warm, empty-handed, good for one call."""
+
+from __future__ import annotations
+
+from openclaw_operator.resources.meta import (
+    MANAGED_BY,
+    OPERATOR,
+    POOL_LABEL,
+    SANDBOX_PORT,
+    SCRATCH_DIR,
+    Object,
+    container_security,
+    field_env,
+    pod_security,
+)
+from openclaw_operator.resources.pool import PoolShape
+
+WORKSPACE_LABEL = "openclaw.io/workspace"
+# Which signing key the pod believes in; pods of an older key are replaced.
+SIGNING_LABEL = "openclaw.io/signing-key"
+SUFFIX_LENGTH = 5
+
+
+def pod_name(pool: str, suffix: str) -> str:
+    """Name of a sandbox pod; `suffix` is random, of SUFFIX_LENGTH lower-case letters and digits."""
+    return f"sandbox-{pool}-{suffix}"
+
+
+def pod(namespace: str, shape: PoolShape, suffix: str, public_keys: str, signing: str, pull_policy: str) -> Object:
+    """The pod; `public_keys` are base64 and comma separated: whose calls it takes. `signing` labels them."""
+    pool = shape.id
+    labels = {
+        MANAGED_BY: OPERATOR,
+        "app.kubernetes.io/name": "sandbox",
+        "app.kubernetes.io/instance": pool,
+        "app.kubernetes.io/component": "sandbox",
+        POOL_LABEL: pool,
+        SIGNING_LABEL: signing,
+    }
+    volumes: list[Object] = [{"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}}]
+    mounts: list[Object] = [{"name": "tmp", "mountPath": SCRATCH_DIR}]
+    spec: Object = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 2,
+        "securityContext": pod_security(),
+    }
+    if shape.runtime_class:
+        spec["runtimeClassName"] = shape.runtime_class
+    if shape.claim:
+        labels[WORKSPACE_LABEL] = shape.claim
+        read_only = {"readOnly": True} if shape.mode == "ro" else {}
+        volumes.append({"name": "workspace", "persistentVolumeClaim": {"claimName": shape.claim, **read_only}})
+        mounts.append({"name": "workspace", "mountPath": "/workspace", **read_only})
+        # A ReadWriteOnce volume is on one node: pods elsewhere could not mount it.
+        term = {"labelSelector": {"matchLabels": {WORKSPACE_LABEL: shape.claim}}}
+        preferred = {"weight": 100, "podAffinityTerm": {**term, "topologyKey": "kubernetes.io/hostname"}}
+        spec["affinity"] = {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}}
+    spec["containers"] = [
+        {
+            "name": "sandbox",
+            "image": shape.image,
+            "imagePullPolicy": pull_policy,
+            "ports": [{"name": "call", "containerPort": SANDBOX_PORT, "protocol": "TCP"}],
+            "env": [
+                {"name": "OPENCLAW_SANDBOX_PUBLIC_KEYS", "value": public_keys},
+                {"name": "OPENCLAW_SANDBOX_PORT", "value": str(SANDBOX_PORT)},
+                field_env("POD_NAME", "metadata.name"),
+                field_env("POD_UID", "metadata.uid"),
+                field_env("POD_NAMESPACE", "metadata.namespace"),
+            ],
+            "resources": shape.container_resources(),
+            "securityContext": container_security(),
+            "readinessProbe": {"httpGet": {"path": "/ready", "port": "call"}, "periodSeconds": 1},
+            "volumeMounts": mounts,
+        }
+    ]
+    spec["volumes"] = volumes
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": pod_name(pool, suffix), "namespace": namespace, "labels": labels},
+        "spec": spec,
+    }

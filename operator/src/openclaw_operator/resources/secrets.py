@@ -1,0 +1,39 @@
+"""Secrets that are made once. Their values come in; nothing here invents one."""
+
+from __future__ import annotations
+
+import base64
+
+from openclaw_operator.resources.meta import MANAGED_BY, OPERATOR, Object, Owner, child, labels
+
+SIGNING_SECRET = "openclaw-sandbox-signing"  # noqa: S105 - the name of it
+PRIVATE_KEY, PUBLIC_KEY = "private.key", "public.key"
+
+
+def generated(name: str, owner: Owner, kind: str, values: dict[str, bytes]) -> Object:
+    """A Secret of an owner; `kind` is the app.kubernetes.io/name of what it is for."""
+    return child("v1", "Secret", name, owner, labels(owner, kind, "credentials"), type="Opaque", data=encode(values))
+
+
+def signing(namespace: str, private: bytes, public: bytes) -> Object:
+    """The key pair that gateways of a namespace sign sandbox calls with; it belongs to the namespace."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": SIGNING_SECRET,
+            "namespace": namespace,
+            "labels": {
+                MANAGED_BY: OPERATOR,
+                "app.kubernetes.io/name": "sandbox",
+                "app.kubernetes.io/component": "credentials",
+            },
+        },
+        "type": "Opaque",
+        "data": encode({PRIVATE_KEY: private, PUBLIC_KEY: public}),
+    }
+
+
+def encode(values: dict[str, bytes]) -> dict[str, str]:
+    """Values as the data of a Secret."""
+    return {key: base64.b64encode(value).decode() for key, value in values.items()}

@@ -1,0 +1,71 @@
+"""The operator's settings: environment variables OPENCLAW_OPERATOR_*, checked once at start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from openclaw_operator.errors import SettingsError
+
+PREFIX = "OPENCLAW_OPERATOR_"
+
+
+def _split(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+class Settings(BaseModel):
+    """One field per variable: `runtime_image` is OPENCLAW_OPERATOR_RUNTIME_IMAGE."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    runtime_image: str = Field("openclaw/runtime:0.1.0", min_length=1)
+    sandbox_image: str = Field("openclaw/sandbox:0.1.0", min_length=1)
+    qdrant_image: str = Field("qdrant/qdrant:v1.16.0", min_length=1)
+    postgresql_image: str = Field("postgres:17", min_length=1)
+    redis_image: str = Field("redis:8", min_length=1)
+    backup_image: str = ""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    # Namespaces served; empty means all.
+    watch_namespaces: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
+    log_format: Annotated[Literal["json", "text"], BeforeValidator(_lower)] = "json"
+    resync_seconds: float = Field(600, ge=1)
+    workers: int = Field(8, ge=1, le=256)
+    cluster_domain: str = Field("cluster.local", min_length=1)
+    # Label selector of the Agents, Skills and MemoryStores served; empty means all.
+    agent_selector: str = ""
+    metrics_port: int = Field(9090, ge=0, le=65535)
+    health_port: int = Field(8080, ge=0, le=65535)
+
+    @property
+    def backups(self) -> str:
+        """Image of the backup jobs."""
+        return self.backup_image or self.runtime_image
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Settings from the environment. Raises SettingsError naming each wrong variable, its value and the fix."""
+    values = {
+        key.removeprefix(PREFIX).lower(): value for key, value in environ.items() if key.startswith(PREFIX) and value
+    }
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_explain(item, values) for item in error.errors())) from None
+
+
+def _explain(item: Mapping[str, object], values: Mapping[str, str]) -> str:
+    location = item["loc"]
+    field = str(location[0]) if isinstance(location, tuple) and location else ""
+    name = PREFIX + field.upper()
+    if item["type"] == "extra_forbidden":
+        known = ", ".join(PREFIX + known.upper() for known in Settings.model_fields)
+        return f"{name} is not a setting; known are {known}"
+    return f"{name}={values.get(field, '')!r}: {item['msg']}"

@@ -1,0 +1,96 @@
+"""Prometheus metrics, JSON logs and OpenTelemetry traces of the operator."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from typing import Literal
+
+from opentelemetry import trace
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+TRACER = trace.get_tracer("openclaw_operator")
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class Metrics:
+    """Every metric of the operator, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.writes = Counter(
+            "openclaw_operator_writes_total",
+            "Writes sent to the API server.",
+            ("kind", "verb", "reason"),
+            registry=self.registry,
+        )
+        self.requests = Histogram(
+            "openclaw_operator_api_request_seconds",
+            "Duration of requests to the API server.",
+            ("verb", "code"),
+            buckets=(0.005, 0.02, 0.1, 0.5, 2, 10),
+            registry=self.registry,
+        )
+        self.reconciles = Histogram(
+            "openclaw_operator_reconcile_seconds",
+            "Duration of reconciles.",
+            ("kind", "result"),
+            buckets=(0.005, 0.02, 0.1, 0.5, 2, 10),
+            registry=self.registry,
+        )
+        self.queue = Gauge("openclaw_operator_queue_length", "Resources waiting for a worker.", registry=self.registry)
+        self.resources = Gauge(
+            "openclaw_operator_resources", "Resources served, by readiness.", ("kind", "ready"), registry=self.registry
+        )
+        self.pool_pods = Gauge(
+            "openclaw_operator_pool_pods", "Sandbox pods.", ("namespace", "pool", "state"), registry=self.registry
+        )
+        self.watch_restarts = Counter(
+            "openclaw_operator_watch_restarts_total",
+            "Watches that broke and were started again.",
+            ("kind", "cause"),
+            registry=self.registry,
+        )
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        entry.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str)
+
+
+def setup_logging(level: str, style: Literal["json", "text"]) -> None:
+    """Log to standard error: one JSON object per line, or plain text for people."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        _JsonFormatter() if style == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s %(message)s")
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # kopf tells each event it sees at info; ours say what was done about it.
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+
+
+def setup_tracing() -> None:
+    """Send spans over OTLP when OTEL_EXPORTER_OTLP_ENDPOINT is set; otherwise tracing costs nothing."""
+    if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        return
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": "openclaw-operator"}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    trace.set_tracer_provider(provider)
