@@ -93,3 +93,25 @@ class ProtocolViolationError(SandboxError):
 
     type = "protocol"
     code = -32600
+
+
+_BY_CODE: dict[int, type[SandboxError]] = {
+    kind.code: kind
+    for kind in (
+        SandboxBusyError,
+        UnauthorizedError,
+        PackageRefusedError,
+        CallTimeoutError,
+        CallCancelledError,
+        PermissionDeniedError,
+        SkillFailedError,
+        SkillCrashedError,
+        ResultTooLargeError,
+        ProtocolViolationError,
+    )
+}
+
+
+def from_code(code: int, message: str, data: Mapping[str, Any] | None = None) -> SandboxError:
+    """Returns the error that stands for a JSON-RPC error code; an unknown one is a `SandboxError`."""
+    return _BY_CODE.get(code, SandboxError)(message, data)

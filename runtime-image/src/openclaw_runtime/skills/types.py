@@ -117,13 +117,14 @@ class SkillCall:
 
 @dataclass(frozen=True, slots=True)
 class SkillResult:
-    """What came back. `sandbox` is the pod's name, or `subprocess`."""
+    """What came back. `sandbox` is the name of the pod or local process; `timings` are milliseconds per step."""
 
     output: Any
     duration_ms: float
     result_sha256: str
     sandbox: str
     usage: Mapping[str, float] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
 
 
 class SkillExecutor(Protocol):

@@ -256,7 +256,7 @@ async def run(settings: Settings, verifier: Verifier, child: Child) -> int:
         return 1
     watchers = [asyncio.ensure_future(runner.watch_child())]
     if settings.lifeline is not None:
-        watchers.append(await _hold_lifeline(settings.lifeline, runner))
+        watchers.append(_hold_lifeline(settings.lifeline, runner))
     _log.info("ready", extra={"fields": {"pod": settings.pod_name}})
     await runner.finished.wait()
     for task in watchers:
@@ -268,13 +268,16 @@ async def run(settings: Settings, verifier: Verifier, child: Child) -> int:
     return 0
 
 
-async def _hold_lifeline(descriptor: int, runner: Runner) -> "asyncio.Task[None]":
+def _hold_lifeline(descriptor: int, runner: Runner) -> "asyncio.Task[None]":
     """Tells the process that started us that we are ready; the task it returns ends the runner with that process."""
-    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=descriptor))
-    writer.write(b"\n")
+    loop = asyncio.get_running_loop()
+    lifeline = socket.socket(fileno=descriptor)
+    lifeline.setblocking(False)
 
     async def wait() -> None:
-        await reader.read(1)
+        with contextlib.suppress(ConnectionError):
+            await loop.sock_sendall(lifeline, b"\n")
+            await loop.sock_recv(lifeline, 1)
         runner.stop()
 
     return asyncio.ensure_future(wait())

@@ -1,0 +1,306 @@
+"""The gateway's end of a call: sign it, send it, serve what the skill asks for, return what it answers."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from websockets.asyncio.client import ClientConnection, connect, unix_connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
+from websockets.typing import Subprotocol
+
+from openclaw_runtime.sandbox import errors
+from openclaw_runtime.sandbox.endpoint import Endpoint
+from openclaw_runtime.sandbox.protocol import (
+    CALL_ID,
+    CALL_PATH,
+    FRAME_OVERHEAD,
+    LOG_LEVELS,
+    MAX_FRAME_BYTES,
+    SUBPROTOCOL,
+    CallPayload,
+    CallResult,
+    ErrorCode,
+    Failure,
+    Fields,
+    Hello,
+    Json,
+    Limits,
+    Message,
+    Notification,
+    ProtocolError,
+    Request,
+    Success,
+    decode,
+    encode,
+)
+from openclaw_runtime.sandbox.signing import Signer
+from openclaw_runtime.skills.types import CallContext, SkillCall, SkillResult
+
+VALIDITY_SECONDS: Final = 60
+CONNECT_SECONDS: Final = 3.0
+MAX_CONTEXT_CALLS: Final = 32
+_LIMIT_SLACK_SECONDS: Final = 2.0
+"""The pod ends a call at its timeout; if nothing was heard this long after it, the pod itself is given up."""
+
+_log = logging.getLogger(__name__)
+
+
+class UnreachableError(errors.SandboxUnavailableError):
+    """This sandbox did not take the call; nothing has run, so another one may be tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """What goes with a call beside the call itself."""
+
+    package: bytes
+    limits: Limits
+    context_methods: frozenset[str]
+
+
+@dataclass(slots=True)
+class _Timing:
+    """Milliseconds of each step, for spans and metrics."""
+
+    clock: Callable[[], float]
+    started: float
+    steps: dict[str, float] = field(default_factory=dict)
+
+    def mark(self, name: str) -> None:
+        now = self.clock()
+        self.steps[name] = round((now - self.started) * 1000, 3)
+        self.started = now
+
+
+class SandboxClient:
+    """Makes calls. One object serves any number of calls; `now` is Unix time, for the expiry of signatures."""
+
+    def __init__(self, signer: Signer, now: Callable[[], float] = time.time) -> None:
+        self._signer = signer
+        self._now = now
+
+    async def call(
+        self, endpoint: Endpoint, call: SkillCall, options: CallOptions, context: CallContext
+    ) -> SkillResult:
+        """Makes one call on one sandbox.
+
+        Raises `UnreachableError` or `SandboxBusyError` if this sandbox did not take it (nothing has run), and any
+        other `SandboxError` for how it ended. Cancelling the task cancels the call in the sandbox.
+        """
+        timing = _Timing(time.monotonic, time.monotonic())
+        connection = await self._connect(endpoint, options.limits)
+        try:
+            try:
+                hello = await _hello(connection)
+                timing.mark("connect_ms")
+                await self._send_call(connection, hello, call, options)
+            except ConnectionClosed:
+                raise UnreachableError(f"{endpoint.name} closed the connection before the call") from None
+            timing.mark("send_ms")
+            exchange = _Exchange(connection, context, options.context_methods)
+            result = await exchange.run(endpoint, options.limits)
+            timing.mark("run_ms")
+        finally:
+            await _discard(connection)
+        usage = {"cpu_ms": result.cpu_ms, "max_rss_bytes": float(result.max_rss_bytes)}
+        return SkillResult(
+            result.output, result.duration_ms, result.result_sha256, endpoint.name, usage=usage, timings=timing.steps
+        )
+
+    async def _connect(self, endpoint: Endpoint, limits: Limits) -> ClientConnection:
+        options: dict[str, Any] = {
+            "subprotocols": [Subprotocol(SUBPROTOCOL)],
+            "compression": None,
+            "max_size": limits.max_result_bytes + FRAME_OVERHEAD,
+            "open_timeout": CONNECT_SECONDS,
+            "close_timeout": 1.0,
+            "ping_interval": None,
+            "user_agent_header": None,
+        }
+        try:
+            if isinstance(endpoint.address, tuple):
+                host, port = endpoint.address
+                host = f"[{host}]" if ":" in host else host
+                return await connect(f"ws://{host}:{port}{CALL_PATH}", proxy=None, **options)
+            return await unix_connect(str(endpoint.address), f"ws://localhost{CALL_PATH}", **options)
+        except (OSError, TimeoutError, InvalidHandshake, InvalidMessage, ConnectionClosed) as error:
+            reason = str(error) or type(error).__name__
+            raise UnreachableError(f"{endpoint.name} cannot be reached: {reason}") from None
+
+    async def _send_call(
+        self, connection: ClientConnection, hello: Hello, call: SkillCall, options: CallOptions
+    ) -> None:
+        skill = call.skill
+        payload = CallPayload(
+            nonce=hello.nonce,
+            pod_uid=hello.pod_uid,
+            expires_at=int(self._now()) + VALIDITY_SECONDS,
+            call_id=call.call_id,
+            agent=call.agent,
+            session=call.session,
+            skill=skill.name,
+            version=skill.version,
+            digest=skill.digest,
+            runtime=skill.runtime,
+            entrypoint=skill.entrypoint,
+            action=call.action,
+            input=call.input,
+            config=skill.config,
+            secrets=skill.secrets,
+            permissions=tuple(sorted(skill.permissions)),
+            allowed_domains=skill.allowed_domains,
+            limits=options.limits,
+        )
+        try:
+            text = payload.encode()
+        except (TypeError, ValueError) as error:
+            raise errors.ProtocolViolationError(f"input: not JSON: {error}") from None
+        frame = encode(Request(CALL_ID, "call", {"payload": text, "signature": self._signer.sign(text)}))
+        if len(frame) > MAX_FRAME_BYTES:
+            raise errors.ProtocolViolationError(f"input: the call is {len(frame)} bytes; at most {MAX_FRAME_BYTES} fit")
+        if skill.digest not in hello.packages:
+            if len(options.package) > hello.max_package_bytes:
+                size, most = len(options.package), hello.max_package_bytes
+                raise errors.PackageRefusedError(f"package: {size} bytes; {hello.pod_name} takes at most {most}")
+            await connection.send(options.package)
+        await connection.send(frame)
+
+
+async def _hello(connection: ClientConnection) -> Hello:
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            return _parse_hello(_message(await connection.recv()))
+    except TimeoutError:
+        raise UnreachableError(f"no hello within {CONNECT_SECONDS:g} s") from None
+    except ProtocolError as error:
+        raise UnreachableError(f"not a sandbox: {error}") from None
+
+
+def _parse_hello(message: Message) -> Hello:
+    if isinstance(message, Failure):
+        raise errors.from_code(message.code, message.message, message.data)
+    if not isinstance(message, Notification) or message.method != "hello":
+        raise ProtocolError("frame: expected hello")
+    return Hello.parse(message.params)
+
+
+def _message(frame: str | bytes) -> Message:
+    if isinstance(frame, bytes):
+        raise ProtocolError("frame: a binary frame where text belongs")
+    return decode(frame)
+
+
+async def _discard(connection: ClientConnection) -> None:
+    """Ends the connection without waiting for the other end: the pod exits anyway."""
+    with contextlib.suppress(ConnectionClosed, OSError):
+        connection.transport.abort()
+
+
+class _Exchange:
+    """What happens on the connection from the call to its response."""
+
+    def __init__(self, connection: ClientConnection, context: CallContext, methods: frozenset[str]) -> None:
+        self._connection = connection
+        self._context = context
+        self._methods = methods
+        self._serving: set[asyncio.Task[None]] = set()
+
+    async def run(self, endpoint: Endpoint, limits: Limits) -> CallResult:
+        """Serves the connection until the response and returns it. Raises `SandboxError`."""
+        try:
+            async with asyncio.timeout(limits.timeout_seconds + _LIMIT_SLACK_SECONDS):
+                return CallResult.parse(await self._until_response())
+        except ConnectionClosed:
+            raise errors.SkillCrashedError(f"{endpoint.name} went away while the call ran") from None
+        except ProtocolError as error:
+            raise errors.ProtocolViolationError(f"{endpoint.name}: {error}") from None
+        except TimeoutError:
+            await self._cancel("timeout")
+            raise errors.CallTimeoutError(
+                f"{endpoint.name} did not end the call after {limits.timeout_seconds:g} s"
+            ) from None
+        except asyncio.CancelledError:
+            await asyncio.shield(self._cancel("cancelled by the caller"))
+            raise
+        finally:
+            for task in self._serving:
+                task.cancel()
+
+    async def _until_response(self) -> object:
+        while True:
+            message = _message(await self._connection.recv())
+            match message:
+                case Success(id=id) if id == CALL_ID:
+                    return message.result
+                case Failure(id=id) if id == CALL_ID or id is None:
+                    raise errors.from_code(message.code, message.message, message.data)
+                case Notification("log", params):
+                    await self._log(params)
+                case Notification("progress", params):
+                    fields = Fields(params, "progress")
+                    fraction = fields.number("fraction", least=0, most=1)
+                    await self._context.progress(fraction, fields.text("message"))
+                case Request():
+                    self._serve(message)
+                case _:
+                    raise ProtocolError("frame: not expected while a call runs")
+
+    async def _log(self, params: Json) -> None:
+        fields = Fields(params, "log")
+        level = fields.text("level", limit=16)
+        if level not in LOG_LEVELS:
+            raise ProtocolError("log.level: not known")
+        await self._context.log(level, fields.text("message"), fields.mapping("fields"))
+
+    async def _cancel(self, reason: str) -> None:
+        with contextlib.suppress(ConnectionClosed, TimeoutError):
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._connection.send(encode(Notification("cancel", {"reason": reason})))
+
+    def _serve(self, request: Request) -> None:
+        if len(self._serving) >= MAX_CONTEXT_CALLS:
+            raise ProtocolError(f"frame: more than {MAX_CONTEXT_CALLS} requests at once")
+        task = asyncio.ensure_future(self._answer(request))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _answer(self, request: Request) -> None:
+        response: Success | Failure
+        if request.method not in self._methods:
+            text = f"{request.method}: this skill may not use it here"
+            response = Failure(request.id, ErrorCode.PERMISSION_DENIED, text)
+        else:
+            try:
+                response = Success(request.id, await _dispatch(self._context, request))
+            except ProtocolError as error:
+                response = Failure(request.id, ErrorCode.INVALID_PARAMS, str(error))
+            except Exception as error:  # noqa: BLE001 - whatever the agent's side raises is the skill's to handle
+                _log.warning("context method %s failed", request.method, exc_info=error)
+                response = Failure(request.id, ErrorCode.INTERNAL, f"{request.method} failed: {error}")
+        try:
+            frame = encode(response)
+        except (TypeError, ValueError):
+            frame = encode(Failure(request.id, ErrorCode.INTERNAL, f"{request.method}: the answer is not JSON"))
+        if len(frame) > MAX_FRAME_BYTES:
+            frame = encode(Failure(request.id, ErrorCode.INTERNAL, f"{request.method}: the answer is too large"))
+        with contextlib.suppress(ConnectionClosed):
+            await self._connection.send(frame)
+
+
+async def _dispatch(context: CallContext, request: Request) -> Any:
+    fields = Fields(request.params, request.method)
+    match request.method:
+        case "memory.add":
+            return await context.memory_add(fields.mapping("record"))
+        case "memory.search":
+            limit = fields.integer("limit", least=1, most=100)
+            return [dict(item) for item in await context.memory_search(fields.text("query"), limit)]
+        case "llm.generate":
+            return await context.llm_generate(fields.text("prompt", limit=MAX_FRAME_BYTES), fields.mapping("options"))
+        case "ask":
+            return await context.ask(fields.text("question"))
+    raise ProtocolError(f"method: {request.method} is not known")

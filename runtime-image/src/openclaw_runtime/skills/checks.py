@@ -1,0 +1,260 @@
+"""What is checked before a call: small pure policies, in order; the first one that refuses says why.
+
+A policy looks at the skill, the action and the input. None of them is what keeps a skill in its sandbox: that is the
+kernel's and the cluster's work. They stop mistakes and obvious abuse early, with a message that helps.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any, Final
+
+import jsonschema
+from jsonschema.protocols import Validator
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from openclaw_runtime.sandbox.protocol import CONTEXT_METHODS
+from openclaw_runtime.skills.types import PERMISSIONS, ActionSpec, InstalledSkill, SecurityLevel
+
+FORBIDDEN_EXTENSIONS: Final = frozenset({".exe", ".dll", ".so", ".sh", ".bat", ".cmd"})
+MAX_INPUT_BYTES: Final = 2 * 1024 * 1024
+_MAX_STRING: Final = 100_000
+"""Patterns are looked for in this much of a string; a command that does harm is shorter."""
+
+_DANGEROUS: Final = (
+    (
+        re.compile(r"\brm\s+(?:-\S+\s+)*-\S*[rR]\S*\s+(?:-\S+\s+)*[\"']?(?:/|~|\$HOME|\*)(?:\s|/\*|[\"']|$)"),
+        "rm -r of a root",
+    ),
+    (re.compile(r":\s*\(\s*\)\s*\{\s*:\s*\|\s*:\s*&\s*\}\s*;\s*:"), "a fork bomb"),
+    (re.compile(r"\bmkfs(?:\.\w+)?\s"), "formatting a disk"),
+    (re.compile(r"\bdd\b[^\n]*\bof=/dev/"), "writing to a device"),
+    (re.compile(r">\s*/dev/(?:sd|nvme|vd|hd|mem|kmem)"), "writing to a device"),
+    (re.compile(r"\b(?:curl|wget)\b[^\n|]*\|\s*(?:sudo\s+)?(?:ba|z|da|k)?sh\b"), "running what was downloaded"),
+    (re.compile(r"\bchmod\s+(?:-\S+\s+)*(?:0?777|a\+rwx)\s+/(?:\s|$)"), "opening up the root folder"),
+    (re.compile(r"(?:^|[;&|`(]\s*)(?:sudo|su)\s+-?\w"), "becoming another user"),
+    (re.compile(r"\b(?:shutdown|reboot|halt|poweroff)\b\s+(?:-|now)"), "stopping the machine"),
+    (re.compile(r"/dev/(?:tcp|udp)/"), "a network shell"),
+    (re.compile(r"\bnc\b[^\n]*\s-\S*e\s"), "a network shell"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one policy found. `reason` is one CamelCase word for audit and metrics."""
+
+    policy: str
+    allowed: bool
+    reason: str = "Allowed"
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What is about to be called. `recent_calls` are the times (seconds) of this skill's calls, `now` this one's."""
+
+    skill: InstalledSkill
+    action: str
+    input: Mapping[str, Any]
+    security_level: SecurityLevel
+    recent_calls: tuple[float, ...]
+    now: float
+    input_bytes: int
+
+    @property
+    def spec(self) -> ActionSpec | None:
+        """The action's declaration, if there is one."""
+        return self.skill.action(self.action)
+
+
+Policy = Callable[[Attempt], tuple[str, str] | None]
+"""Returns None to allow, or a reason and a message."""
+
+
+def context_methods(permissions: frozenset[str], level: SecurityLevel) -> frozenset[str]:
+    """Returns what of its context a skill may use.
+
+    Memory, model and questions need no declared permission, with one exception. At level strict a skill that can reach
+    the internet (network:external) may not search memory: what it reads there could leave.
+    """
+    if level == "strict" and "network:external" in permissions:
+        return CONTEXT_METHODS - {"memory.search"}
+    return CONTEXT_METHODS
+
+
+def known_action(attempt: Attempt) -> tuple[str, str] | None:
+    """The action is declared."""
+    if attempt.spec is not None:
+        return None
+    known = ", ".join(action.name for action in attempt.skill.actions)
+    return "UnknownAction", f"action: {attempt.skill.name} has no {attempt.action}; it has {known}"
+
+
+def known_permissions(attempt: Attempt) -> tuple[str, str] | None:
+    """Every declared permission exists, so that none is silently without effect."""
+    unknown = sorted(attempt.skill.permissions - PERMISSIONS)
+    if not unknown:
+        return None
+    return "UnknownPermission", f"permissions: {', '.join(unknown)} unknown; allowed: {', '.join(sorted(PERMISSIONS))}"
+
+
+def level_allowed(attempt: Attempt) -> tuple[str, str] | None:
+    """At security level strict, nothing runs trusted that starts programs and reaches the network as well."""
+    skill = attempt.skill
+    if attempt.security_level != "strict" or skill.level != "trusted":
+        return None
+    if "process:execute" in skill.permissions and skill.permissions & {"network:external", "network:internal"}:
+        return (
+            "LevelNotAllowed",
+            f"level: {skill.name} is trusted, starts programs and reaches the network; use level isolated, or "
+            "security_level moderate",
+        )
+    return None
+
+
+def rate_limit(attempt: Attempt) -> tuple[str, str] | None:
+    """The skill has not been called too often."""
+    limit = attempt.skill.rate_limit
+    if limit is None:
+        return None
+    recent = sorted(time for time in attempt.recent_calls if time > attempt.now - limit.per_seconds)
+    if len(recent) < limit.calls:
+        return None
+    wait = recent[-limit.calls] + limit.per_seconds - attempt.now
+    return (
+        "RateLimited",
+        f"rate limit: {attempt.skill.name} allows {limit.calls} calls per {limit.per_seconds:g} s; "
+        f"try again in {wait:.1f} s",
+    )
+
+
+def input_size(attempt: Attempt) -> tuple[str, str] | None:
+    """The input fits into one message."""
+    if attempt.input_bytes <= MAX_INPUT_BYTES:
+        return None
+    return "InputTooLarge", f"input: {attempt.input_bytes} bytes; at most {MAX_INPUT_BYTES} are allowed"
+
+
+def input_schema(attempt: Attempt) -> tuple[str, str] | None:
+    """The input is what the action's JSON Schema asks for."""
+    assert attempt.spec is not None
+    try:
+        error = jsonschema.exceptions.best_match(_validator(attempt.spec).iter_errors(dict(attempt.input)))
+    except Unresolvable as unresolvable:
+        return "InvalidSchema", f"inputSchema of {attempt.action}: {unresolvable}; refer to #/$defs/… only"
+    if error is None:
+        return None
+    where = ".".join(["input", *(str(part) for part in error.absolute_path)])
+    return "InvalidInput", f"{where}: {_short(error.message)}"
+
+
+def _short(text: str, limit: int = 300) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+@lru_cache(maxsize=256)
+def _compiled(schema: str) -> Validator:
+    parsed = json.loads(schema)
+    kind = jsonschema.validators.validator_for(parsed, default=jsonschema.Draft202012Validator)
+    # An empty registry: a reference to another document is an error, never a download.
+    return kind(parsed, registry=Registry())
+
+
+def _validator(spec: ActionSpec) -> Validator:
+    return _compiled(json.dumps(spec.input_schema, sort_keys=True))
+
+
+def check_schema(schema: Mapping[str, Any], field: str) -> None:
+    """Raises ValueError, naming the field, for what is not a JSON Schema."""
+    kind = jsonschema.validators.validator_for(dict(schema), default=jsonschema.Draft202012Validator)
+    try:
+        kind.check_schema(dict(schema))
+    except jsonschema.SchemaError as error:
+        where = ".".join([field, *(str(part) for part in error.absolute_path)])
+        raise ValueError(f"{where}: {_short(error.message)}") from None
+
+
+def strings_of(value: object, path: str = "input") -> Iterator[tuple[str, str]]:
+    """Yields every string inside a JSON value with its path, keys included."""
+    pending: list[tuple[str, object]] = [(path, value)]
+    while pending:
+        where, item = pending.pop()
+        if isinstance(item, str):
+            yield where, item[:_MAX_STRING]
+        elif isinstance(item, Mapping):
+            for key, inner in item.items():
+                yield where, str(key)
+                pending.append((f"{where}.{key}", inner))
+        elif isinstance(item, list | tuple):
+            pending.extend((f"{where}[{index}]", inner) for index, inner in enumerate(item))
+
+
+def _looks_like_path(text: str) -> bool:
+    return len(text) <= 4096 and "\n" not in text and ("/" in text or "\\" in text or text in {"..", "."})
+
+
+def path_traversal(attempt: Attempt) -> tuple[str, str] | None:
+    """No string of the input is a path that climbs out of a folder."""
+    for where, text in strings_of(attempt.input):
+        if "\x00" in text:
+            return "PathTraversal", f"{where}: holds a NUL byte"
+        if not _looks_like_path(text):
+            continue
+        parts = {*PurePosixPath(text).parts, *PureWindowsPath(text).parts}
+        if ".." in parts and " " not in text:
+            return "PathTraversal", f"{where}: {_short(text, 80)!r} climbs out of its folder; give a path without .."
+    return None
+
+
+def forbidden_extensions(attempt: Attempt) -> tuple[str, str] | None:
+    """At level strict and moderate, no string of the input names a file that is a program."""
+    if attempt.security_level == "permissive":
+        return None
+    for where, text in strings_of(attempt.input):
+        if not text or len(text) > 4096 or any(character.isspace() for character in text) or "://" in text:
+            continue
+        suffix = PurePosixPath(text.replace("\\", "/")).suffix.lower()
+        if suffix in FORBIDDEN_EXTENSIONS:
+            allowed = ", ".join(sorted(FORBIDDEN_EXTENSIONS))
+            return "ForbiddenExtension", f"{where}: {_short(text, 80)!r} is a program; these are refused: {allowed}"
+    return None
+
+
+def dangerous_commands(attempt: Attempt) -> tuple[str, str] | None:
+    """No string of the input is a command that only does harm."""
+    if attempt.security_level == "permissive" or "process:execute" not in attempt.skill.permissions:
+        return None
+    for where, text in strings_of(attempt.input):
+        for pattern, meaning in _DANGEROUS:
+            if pattern.search(text):
+                return "DangerousCommand", f"{where}: holds a command that is refused: {meaning}"
+    return None
+
+
+POLICIES: Final[tuple[Policy, ...]] = (
+    known_action,
+    known_permissions,
+    level_allowed,
+    rate_limit,
+    input_size,
+    input_schema,
+    path_traversal,
+    forbidden_extensions,
+    dangerous_commands,
+)
+
+
+def check(attempt: Attempt, policies: tuple[Policy, ...] = POLICIES) -> list[Verdict]:
+    """Runs the policies in order, up to and including the first that refuses."""
+    verdicts: list[Verdict] = []
+    for policy in policies:
+        refused = policy(attempt)
+        if refused is not None:
+            verdicts.append(Verdict(policy.__name__, allowed=False, reason=refused[0], message=refused[1]))
+            break
+        verdicts.append(Verdict(policy.__name__, allowed=True))
+    return verdicts
