@@ -68,6 +68,7 @@ class AgentLoop:
         tracing: "TracerProvider | None" = None,
     ) -> None:
         self.config = config
+        self.skills = skills
         self._model = model
         self._memory = memory
         self._metrics = metrics

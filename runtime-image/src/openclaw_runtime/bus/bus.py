@@ -40,6 +40,10 @@ class MessageBus:
         self._handler = handler
         await self._transport.start(self._agent, self._handle, self._on_reply)
 
+    async def pause(self) -> None:
+        """Takes no more messages; requests of this agent are still answered."""
+        await self._transport.pause()
+
     async def close(self, drain_seconds: float = 0) -> None:
         """Leaves the bus; messages being handled get `drain_seconds` to finish."""
         await self._transport.close(drain_seconds)

@@ -84,13 +84,18 @@ class LocalTransport:
         if self._reader is None or self._reader.done():
             raise BusError("the bus is not running")
 
+    async def pause(self) -> None:
+        """See `Transport`."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+            self._reader = None
+
     async def close(self, drain_seconds: float) -> None:
         """See `Transport`."""
-        if self._reader is None:
+        if not self._address:
             return
-        self._reader.cancel()
-        await asyncio.gather(self._reader, return_exceptions=True)
-        self._reader = None
+        await self.pause()
         if self._running:
             _, late = await asyncio.wait(self._running, timeout=drain_seconds)
             for task in late:

@@ -76,5 +76,8 @@ class Transport(Protocol):
     async def ping(self) -> None:
         """Returns when the transport works. Raises `BusError`."""
 
+    async def pause(self) -> None:
+        """Takes no more messages; answers to this replica still arrive."""
+
     async def close(self, drain_seconds: float) -> None:
         """Takes no more messages, lets running handlers finish for `drain_seconds`, then leaves."""

@@ -95,9 +95,13 @@ class RedisTransport:
         except RedisError as error:
             raise BusError(f"the bus cannot be reached: {error}") from error
 
+    async def pause(self) -> None:
+        """See `Transport`."""
+        await _cancel(self._loops[:1])
+
     async def close(self, drain_seconds: float) -> None:
         """See `Transport`. Answers to this replica are read until its own handlers are done."""
-        await _cancel(self._loops[:1])
+        await self.pause()
         if self._running:
             _, late = await asyncio.wait(self._running.values(), timeout=drain_seconds)
             # Not acknowledged: another replica takes these over once their lease ends.

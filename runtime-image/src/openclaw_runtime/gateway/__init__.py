@@ -1,0 +1,1 @@
+"""The gateway: an agent's HTTP side, and the process around it."""

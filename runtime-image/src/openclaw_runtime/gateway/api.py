@@ -1,0 +1,163 @@
+"""The gateway's own API under /api/v1: skills, memory, sessions. Read-only: nothing here changes configuration."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from openclaw_runtime.errors import OpenClawError
+from openclaw_runtime.gateway.chat import as_request_error
+from openclaw_runtime.gateway.middleware import error_response, on_http_exception, on_request_error
+from openclaw_runtime.gateway.state import GatewayState
+from openclaw_runtime.memory.types import MemoryRecord
+
+
+class ActionView(BaseModel):
+    """One action of a skill."""
+
+    name: str
+    tool: str
+    description: str
+    input_schema: dict[str, Any]
+    timeout_seconds: float
+
+
+class SkillView(BaseModel):
+    """One skill; secrets and configuration are not shown."""
+
+    name: str
+    version: str
+    description: str
+    digest: str
+    level: str
+    permissions: list[str]
+    actions: list[ActionView]
+
+
+class RecordView(BaseModel):
+    """One memory record; `score` is set in search results, `created_at` is Unix seconds."""
+
+    id: str
+    agent: str
+    kind: str
+    scope: Literal["private", "team"]
+    session: str
+    text: str
+    importance: float
+    metadata: dict[str, Any]
+    created_at: float
+    score: float | None = None
+
+
+class MessageView(BaseModel):
+    """One message of a session."""
+
+    role: Literal["user", "assistant"]
+    content: str
+    created_at: float
+    metadata: dict[str, Any]
+
+
+class SessionView(BaseModel):
+    """A conversation, oldest message first."""
+
+    id: str
+    messages: list[MessageView]
+
+
+def create_api(state: GatewayState) -> FastAPI:
+    """Returns the sub-application to mount at /api/v1."""
+    api = FastAPI(title="OpenClaw gateway", version=state.version, docs_url=None, redoc_url=None)
+
+    @api.get("/skills")
+    async def skills() -> list[SkillView]:
+        """Lists the skills that are loaded."""
+        from openclaw_runtime.agent.tools import tool_name
+
+        return [
+            SkillView(
+                name=skill.name,
+                version=skill.version,
+                description=skill.description,
+                digest=skill.digest,
+                level=skill.level,
+                permissions=sorted(skill.permissions),
+                actions=[
+                    ActionView(
+                        name=action.name,
+                        tool=tool_name(skill.name, action.name),
+                        description=action.description,
+                        input_schema=action.input_schema,
+                        timeout_seconds=action.timeout_seconds,
+                    )
+                    for action in skill.actions
+                ],
+            )
+            for skill in state.loop.skills.installed()
+        ]
+
+    @api.get("/memory")
+    async def memory(
+        q: Annotated[str, Query(max_length=2_000)] = "",
+        limit: Annotated[int, Query(ge=1, le=100)] = 10,
+        scope: Literal["agent", "team"] = "agent",
+    ) -> list[RecordView]:
+        """Searches the memory for `q`, best first; without `q` the newest records. Scope team adds the team's."""
+        team = scope == "team"
+        if q.strip():
+            return [_view(found.record, found.score) for found in await state.memory.search(q, limit, team=team)]
+        return [_view(record) for record in await state.memory.recent(limit, team=team)]
+
+    @api.get("/sessions/{session:path}")
+    async def session(session: str, limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> SessionView:
+        """Returns the last messages of a session."""
+        messages = await state.memory.session(session, limit)
+        if not messages:
+            raise HTTPException(404, f"session {session!r} has no messages")
+        return SessionView(
+            id=session,
+            messages=[
+                MessageView(
+                    role=message.role,
+                    content=message.content,
+                    created_at=message.created_at,
+                    metadata=dict(message.metadata),
+                )
+                for message in messages
+            ],
+        )
+
+    api.add_exception_handler(HTTPException, on_http_exception)
+    api.add_exception_handler(RequestValidationError, _on_invalid)
+    api.add_exception_handler(OpenClawError, _on_own_error)
+    return api
+
+
+def _view(record: MemoryRecord, score: float | None = None) -> RecordView:
+    return RecordView(
+        id=record.id,
+        agent=record.agent,
+        kind=record.kind,
+        scope=record.scope,
+        session=record.session,
+        text=record.text,
+        importance=record.importance,
+        metadata=dict(record.metadata),
+        created_at=record.created_at,
+        score=score,
+    )
+
+
+async def _on_own_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OpenClawError)
+    return await on_request_error(request, as_request_error(error))
+
+
+async def _on_invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    field = str(first["loc"][-1])
+    return error_response(400, f"{field}: {first['msg']}", param=field)

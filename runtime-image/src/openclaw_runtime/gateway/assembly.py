@@ -1,0 +1,312 @@
+"""Puts a gateway together from its configuration, and takes it apart again."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pydantic import SecretStr
+
+from openclaw_runtime.agent.context import Ask
+from openclaw_runtime.agent.loop import AgentLoop
+from openclaw_runtime.agent.tools import Skills
+from openclaw_runtime.bus.bus import MessageBus
+from openclaw_runtime.bus.messages import Transport
+from openclaw_runtime.config import Embedding, RuntimeConfig, read_secret
+from openclaw_runtime.errors import ConfigError, ConfigProblem, OpenClawError
+from openclaw_runtime.gateway.reload import restart_needed
+from openclaw_runtime.gateway.state import GatewayState
+from openclaw_runtime.memory.files import MemoryFiles
+from openclaw_runtime.memory.records import RecordStore
+from openclaw_runtime.memory.store import AgentMemory
+from openclaw_runtime.memory.types import Embedder, VectorIndex
+from openclaw_runtime.models.factory import build_model, check_model
+from openclaw_runtime.telemetry import Metrics, build_tracing
+
+if TYPE_CHECKING:
+    from openclaw_runtime.bus.local import LocalBroker
+
+logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 5.0
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a gateway takes from outside: the process environment, folders, clocks, randomness.
+
+    `environment` holds the runtime's keys (`load_environment`), `environ` the whole process environment. `now` is Unix
+    time and `timer` a monotonic clock, both in seconds; `replica` is unique among all replicas. `broker` joins
+    gateways of one process.
+    """
+
+    environment: Mapping[str, str]
+    environ: Mapping[str, str]
+    data_dir: Path
+    version: str
+    replica: str
+    now: Callable[[], float]
+    timer: Callable[[], float]
+    new_id: Callable[[], str]
+    random: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    broker: "LocalBroker | None" = None
+
+
+class SkillHost(Skills, Protocol):
+    """The agent's skills with what runs them."""
+
+    async def start(self) -> None:
+        """Starts what runs skills."""
+
+    async def close(self) -> None:
+        """Stops it."""
+
+    async def load(self, config: RuntimeConfig) -> None:
+        """Loads the skills of a configuration in place of those loaded. Raises `ConfigError` and changes nothing."""
+
+    def status(self) -> dict[str, object]:
+        """Returns counts and, under `error`, what is wrong."""
+        ...
+
+
+@dataclass
+class Opening:
+    """Opens the stores and the bus, again and again until they are there. `error` says what is missing."""
+
+    sleep: Callable[[float], Awaitable[None]]
+    errors: dict[str, str] = field(default_factory=dict)
+
+    async def run(self, steps: Mapping[str, Callable[[], Awaitable[None]]]) -> None:
+        """Returns when every step has worked."""
+        self.errors.update(dict.fromkeys(steps, "starting"))
+        await asyncio.gather(*(self._open(name, step) for name, step in steps.items()))
+
+    async def _open(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                await step()
+            except OpenClawError as error:
+                if self.errors[name] != str(error):
+                    logger.warning("%s is not there yet: %s", name, error)
+                self.errors[name] = str(error)
+                await self.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            else:
+                del self.errors[name]
+                return
+
+    def check(self, name: str, check: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """Returns a readiness check that first asks whether the part was opened."""
+
+        async def checked() -> None:
+            if name in self.errors:
+                raise OpenClawError(self.errors[name])
+            await check()
+
+        return checked
+
+
+class Gateway:
+    """A gateway without its HTTP server: the state its routes share, and everything that must be opened and closed."""
+
+    def __init__(self, config: RuntimeConfig, around: Surroundings, skills: SkillHost, ask: Ask) -> None:
+        check_model(config.claw, around.environment)
+        self._around = around
+        self._skills = skills
+        self._ask = ask
+        self._started_with = config
+        metrics = Metrics(version=around.version, agent=config.claw.name, start_time=around.now())
+        self._metrics = metrics
+        self._files = _files(config, around.data_dir)
+        self._memory = AgentMemory(
+            namespace=config.claw.namespace,
+            agent=config.claw.name,
+            records=_records(config, around.data_dir),
+            now=around.now,
+            timer=around.timer,
+            new_id=around.new_id,
+            vectors=_vectors(config, around),
+            files=self._files,
+            on_search=metrics.searched,
+        )
+        self._bus = MessageBus(
+            config.claw.name,
+            _transport(config, around),
+            now_ms=lambda: int(around.now() * 1000),
+            new_id=around.new_id,
+            default_timeout_ms=config.bus.timeout,
+        )
+        self._tracing = build_tracing(around.environ, agent=config.claw.name, version=around.version)
+        self._opening = Opening(around.sleep)
+        self._opener: asyncio.Task[None] | None = None
+        self.state = GatewayState(
+            loop=self._loop(config),
+            memory=self._memory,
+            metrics=metrics,
+            version=around.version,
+            start_time=around.now(),
+            checks={
+                "memory": self._opening.check("memory", self._memory.ping),
+                "bus": self._opening.check("bus", self._bus.ping),
+                "executor": self._opening.check("executor", self._check_executor),
+            },
+            timer=around.timer,
+            now=around.now,
+            new_id=around.new_id,
+            executor_status=skills.status,
+        )
+
+    async def start(self) -> None:
+        """Loads the skills and begins to open stores and bus. Raises `ConfigError`. /ready tells when all is open."""
+        await self._skills.load(self._started_with)
+        self.state.loop = self._loop(self._started_with)
+        self._metrics.active_skills.set(len(self._skills.installed()))
+        steps = {
+            "memory": self._memory.start,
+            "bus": lambda: self._bus.start(lambda message: self.state.loop.handle_message(message)),
+            "executor": self._skills.start,
+        }
+        self._opening.errors.update(dict.fromkeys(steps, "starting"))
+        self._opener = asyncio.create_task(self._opening.run(steps), name="open-stores")
+
+    async def opened(self) -> None:
+        """Returns when stores, bus and executor are open."""
+        if self._opener is not None:
+            await asyncio.shield(self._opener)
+
+    async def apply(self, config: RuntimeConfig) -> None:
+        """Uses a new configuration for the turns to come. Raises `ConfigError` and changes nothing."""
+        check_model(config.claw, self._around.environment)
+        await self._skills.load(config)
+        needed = restart_needed(self._started_with, config)
+        if needed:
+            logger.warning("changes that need a restart: %s", ", ".join(needed))
+        self._metrics.active_skills.set(len(self._skills.installed()))
+        self.state.use(self._loop(config), needed)
+
+    async def close(self, drain_seconds: float) -> bool:
+        """Lets turns in flight finish for `drain_seconds`, then closes everything. Returns whether all finished."""
+        started = self._around.timer()
+        self.state.draining = True
+        await self._bus.pause()
+        finished = await self.state.drain(drain_seconds)
+        await self._bus.close(max(0.0, drain_seconds - (self._around.timer() - started)))
+        if self._opener is not None:
+            self._opener.cancel()
+            await asyncio.gather(self._opener, return_exceptions=True)
+        await self._skills.close()
+        await self._memory.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.shutdown)
+        return finished
+
+    async def _check_executor(self) -> None:
+        error = self._skills.status().get("error")
+        if error:
+            raise OpenClawError(str(error))
+
+    def _loop(self, config: RuntimeConfig) -> AgentLoop:
+        around = self._around
+        return AgentLoop(
+            config,
+            model=build_model(config.claw, around.environment, sleep=around.sleep, random=around.random),
+            memory=self._memory,
+            bus=self._bus,
+            skills=self._skills,
+            metrics=self._metrics,
+            ask=self._ask,
+            now=around.now,
+            files=self._files,
+            tracing=self._tracing,
+        )
+
+
+def gateway_token(config: RuntimeConfig, *, dev: bool) -> tuple[SecretStr, bool]:
+    """Returns the bearer token, and whether it was made just now. Raises `ConfigError` when there is none.
+
+    Only with `dev` a missing token file is replaced by a fresh token.
+    """
+    file = config.gateway.token_file
+    if file is not None:
+        return read_secret(file, "gateway.token_file"), False
+    if dev:
+        return SecretStr(secrets.token_urlsafe(32)), True
+    hint = "is missing; name a file that holds the token, or use --dev on your own machine"
+    raise ConfigError("gateway", [ConfigProblem("gateway.token_file", hint)])
+
+
+def _files(config: RuntimeConfig, data_dir: Path) -> MemoryFiles | None:
+    """Files belong to memory that is on this machine; replicas of a shared memory have no folder in common."""
+    memory = config.memory
+    if memory.type == "vector":
+        return None
+    if memory.file_memory.path is not None:
+        return MemoryFiles(memory.file_memory.path)
+    return (
+        None
+        if memory.records.url and not memory.records.url.startswith("sqlite")
+        else MemoryFiles(data_dir / "memories")
+    )
+
+
+def _records(config: RuntimeConfig, data_dir: Path) -> RecordStore:
+    records = config.memory.records
+    password = read_secret(records.password_file, "memory.records.password_file") if records.password_file else None
+    return RecordStore(records.url or f"sqlite+aiosqlite:///{data_dir / 'records.db'}", password=password)
+
+
+def _vectors(config: RuntimeConfig, around: Surroundings) -> tuple[VectorIndex, Embedder] | None:
+    store = config.memory.vector_store
+    if config.memory.type == "file":
+        return None
+    embedder = _embedder(config.memory.embedding, around.environment)
+    if store.url:
+        from openclaw_runtime.memory.qdrant_server import ServerIndex
+
+        key = read_secret(store.api_key_file, "memory.vector_store.api_key_file") if store.api_key_file else None
+        return ServerIndex(store.collection, url=store.url, api_key=key), embedder
+    from openclaw_runtime.memory.qdrant_embedded import EmbeddedIndex
+
+    return EmbeddedIndex(store.path or around.data_dir / "vector_db"), embedder
+
+
+def _embedder(embedding: Embedding, environment: Mapping[str, str]) -> Embedder:
+    from openclaw_runtime.memory.embeddings import EndpointEmbedder, WordLlamaEmbedder
+
+    if embedding.provider == "wordllama":
+        return WordLlamaEmbedder()
+    key = environment.get("OPENAI_API_KEY")
+    if embedding.provider == "openai" and not key:
+        problem = ConfigProblem("memory.embedding.provider", "openai needs OPENAI_API_KEY in the environment or .env")
+        raise ConfigError("memory", [problem])
+    return EndpointEmbedder(
+        embedding.model or "",
+        embedding.dimensions,
+        base_url=embedding.base_url,
+        api_key=SecretStr(key) if key else None,
+    )
+
+
+def _transport(config: RuntimeConfig, around: Surroundings) -> Transport:
+    bus = config.bus
+    if bus.provider == "memory":
+        from openclaw_runtime.bus.local import LocalBroker, LocalTransport
+
+        return LocalTransport(around.broker or LocalBroker())
+    from openclaw_runtime.bus.streams import RedisTransport
+
+    password = read_secret(bus.password_file, "bus.password_file") if bus.password_file else None
+    assert bus.url is not None
+    return RedisTransport(
+        bus.url,
+        namespace=config.claw.namespace,
+        replica=around.replica,
+        now_ms=lambda: int(around.now() * 1000),
+        password=password.get_secret_value() if password else None,
+    )

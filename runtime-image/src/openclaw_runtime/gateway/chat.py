@@ -1,0 +1,163 @@
+"""The OpenAI-compatible routes."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from openclaw_runtime.agent.events import Activity, TextDelta, TurnDone, TurnEvent
+from openclaw_runtime.errors import MemoryStoreError, ModelError, OpenClawError, TurnError
+from openclaw_runtime.gateway import openai
+from openclaw_runtime.gateway.openai import RequestError
+from openclaw_runtime.gateway.state import GatewayState
+
+SESSION_HEADER = "X-OpenClaw-Session"
+_LARGEST_BODY = 4 * 1024 * 1024
+_KEEP_ALIVE_SECONDS = 10.0
+
+
+def routes(state: GatewayState) -> list[Route]:
+    """Returns the routes under /v1."""
+
+    async def models(_request: Request) -> Response:
+        body = openai.model_list(_names(state), created=int(state.start_time), owner="openclaw")
+        return Response(body, media_type="application/json")
+
+    async def chat_completions(request: Request) -> Response:
+        asked = openai.parse_request(await _body(request))
+        if asked.model and asked.model not in _names(state):
+            known = ", ".join(_names(state))
+            raise RequestError(
+                f"model: there is no {asked.model!r} here; choose one of {known}",
+                status=404,
+                param="model",
+                code="model_not_found",
+            )
+        turn = openai.to_turn(
+            asked,
+            session_header=request.headers.get(SESSION_HEADER),
+            fresh_session=state.new_id(),
+            now=state.now(),
+        )
+        answer = openai.Answer(
+            id=f"chatcmpl-{state.new_id()}",
+            model=asked.model or state.agent,
+            created=int(state.now()),
+            with_usage=bool(asked.stream_options and asked.stream_options.include_usage),
+        )
+        headers = {SESSION_HEADER: turn.session}
+        events = state.turn(turn)
+        if not asked.stream:
+            return await _whole(events, answer, headers)
+        return await _streamed(events, answer, headers)
+
+    return [
+        Route("/v1/models", models, methods=["GET"]),
+        Route("/v1/chat/completions", chat_completions, methods=["POST"]),
+    ]
+
+
+def _names(state: GatewayState) -> list[str]:
+    """The agent's name, and the model's own name for clients with a fixed one."""
+    return list(dict.fromkeys([state.agent, state.loop.config.claw.model]))
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _LARGEST_BODY:
+                raise RequestError(f"the body is larger than {_LARGEST_BODY} bytes", status=413)
+    except ClientDisconnect:
+        raise RequestError("the client left") from None
+    return bytes(body)
+
+
+async def _whole(events: AsyncGenerator[TurnEvent, None], answer: openai.Answer, headers: dict[str, str]) -> Response:
+    async with aclosing(events):
+        try:
+            async for event in events:
+                if isinstance(event, TurnDone):
+                    body = answer.completion(event.text, event.finish_reason, event.usage)
+                    return Response(body, headers=headers, media_type="application/json")
+        except OpenClawError as error:
+            raise as_request_error(error) from error
+    raise AssertionError("a turn ends with TurnDone")
+
+
+async def _streamed(
+    events: AsyncGenerator[TurnEvent, None], answer: openai.Answer, headers: dict[str, str]
+) -> Response:
+    """Starts the turn before the response, so that a turn that fails at once gets the status of its error."""
+    try:
+        first = await anext(events)
+    except OpenClawError as error:
+        raise as_request_error(error) from error
+    return StreamingResponse(
+        _server_sent(first, events, answer),
+        headers=headers | {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+        media_type="text/event-stream",
+    )
+
+
+async def _server_sent(
+    first: TurnEvent, events: AsyncGenerator[TurnEvent, None], answer: openai.Answer
+) -> AsyncIterator[bytes]:
+    yield answer.first()
+    async with aclosing(events):
+        try:
+            yield _encoded(first, answer)
+            if isinstance(first, TurnDone):
+                return
+            async for event in _with_keep_alive(events):
+                yield openai.comment("working") if event is None else _encoded(event, answer)
+        except OpenClawError as error:
+            failed = as_request_error(error)
+            yield openai.error_event(failed.status, str(failed), failed.code)
+
+
+def _encoded(event: TurnEvent, answer: openai.Answer) -> bytes:
+    match event:
+        case TextDelta(text):
+            return answer.delta(text)
+        case Activity(text):
+            return openai.comment(text)
+        case TurnDone():
+            return answer.last(event.finish_reason, event.usage)
+
+
+async def _with_keep_alive(events: AsyncGenerator[TurnEvent, None]) -> AsyncIterator[TurnEvent | None]:
+    """Yields the events, and None whenever nothing happened for a while."""
+    upcoming: asyncio.Task[TurnEvent] | None = None
+    try:
+        while True:
+            upcoming = upcoming or asyncio.ensure_future(anext(events))
+            done, _ = await asyncio.wait([upcoming], timeout=_KEEP_ALIVE_SECONDS)
+            if not done:
+                yield None
+                continue
+            try:
+                event = upcoming.result()
+            except StopAsyncIteration:
+                return
+            upcoming = None
+            yield event
+    finally:
+        if upcoming is not None:
+            upcoming.cancel()
+            await asyncio.gather(upcoming, return_exceptions=True)
+
+
+def as_request_error(error: OpenClawError) -> RequestError:
+    """Returns an error as the one who asked sees it."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, ModelError | TurnError):
+        return RequestError(str(error), status=error.status, code=error.code)
+    if isinstance(error, MemoryStoreError):
+        return RequestError("the agent's memory cannot be reached; try again", status=503, code="memory_unavailable")
+    return RequestError(str(error), status=500, code="internal_error")

@@ -1,0 +1,115 @@
+"""What every request passes: measuring, the bearer token, and errors in OpenAI's shape."""
+
+import hmac
+import logging
+from collections.abc import Callable
+
+from pydantic import SecretStr
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from openclaw_runtime.gateway.openai import RequestError, error_body
+from openclaw_runtime.telemetry import Metrics
+
+logger = logging.getLogger(__name__)
+
+OPEN_PATHS = frozenset({"/health", "/ready", "/metrics"})
+"""What answers without a token: probes and the scraper have none. Nothing there tells about conversations."""
+
+_ROUTES = ("/v1/chat/completions", "/v1/models", "/health", "/ready", "/metrics", "/debug/tasks")
+
+
+def error_response(
+    status: int,
+    message: str,
+    *,
+    param: str | None = None,
+    code: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """Returns an error as OpenAI shapes it."""
+    body = error_body(status, message, param=param, code=code)
+    return Response(body, status_code=status, headers=headers, media_type="application/json")
+
+
+def route_label(path: str) -> str:
+    """Returns a path as a metric label: few values whatever is asked for."""
+    if path in _ROUTES:
+        return path
+    if path.startswith("/api/v1/"):
+        return "/api/v1/" + path.removeprefix("/api/v1/").partition("/")[0][:32]
+    return "other"
+
+
+class Measure:
+    """Measures every request until its last byte. `timer` is a monotonic clock in seconds."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, timer: Callable[[], float]) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._timer = timer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = self._timer(), 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            duration = (self._timer() - started) * 1000
+            route = route_label(scope["path"])
+            self._metrics.request_duration.labels(route, scope["method"], str(status)).observe(duration)
+
+
+class BearerToken:
+    """Lets only requests with the gateway's token through, compared in constant time."""
+
+    def __init__(self, app: ASGIApp, token: SecretStr) -> None:
+        if not token.get_secret_value():
+            raise ValueError("the token is empty")
+        self._app = app
+        self._expected = token.get_secret_value().encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves a request, or refuses it with 401."""
+        if scope["type"] == "lifespan" or (scope["type"] == "http" and scope["path"] in OPEN_PATHS):
+            await self._app(scope, receive, send)
+            return
+        header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        scheme, _, given = header.partition(b" ")
+        if scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._expected):
+            await self._app(scope, receive, send)
+            return
+        reason = "the token is wrong" if header else "no token; send Authorization: Bearer <token>"
+        refusal = error_response(401, reason, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+        await refusal(scope, receive, send)
+
+
+async def on_http_exception(_request: Request, error: Exception) -> Response:
+    """Shapes the framework's own errors, like an unknown path."""
+    assert isinstance(error, HTTPException)
+    return error_response(error.status_code, error.detail, headers=dict(error.headers or {}))
+
+
+async def on_request_error(_request: Request, error: Exception) -> Response:
+    """Shapes a refused request."""
+    assert isinstance(error, RequestError)
+    headers = {"Retry-After": "1"} if error.status in (429, 503) else None
+    return error_response(error.status, str(error), param=error.param, code=error.code, headers=headers)
+
+
+async def on_failure(_request: Request, error: Exception) -> Response:
+    """Shapes anything unexpected. The server logs it with its trace."""
+    logger.error("a request failed", exc_info=error)
+    return error_response(500, "the gateway failed; its log has the details", code="internal_error")

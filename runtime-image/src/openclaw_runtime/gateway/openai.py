@@ -1,0 +1,271 @@
+"""OpenAI's chat completions format: requests in, completions, chunks and errors out. Pure.
+
+https://platform.openai.com/docs/api-reference/chat
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from openclaw_runtime.agent.events import FinishReason, TurnRequest, Usage
+from openclaw_runtime.errors import OpenClawError
+from openclaw_runtime.memory.types import SessionMessage
+
+_ROLES = ("system", "developer", "user", "assistant", "tool")
+_LONGEST_SESSION = 200
+ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "invalid_request_error",
+    405: "invalid_request_error",
+    409: "invalid_request_error",
+    413: "invalid_request_error",
+    415: "invalid_request_error",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+}
+
+
+class RequestError(OpenClawError):
+    """A request that cannot be served. `param` names the field."""
+
+    def __init__(self, message: str, *, status: int = 400, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.param = param
+        self.code = code
+
+
+class ContentPart(msgspec.Struct):
+    """One part of a message's content."""
+
+    type: str
+    text: str | None = None
+
+
+class ChatMessage(msgspec.Struct):
+    """One message of a request."""
+
+    role: str
+    content: str | list[ContentPart] | None = None
+
+
+class StreamOptions(msgspec.Struct):
+    """Options of a stream."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(msgspec.Struct):
+    """The part of a request that has a meaning for an agent; other fields are accepted and have none."""
+
+    messages: list[ChatMessage]
+    model: str = ""
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+    n: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    tools: list[Any] | None = None
+    functions: list[Any] | None = None
+    response_format: dict[str, Any] | None = None
+
+
+_decoder = msgspec.json.Decoder(ChatRequest)
+_encode = msgspec.json.Encoder().encode
+
+
+def parse_request(body: bytes) -> ChatRequest:
+    """Reads a request. Raises `RequestError` that names the field."""
+    try:
+        request = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        text, _, place = str(error).partition(" - at `$")
+        field = place.strip("`.") or None
+        raise RequestError(f"{field or 'body'}: {text}", param=field) from None
+    except msgspec.DecodeError as error:
+        raise RequestError(f"the body is not valid JSON: {error}") from None
+    _check(request)
+    return request
+
+
+def _check(request: ChatRequest) -> None:
+    if not request.messages or request.messages[-1].role != "user":
+        raise RequestError("messages: the last message must have the role user", param="messages")
+    for number, message in enumerate(request.messages):
+        if message.role not in _ROLES:
+            raise RequestError(
+                f"messages[{number}].role: {message.role!r} is not allowed; allowed: {', '.join(_ROLES)}",
+                param=f"messages[{number}].role",
+            )
+    if request.n not in (None, 1):
+        raise RequestError("n: an agent gives one answer; leave n out or set it to 1", param="n")
+    if request.tools or request.functions:
+        raise RequestError(
+            "tools: an agent uses the skills it has; leave tools out", param="tools", code="unsupported_parameter"
+        )
+    if (request.response_format or {}).get("type", "text") != "text":
+        raise RequestError(
+            "response_format: only text is supported", param="response_format", code="unsupported_parameter"
+        )
+    _in_range("temperature", request.temperature, 0, 2)
+    _in_range("top_p", request.top_p, 0, 1)
+    _in_range("presence_penalty", request.presence_penalty, -2, 2)
+    _in_range("frequency_penalty", request.frequency_penalty, -2, 2)
+    for name in ("max_tokens", "max_completion_tokens"):
+        value = getattr(request, name)
+        if value is not None and value < 1:
+            raise RequestError(f"{name}: {value} is not allowed; it must be 1 or more", param=name)
+
+
+def _in_range(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise RequestError(f"{name}: {value:g} is not allowed; it must be {low:g} to {high:g}", param=name)
+
+
+def text_of(message: ChatMessage, number: int) -> str:
+    """Returns the text of a message. Raises `RequestError` for content that is not text."""
+    if message.content is None:
+        return ""
+    if isinstance(message.content, str):
+        return message.content
+    for part in message.content:
+        if part.type != "text" or part.text is None:
+            raise RequestError(
+                f"messages[{number}].content: parts of type {part.type!r} are not supported; send text",
+                param=f"messages[{number}].content",
+            )
+    return "\n".join(part.text or "" for part in message.content)
+
+
+def to_turn(request: ChatRequest, *, session_header: str | None, fresh_session: str, now: float) -> TurnRequest:
+    """Returns the turn that a request asks for.
+
+    The session is the header's, else the user field, else `fresh_session`. A client that sends the conversation so far
+    (an assistant message is among the messages) keeps it itself: then it is used as sent; else the agent's own record
+    of the session is.
+    """
+    session = session_header or request.user or fresh_session
+    if len(session) > _LONGEST_SESSION or not session.isprintable():
+        raise RequestError(f"the session must have 1 to {_LONGEST_SESSION} printable characters", param="user")
+    texts = [text_of(message, number) for number, message in enumerate(request.messages)]
+    *before, last = zip(request.messages, texts, strict=True)
+    if not last[1].strip():
+        raise RequestError("messages: the last message is empty", param="messages")
+    told = [text for message, text in before if message.role in ("system", "developer")]
+    said = [
+        SessionMessage("user" if message.role == "user" else "assistant", text, now)
+        for message, text in before
+        if message.role in ("user", "assistant") and text
+    ]
+    held_by_client = any(message.role == "assistant" for message in said)
+    # Several user messages in a row and no answer between them: one question in several pieces.
+    question = last[1] if held_by_client else "\n\n".join([*(message.content for message in said), last[1]])
+    return TurnRequest(
+        session=session,
+        text=question,
+        history=said if held_by_client else None,
+        client_instructions=told,
+        settings=_settings(request),
+    )
+
+
+def _settings(request: ChatRequest) -> dict[str, Any]:
+    stop = [request.stop] if isinstance(request.stop, str) else request.stop
+    settings = {
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "max_tokens": request.max_completion_tokens or request.max_tokens,
+        "presence_penalty": request.presence_penalty,
+        "frequency_penalty": request.frequency_penalty,
+        "seed": request.seed,
+        "stop_sequences": stop,
+    }
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def error_body(status: int, message: str, *, param: str | None = None, code: str | None = None) -> bytes:
+    """Returns an error as OpenAI shapes it."""
+    kind = ERROR_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+    return _encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One completion under way. `created` is Unix seconds."""
+
+    id: str
+    model: str
+    created: int
+    with_usage: bool = False
+
+    def completion(self, text: str, finish_reason: FinishReason, usage: Usage) -> bytes:
+        """Returns the whole answer in one piece."""
+        message = {"role": "assistant", "content": text, "refusal": None}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
+        return _encode(self._base("chat.completion") | {"choices": [choice], "usage": usage_body(usage)})
+
+    def first(self) -> bytes:
+        """Returns the event that opens a stream."""
+        return self._chunk({"role": "assistant", "content": "", "refusal": None}, None)
+
+    def delta(self, text: str) -> bytes:
+        """Returns the event with the next piece of text."""
+        return self._chunk({"content": text}, None)
+
+    def last(self, finish_reason: FinishReason, usage: Usage) -> bytes:
+        """Returns the events that end a stream."""
+        events = [self._chunk({}, finish_reason)]
+        if self.with_usage:
+            events.append(_event(self._base("chat.completion.chunk") | {"choices": [], "usage": usage_body(usage)}))
+        return b"".join([*events, b"data: [DONE]\n\n"])
+
+    def _base(self, kind: str) -> dict[str, Any]:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+    def _chunk(self, delta: dict[str, Any], finish_reason: str | None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        body = self._base("chat.completion.chunk") | {"choices": [choice]}
+        return _event(body | {"usage": None} if self.with_usage else body)
+
+
+def error_event(status: int, message: str, code: str | None) -> bytes:
+    """Returns the event that ends a stream with an error."""
+    return b"data: " + error_body(status, message, code=code) + b"\n\n"
+
+
+def comment(text: str) -> bytes:
+    """Returns a comment, which clients ignore: it keeps the connection open and tells a person what happens.
+
+    https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes
+    """
+    return f": {' '.join(text.split())}\n\n".encode()
+
+
+def usage_body(usage: Usage) -> dict[str, int]:
+    """Returns the usage in OpenAI's names."""
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+
+
+def model_list(names: Sequence[str], *, created: int, owner: str) -> bytes:
+    """Returns the list of models."""
+    data = [{"id": name, "object": "model", "created": created, "owned_by": owner} for name in names]
+    return _encode({"object": "list", "data": data})
+
+
+def _event(body: dict[str, Any]) -> bytes:
+    return b"data: " + _encode(body) + b"\n\n"

@@ -1,0 +1,62 @@
+"""Follows the configuration file while the gateway runs."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+from openclaw_runtime.config import RuntimeConfig, load_config
+from openclaw_runtime.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+_LIVE = frozenset({"claw", "skills", "team", "execution"})
+"""The sections whose changes take effect at once."""
+
+_FIXED_IN_LIVE = {"claw": ("name", "namespace"), "execution": ("sandbox",)}
+"""Fields inside them that are tied to what is open already."""
+
+
+def restart_needed(old: RuntimeConfig, new: RuntimeConfig) -> list[str]:
+    """Returns the paths that changed and only take effect after a restart."""
+    paths = [
+        name for name in RuntimeConfig.model_fields if name not in _LIVE and getattr(old, name) != getattr(new, name)
+    ]
+    for section, fields in _FIXED_IN_LIVE.items():
+        before, after = getattr(old, section), getattr(new, section)
+        paths.extend(f"{section}.{name}" for name in fields if getattr(before, name) != getattr(after, name))
+    return sorted(paths)
+
+
+def changes(path: Path, stop: asyncio.Event) -> AsyncIterator[object]:
+    """Yields whenever something in the file's folder changes: Kubernetes swaps a link beside the file, not the file."""
+    from watchfiles import awatch
+
+    return awatch(path.parent, stop_event=stop, recursive=False, debounce=200, step=50)
+
+
+async def follow(
+    path: Path,
+    current: RuntimeConfig,
+    changed: AsyncIterator[object],
+    apply: Callable[[RuntimeConfig], Awaitable[None]],
+    reject: Callable[[ConfigError], None],
+) -> None:
+    """Applies each new configuration; one that cannot be used is rejected and the old one stays.
+
+    `apply` may raise `ConfigError` too: then nothing has changed.
+    """
+    rejected = False
+    async for _ in changed:
+        try:
+            new = await asyncio.to_thread(load_config, path)
+            if new == current and not rejected:
+                continue
+            await apply(new)
+        except ConfigError as error:
+            logger.error("the new configuration is not used: %s", error)  # noqa: TRY400 - the trace says nothing more
+            reject(error)
+            rejected = True
+        else:
+            current, rejected = new, False
+            logger.info("the new configuration is in use")
