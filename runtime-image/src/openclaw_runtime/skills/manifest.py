@@ -1,0 +1,284 @@
+"""Reading a skill's folder: `SKILL.md` (front matter of the open Agent Skills format) and `skill.yaml`.
+
+`skill.yaml` has the same field names as the spec of a Skill resource, so that one turns into the other unchanged.
+"""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from croniter import croniter  # type: ignore[import-untyped]
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.alias_generators import to_camel
+from semantic_version import Version
+
+from openclaw_runtime.sandbox.archive import ArchiveError, PackageFile, check_path
+from openclaw_runtime.skills.checks import check_schema
+from openclaw_runtime.skills.errors import ManifestError
+from openclaw_runtime.skills.types import ActionSpec, InstalledSkill, Level, RateLimit, Trigger
+
+Permission = Literal["filesystem:read", "filesystem:write", "network:internal", "network:external", "process:execute"]
+_FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+def _semantic(version: str) -> str:
+    try:
+        Version(version)
+    except ValueError:
+        raise ValueError(f"{version!r} is not a semantic version, like 1.2.0") from None
+    return version
+
+
+def _regular_expression(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
+    return pattern
+
+
+def _cron(schedule: str) -> str:
+    if len(schedule.split()) != 5 or not croniter.is_valid(schedule):
+        raise ValueError(f"{schedule!r} is not a cron schedule of five fields, like 0 9,18 * * *")
+    return schedule
+
+
+class FrontMatter(BaseModel):
+    """The head of SKILL.md. Other keys are allowed: the format is open."""
+
+    name: str = Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
+    description: str = Field(min_length=1, max_length=1024)
+    license: str | None = None
+
+
+class ActionManifest(_Model):
+    """One function of the skill."""
+
+    name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=63)
+    description: str = Field(default="", max_length=1024)
+    input_schema: dict[str, Any] = Field(default_factory=lambda: {"type": "object"})
+    output_schema: dict[str, Any] | None = None
+    timeout_seconds: float = Field(default=30, gt=0, le=3600)
+
+    @model_validator(mode="after")
+    def _schemas(self) -> "ActionManifest":
+        check_schema(self.input_schema, "inputSchema")
+        if self.output_schema is not None:
+            check_schema(self.output_schema, "outputSchema")
+        return self
+
+
+class TriggerManifest(_Model):
+    """What starts an action without the model."""
+
+    type: Literal["command", "cron"]
+    action: str | None = None
+    pattern: Annotated[str, AfterValidator(_regular_expression)] | None = None
+    schedule: Annotated[str, AfterValidator(_cron)] | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "TriggerManifest":
+        if self.type == "command" and not self.pattern:
+            raise ValueError("a trigger of type command needs pattern")
+        if self.type == "cron" and not (self.schedule and self.action):
+            raise ValueError("a trigger of type cron needs schedule and action")
+        return self
+
+
+class RateLimitManifest(_Model):
+    """At most `calls` in any window of `per_seconds`."""
+
+    calls: int = Field(ge=1)
+    per_seconds: float = Field(gt=0)
+
+
+class SecretManifest(_Model):
+    """A secret the skill is given for a call. `secret_key_ref` is the cluster's place for it."""
+
+    name: str = Field(pattern=r"^[A-Z][A-Z0-9_]*$", max_length=63)
+    secret_key_ref: dict[str, str] | None = None
+
+
+class SandboxManifest(_Model):
+    """How the skill wants to be isolated."""
+
+    level: Level = "isolated"
+    runtime_class_name: str | None = None
+    warm: int | None = Field(default=None, ge=0, le=100)
+
+
+class SkillManifest(_Model):
+    """`skill.yaml`."""
+
+    version: Annotated[str, AfterValidator(_semantic)]
+    description: str | None = Field(default=None, max_length=1024)
+    runtime: Literal["python"] = "python"
+    entrypoint: str = "scripts/main.py"
+    actions: tuple[ActionManifest, ...] = Field(min_length=1, max_length=64)
+    permissions: tuple[Permission, ...] = ()
+    allowed_domains: tuple[str, ...] = ()
+    triggers: tuple[TriggerManifest, ...] = ()
+    rate_limit: RateLimitManifest | None = None
+    secrets: tuple[SecretManifest, ...] = ()
+    resources: dict[str, Any] | None = None
+    sandbox: SandboxManifest = SandboxManifest()
+
+    @field_validator("entrypoint")
+    @classmethod
+    def _entrypoint(cls, value: str) -> str:
+        try:
+            return check_path(value)
+        except ArchiveError as error:
+            raise ValueError(str(error)) from None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SkillManifest":
+        names = [action.name for action in self.actions]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"actions: {', '.join(twice)} declared twice")
+        for trigger in self.triggers:
+            if trigger.action is not None and trigger.action not in names:
+                raise ValueError(f"triggers: no action {trigger.action}; the skill has {', '.join(names)}")
+        if self.allowed_domains and "network:external" not in self.permissions:
+            raise ValueError("allowedDomains: has no effect without the permission network:external")
+        return self
+
+
+class SkillFolder(BaseModel):
+    """A skill as read from its files: head, manifest, instructions (the body of SKILL.md) and all packed files."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+
+    head: FrontMatter
+    manifest: SkillManifest
+    instructions: str
+    files: tuple[PackageFile, ...]
+
+    @property
+    def description(self) -> str:
+        """The description, of the manifest if it has one."""
+        return self.manifest.description or self.head.description
+
+    def skill(self, digest: str, package: bytes, secrets: dict[str, str], config: dict[str, Any]) -> InstalledSkill:
+        """Returns the skill as the registry holds it, for a package packed from these files."""
+        manifest = self.manifest
+
+        async def load_package() -> bytes:
+            return package
+
+        return InstalledSkill(
+            name=self.head.name,
+            version=manifest.version,
+            description=self.description,
+            digest=digest,
+            runtime=manifest.runtime,
+            entrypoint=manifest.entrypoint,
+            actions=tuple(ActionSpec(**action.model_dump()) for action in manifest.actions),
+            load_package=load_package,
+            permissions=frozenset(manifest.permissions),
+            allowed_domains=manifest.allowed_domains,
+            level=manifest.sandbox.level,
+            config=config,
+            secrets={item.name: secrets[item.name] for item in manifest.secrets if item.name in secrets},
+            rate_limit=RateLimit(**manifest.rate_limit.model_dump()) if manifest.rate_limit else None,
+            triggers=tuple(Trigger(**trigger.model_dump()) for trigger in manifest.triggers),
+        )
+
+    def resource(self) -> dict[str, Any]:
+        """Returns the Skill resource with the files inline. Raises `ManifestError` for a file that is not text."""
+        inline: dict[str, str] = {}
+        for file in self.files:
+            try:
+                inline[file.path] = file.data.decode()
+            except UnicodeDecodeError:
+                raise ManifestError(
+                    file.path, ["not text; a skill with such files is published to a registry"]
+                ) from None
+        spec = self.manifest.model_dump(by_alias=True, exclude_unset=True, mode="json")
+        spec["description"] = self.description
+        ordered = {key: spec.pop(key) for key in ("version", "description") if key in spec}
+        spec = ordered | spec | {"source": {"inline": {"files": inline}}}
+        return {
+            "apiVersion": "openclaw.io/v1alpha1",
+            "kind": "Skill",
+            "metadata": {"name": self.head.name},
+            "spec": spec,
+        }
+
+
+def read_skill(files: tuple[PackageFile, ...], source: str) -> SkillFolder:
+    """Reads a skill from its files. Raises `ManifestError` with everything that is wrong; `source` is named in it."""
+    texts = {file.path: file.data for file in files}
+    head, body = _front_matter(texts, source)
+    if "skill.yaml" not in texts:
+        raise ManifestError(source, ["skill.yaml: missing; it names the version, the entrypoint and the actions"])
+    data = _yaml(texts["skill.yaml"], f"{source}/skill.yaml")
+    try:
+        manifest = SkillManifest.model_validate(data)
+    except ValidationError as error:
+        raise ManifestError(f"{source}/skill.yaml", _problems(error, SkillManifest)) from None
+    if manifest.entrypoint not in texts:
+        raise ManifestError(f"{source}/skill.yaml", [f"entrypoint: {manifest.entrypoint} is not in the folder"])
+    return SkillFolder(head=head, manifest=manifest, instructions=body, files=files)
+
+
+def _front_matter(texts: dict[str, bytes], source: str) -> tuple[FrontMatter, str]:
+    if "SKILL.md" not in texts:
+        raise ManifestError(source, ["SKILL.md: missing; it starts with a front matter of name and description"])
+    where = f"{source}/SKILL.md"
+    text = texts["SKILL.md"].decode(errors="replace")
+    match = _FRONT_MATTER.match(text)
+    if match is None:
+        raise ManifestError(where, ["no front matter; start the file with ---, name, description and ---"])
+    try:
+        head = FrontMatter.model_validate(_yaml(match[1].encode(), where))
+    except ValidationError as error:
+        raise ManifestError(where, _problems(error, FrontMatter)) from None
+    return head, text[match.end() :].strip()
+
+
+def _yaml(data: bytes, where: str) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(data)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}: " if mark else ""
+        raise ManifestError(where, [f"{place}not valid YAML: {getattr(error, 'problem', None) or error}"]) from None
+    if not isinstance(value, dict):
+        raise ManifestError(where, ["must be a mapping of fields, like version: 1.0.0"])
+    return value
+
+
+def _problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """Returns one line per mistake: field, value, what is allowed."""
+    lines = []
+    for item in error.errors():
+        path = ".".join(str(part) for part in item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        match item["type"]:
+            case "extra_forbidden":
+                known = sorted(field.alias or name for name, field in model.model_fields.items())
+                near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+                message = "unknown key" + (f"; did you mean {near[0]}?" if near else "")
+                if len(item["loc"]) == 1:
+                    message += f" allowed: {', '.join(known)}" if near else f"; allowed: {', '.join(known)}"
+            case "missing":
+                message = "missing"
+            case "value_error":
+                pass
+            case _:
+                message = f"{str(item['input'])[:60]!r} is not allowed; {message[:1].lower()}{message[1:]}"
+        lines.append(f"{path}: {message}" if path else message)
+    return lines
+
+
+def is_skill_folder(folder: Path) -> bool:
+    """Returns whether a folder holds a skill."""
+    return (folder / "SKILL.md").is_file()

@@ -1,0 +1,187 @@
+"""One skill call from the agent's side: check, run in a sandbox, check the result, keep a record."""
+
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import jsonschema
+from opentelemetry import trace
+
+from openclaw_runtime.config import Skills
+from openclaw_runtime.sandbox.errors import SandboxError, SkillCrashedError
+from openclaw_runtime.skills.audit import Audit, ExecutionRecord, measure
+from openclaw_runtime.skills.checks import Attempt, Verdict, check
+from openclaw_runtime.skills.errors import CallRefusedError, SkillsError
+from openclaw_runtime.skills.registry import Changes, SkillRegistry
+from openclaw_runtime.skills.types import (
+    CallContext,
+    InstalledSkill,
+    SecurityLevel,
+    SkillCall,
+    SkillExecutor,
+    SkillResult,
+)
+
+QUEUE_SECONDS: Final = 30.0
+"""How long a call may wait for a sandbox, on top of its action's own time limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Where time and names come from. `steady` never jumps; `now` is Unix time."""
+
+    steady: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    new_id: Callable[[], str] = lambda: uuid.uuid4().hex
+
+
+class SkillService:
+    """The skills of one agent, checked, run and recorded."""
+
+    def __init__(
+        self,
+        agent: str,
+        registry: SkillRegistry,
+        executor: SkillExecutor,
+        audit: Audit,
+        *,
+        security_level: SecurityLevel = "strict",
+        clock: Clock | None = None,
+        tracer: trace.Tracer | None = None,
+    ) -> None:
+        self._agent = agent
+        self._registry = registry
+        self._executor = executor
+        self._audit = audit
+        self._security_level: SecurityLevel = security_level
+        self._clock = clock or Clock()
+        self._tracer = tracer or trace.get_tracer("openclaw.skills")
+        self._calls: dict[str, deque[float]] = {}
+
+    def installed(self) -> tuple[InstalledSkill, ...]:
+        """Returns the skills that are loaded."""
+        return self._registry.installed()
+
+    async def load(self, config: Skills) -> Changes:
+        """Loads, replaces and unloads skills. See `SkillRegistry.load`."""
+        changes = await self._registry.load(config)
+        self._security_level = config.security_level
+        return changes
+
+    async def call(
+        self, skill: InstalledSkill, action: str, arguments: dict[str, Any], *, session: str, context: CallContext
+    ) -> SkillResult:
+        """Makes one call. Raises `CallRefusedError`, another `SkillsError` or a `SandboxError`."""
+        started, begun = self._clock.steady(), self._clock.now()
+        call_id = self._clock.new_id()
+        try:
+            input_sha256, input_bytes = measure(arguments)
+        except (TypeError, ValueError) as error:
+            raise CallRefusedError("input_json", "InvalidInput", f"input: not JSON: {error}") from None
+        verdicts = self._check(skill, action, arguments, input_bytes)
+        outcome, reason = "ok", ""
+        result: SkillResult | None = None
+        with self._tracer.start_as_current_span(f"execute_tool {skill.name}.{action}") as span:
+            try:
+                _raise_refused(verdicts[-1])
+                spec = skill.action(action)
+                deadline = QUEUE_SECONDS + (spec.timeout_seconds if spec else 0)
+                call = SkillCall(call_id, self._agent, session, skill, action, arguments, deadline)
+                result = await self._executor.execute(call, context)
+                _check_output(skill, action, result.output)
+            except SandboxError as error:
+                outcome = error.type
+                raise
+            except CallRefusedError as error:
+                outcome, reason = "refused", error.reason
+                raise
+            except SkillsError as error:
+                outcome, reason = "package", str(error)
+                raise
+            except BaseException as error:
+                outcome = "cancelled" if type(error).__name__ == "CancelledError" else "internal"
+                raise
+            finally:
+                record = ExecutionRecord(
+                    call_id=call_id,
+                    time=begun,
+                    agent=self._agent,
+                    session=session,
+                    skill=skill.name,
+                    version=skill.version,
+                    digest=skill.digest,
+                    action=action,
+                    permissions=tuple(sorted(skill.permissions)),
+                    input_sha256=input_sha256,
+                    input_bytes=input_bytes,
+                    verdicts=tuple(verdicts),
+                    outcome=outcome,
+                    reason=reason,
+                    total_ms=round((self._clock.steady() - started) * 1000, 3),
+                    **_result_facts(result),
+                )
+                span.set_attributes(_attributes(record))
+                await self._audit.write(record)
+        return result
+
+    def _check(self, skill: InstalledSkill, action: str, arguments: Mapping[str, Any], size: int) -> list[Verdict]:
+        now = self._clock.steady()
+        recent = self._calls.setdefault(skill.name, deque())
+        window = skill.rate_limit.per_seconds if skill.rate_limit else 0.0
+        while recent and recent[0] <= now - window:
+            recent.popleft()
+        verdicts = check(Attempt(skill, action, arguments, self._security_level, tuple(recent), now, size))
+        if verdicts[-1].allowed and skill.rate_limit:
+            recent.append(now)
+        return verdicts
+
+
+def _raise_refused(verdict: Verdict) -> None:
+    if not verdict.allowed:
+        raise CallRefusedError(verdict.policy, verdict.reason, verdict.message)
+
+
+def _check_output(skill: InstalledSkill, action: str, output: Any) -> None:
+    """A result that is not what the skill promises is the skill's fault, and says so."""
+    spec = skill.action(action)
+    if spec is None or spec.output_schema is None:
+        return
+    kind = jsonschema.validators.validator_for(spec.output_schema, default=jsonschema.Draft202012Validator)
+    error = jsonschema.exceptions.best_match(kind(spec.output_schema).iter_errors(output))
+    if error is not None:
+        where = ".".join(["output", *(str(part) for part in error.absolute_path)])
+        raise SkillCrashedError(
+            f"{skill.name} {action} returned what its outputSchema forbids: {where}: {error.message}"
+        )
+
+
+def _result_facts(result: SkillResult | None) -> dict[str, Any]:
+    if result is None:
+        return {}
+    return {
+        "result_sha256": result.result_sha256,
+        "result_bytes": measure(result.output)[1],
+        "sandbox": result.sandbox,
+        "duration_ms": result.duration_ms,
+        "timings": dict(result.timings),
+        "usage": dict(result.usage),
+    }
+
+
+def _attributes(record: ExecutionRecord) -> dict[str, str | int | float]:
+    """Returns a span's attributes; the gen_ai ones follow OpenTelemetry's semantic conventions."""
+    return {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": f"{record.skill}.{record.action}",
+        "gen_ai.tool.call.id": record.call_id,
+        "openclaw.skill.digest": record.digest,
+        "openclaw.skill.outcome": record.outcome,
+        "openclaw.sandbox": record.sandbox,
+        "openclaw.input.sha256": record.input_sha256,
+        "openclaw.result.sha256": record.result_sha256,
+        "openclaw.result.bytes": record.result_bytes,
+        "openclaw.duration_ms": record.duration_ms,
+    }
