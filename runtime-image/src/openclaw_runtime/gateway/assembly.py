@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import SecretStr
 
@@ -14,7 +14,7 @@ from openclaw_runtime.agent.context import Ask
 from openclaw_runtime.agent.loop import AgentLoop
 from openclaw_runtime.agent.tools import Skills
 from openclaw_runtime.bus.bus import MessageBus
-from openclaw_runtime.bus.messages import Transport
+from openclaw_runtime.bus.messages import Message, Transport
 from openclaw_runtime.config import Embedding, RuntimeConfig, read_secret
 from openclaw_runtime.errors import ConfigError, ConfigProblem, OpenClawError
 from openclaw_runtime.gateway.reload import restart_needed
@@ -27,6 +27,8 @@ from openclaw_runtime.models.factory import build_model, check_model
 from openclaw_runtime.telemetry import Metrics, build_tracing
 
 if TYPE_CHECKING:
+    from pydantic_ai.models import Model
+
     from openclaw_runtime.bus.local import LocalBroker
 
 logger = logging.getLogger(__name__)
@@ -121,6 +123,7 @@ class Gateway:
         self._skills = skills
         self._ask = ask
         self._started_with = config
+        self._model: tuple[tuple[str, str, str | None], Model] | None = None
         metrics = Metrics(version=around.version, agent=config.claw.name, start_time=around.now())
         self._metrics = metrics
         self._files = _files(config, around.data_dir)
@@ -169,7 +172,7 @@ class Gateway:
         self._metrics.active_skills.set(len(self._skills.installed()))
         steps = {
             "memory": self._memory.start,
-            "bus": lambda: self._bus.start(lambda message: self.state.loop.handle_message(message)),
+            "bus": lambda: self._bus.start(self._handle_message),
             "executor": self._skills.start,
         }
         self._opening.errors.update(dict.fromkeys(steps, "starting"))
@@ -206,16 +209,23 @@ class Gateway:
             await asyncio.to_thread(self._tracing.shutdown)
         return finished
 
+    async def _handle_message(self, message: Message) -> dict[str, Any]:
+        return await self.state.loop.handle_message(message)
+
     async def _check_executor(self) -> None:
         error = self._skills.status().get("error")
         if error:
             raise OpenClawError(str(error))
 
     def _loop(self, config: RuntimeConfig) -> AgentLoop:
-        around = self._around
+        around, claw = self._around, config.claw
+        address = (claw.model_provider, claw.model, claw.base_url)
+        if self._model is None or self._model[0] != address:
+            model = build_model(claw, around.environment, sleep=around.sleep, random=around.random)
+            self._model = (address, model)
         return AgentLoop(
             config,
-            model=build_model(config.claw, around.environment, sleep=around.sleep, random=around.random),
+            model=self._model[1],
             memory=self._memory,
             bus=self._bus,
             skills=self._skills,
