@@ -67,15 +67,16 @@ def up(cluster: Cluster, cache: Cache, report: Report) -> None:
         steps.apply_quickstart(kube, model)
     with report.step("all Ready", remember="from kubectl apply to Ready"):
         steps.await_quickstart(kube, report)
-    with report.step("a git repository with uncommitted work in the workspace of code-expert"):
-        steps.seed(kube, report)
+    with report.step("uncommitted work in the git repository of code-expert"):
+        changes = steps.seed(kube)
+    report.block("git status in the workspace of code-expert", changes)
 
     report.phase("4 · Work")
-    before = steps.sandbox_pods(kube)
-    first, second = steps.talk(kube, report)
+    before = workspace.commits(kube)
+    said = steps.talk(kube, report, f"demo-{datetime.now(UTC):%H%M%S}")
 
     report.phase("5 · What happened")
-    steps.show_what_happened(kube, report, before, first, second)
+    steps.show_what_happened(kube, report, said, before)
     workspace.close_shell(kube)
     log = f"export KUBECONFIG={tools.kubeconfig}"
     report.summary(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
@@ -44,6 +45,37 @@ class Gateway:
                 yield from pieces(answer.iter_lines())
         except httpx.HTTPError as error:
             raise DemoError(f"{self.model} did not answer: {error!r}") from error
+
+    def skill_calls(self, session: str) -> list[SkillCall]:
+        """The skill calls of a session, delegated ones included, as the gateway recorded them."""
+        messages = self.get(f"/api/v1/sessions/{session}")["messages"]
+        return [
+            SkillCall(use["skill"], use["action"], use["outcome"], use["sandbox"], use["duration_ms"])
+            for message in messages
+            for use in message["metadata"].get("skills", [])
+        ]
+
+    def get(self, path: str) -> dict[str, Any]:
+        """A JSON answer. Raises DemoError."""
+        try:
+            answer = httpx.get(f"{self.url}{path}", headers=self.headers, timeout=TURN)
+        except httpx.HTTPError as error:
+            raise DemoError(f"{self.model} did not answer: {error!r}") from error
+        if answer.status_code != httpx.codes.OK:
+            raise DemoError(f"{path} answered {answer.status_code}: {answer.text}")
+        content: dict[str, Any] = answer.json()
+        return content
+
+
+@dataclass(frozen=True)
+class SkillCall:
+    """What the gateway recorded of a skill call."""
+
+    skill: str
+    action: str
+    outcome: str
+    sandbox: str
+    duration_ms: float
 
 
 def pieces(lines: Iterator[str]) -> Iterator[str]:

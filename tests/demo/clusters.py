@@ -27,8 +27,10 @@ class Cluster(Protocol):
     """A cluster the demo can bring up by itself. Methods raise ClusterError or SetUpError."""
 
     title: str
-    values: Sequence[Path]
-    """Files with values for the chart."""
+
+    @property
+    def values(self) -> Sequence[Path]:
+        """Files with values for the chart."""
 
     def check(self) -> None:
         """What the host lacks, before anything is changed."""

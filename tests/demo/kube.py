@@ -59,7 +59,7 @@ class Kube:
         found: dict[str, Any] | None = json.loads(text) if text.strip() else None
         return found
 
-    def list(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
+    def items(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
         arguments = ["get", kind, "-o", "json", *(["--selector", selector] if selector else [])]
         items: list[dict[str, Any]] = json.loads(self.run(*arguments))["items"]
         return items

@@ -15,7 +15,7 @@ import yaml
 from tests.cluster import gotools
 from tests.cluster.paths import REPOSITORY, Cache
 from tests.demo import stand_in, workspace
-from tests.demo.chat import Gateway
+from tests.demo.chat import Gateway, SkillCall
 from tests.demo.clusters import Cluster
 from tests.demo.errors import DemoError
 from tests.demo.kube import Kube
@@ -133,22 +133,45 @@ def await_quickstart(kube: Kube, report: Report) -> float:
     return last
 
 
-def seed(kube: Kube, report: Report) -> None:
+def seed(kube: Kube) -> str:
+    """A git repository with uncommitted work in the workspace of code-expert; returns what `git status` says."""
     workspace.open_shell(kube, SANDBOX_IMAGE, "code-expert-workspace", READY_SECONDS)
-    report.block("git status in the workspace of code-expert", workspace.leave_work(kube))
+    return workspace.leave_work(kube)
 
 
-def sandbox_pods(kube: Kube) -> dict[str, str]:
-    """Name → phase of the sandbox pods."""
-    pods = kube.list("pods", "openclaw.io/pool")
-    return {pod["metadata"]["name"]: pod["status"].get("phase", "") for pod in pods}
+@dataclass(frozen=True)
+class Conversation:
+    """What was said and what it caused."""
+
+    first: str
+    second: str
+    calls: list[SkillCall]
 
 
-def talk(kube: Kube, report: Report) -> tuple[str, str]:
-    """The two questions; returns the answers."""
+def talk(kube: Kube, report: Report, session: str) -> Conversation:
+    """Two questions in two sessions, so that the second can only be answered from memory."""
     token = kube.secret("coordinator-gateway-token", "token")
     with kube.forward("service/coordinator-gateway", GATEWAY_PORT) as url:
         gateway = Gateway(url, token, "coordinator")
-        first = report.conversation("you", COMMIT_PLEASE, "coordinator", gateway.ask(COMMIT_PLEASE))
-        second = report.conversation("you", WHAT_LAST, "coordinator", gateway.ask(WHAT_LAST))
-    return first, second
+        work, recall = f"{session}-work", f"{session}-recall"
+        first = report.conversation("you", COMMIT_PLEASE, "coordinator", gateway.ask(COMMIT_PLEASE, session=work))
+        second = report.conversation("you", WHAT_LAST, "coordinator", gateway.ask(WHAT_LAST, session=recall))
+        return Conversation(first, second, gateway.skill_calls(work))
+
+
+def show_what_happened(kube: Kube, report: Report, said: Conversation, commits_before: int) -> None:
+    """Where the skill ran, what git says, and where the second answer came from. Raises DemoError when it is not so."""
+    calls = [call for call in said.calls if call.skill == "git-ai-helper" and call.outcome == "ok"]
+    if not calls:
+        raise DemoError(f"no call of git-ai-helper was recorded; the coordinator said: {said.first}")
+    for call in calls:
+        report.note(f"{call.skill} {call.action} ran in pod {call.sandbox} for {call.duration_ms:.0f} ms")
+    with report.step(f"pod {calls[0].sandbox} served one call and is gone", remember="the used pod is replaced"):
+        kube.wait("delete", f"pod/{calls[0].sandbox}", seconds=60)
+    report.block("git log in the workspace of code-expert", workspace.git(kube, "log", "--stat", "-1"))
+    if workspace.commits(kube) != commits_before + 1 or workspace.git(kube, "status", "--short"):
+        raise DemoError("the work was not committed: " + workspace.git(kube, "status", "--short"))
+    subject = workspace.git(kube, "log", "-1", "--format=%s").strip()
+    if subject not in said.second:
+        raise DemoError(f"the second answer does not tell of the commit {subject!r}: {said.second}")
+    report.note("the second answer came from Qdrant: it was asked in a new session")

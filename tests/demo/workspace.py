@@ -76,3 +76,8 @@ def leave_work(kube: Kube) -> str:
 def git(kube: Kube, *arguments: str) -> str:
     """git in the repository of the workspace."""
     return kube.exec(SHELL, *GIT, "-C", REPOSITORY, *arguments)
+
+
+def commits(kube: Kube) -> int:
+    """How many commits there are."""
+    return int(git(kube, "rev-list", "--count", "HEAD"))

@@ -1,0 +1,163 @@
+"""What the operator renders, the runtime reads: every combination of a table, through the runtime's own loader."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openclaw_operator.api.agent import AgentSpec
+from openclaw_operator.api.memorystore import MemoryStoreSpec
+from openclaw_operator.api.skill import SkillSpec
+from openclaw_operator.resources import agent_config
+from openclaw_operator.resources.agent_deployment import deployment
+from openclaw_operator.resources.inputs import AgentInputs, Member, ResolvedSkill, Store
+from openclaw_operator.resources.meta import CONFIG_DIR, Images, Owner
+from openclaw_operator.resources.pool import effective_level, pool_for
+from openclaw_runtime.config import ENVIRONMENT_KEYS, RuntimeConfig, load_config
+
+IMAGES = Images("runtime", "sandbox", "qdrant", "postgresql", "redis", "backup", "IfNotPresent")
+DIGEST = f"sha256:{'a' * 64}"
+
+MODELS: dict[str, dict[str, Any]] = {
+    "openai": {"provider": "openai", "name": "gpt-4o-mini", "credentials": {"secretKeyRef": {"name": "k", "key": "v"}}},
+    "anthropic": {
+        "provider": "anthropic",
+        "name": "claude",
+        "credentials": {"secretKeyRef": {"name": "k", "key": "v"}},
+        "settings": {"temperature": 0.5, "maxTokens": 100, "topP": 0.9, "seed": 1},
+    },
+    "groq": {"provider": "groq", "name": "llama", "credentials": {"secretKeyRef": {"name": "k", "key": "v"}}},
+    "local": {"provider": "local", "name": "tiny", "baseURL": "http://llm:8000/v1"},
+    "openai-compatible": {"provider": "openai-compatible", "name": "any", "baseURL": "http://llm:8000/v1"},
+}
+STORES: dict[str, dict[str, Any] | None] = {
+    "embedded": None,
+    "managed": {},
+    "external": {
+        "vector": {
+            "qdrant": {"external": {"url": "http://q:6333", "apiKey": {"secretKeyRef": {"name": "q", "key": "k"}}}}
+        },
+        "records": {"postgresql": {"external": {"url": "postgresql://u@db:5432/x"}}},
+        "cache": {"redis": {"external": {"url": "rediss://cache:6379/0"}}},
+        "embedding": {"provider": "openai-compatible", "model": "m", "dimensions": 1024, "baseURL": "http://e/v1"},
+    },
+}
+SKILLS: dict[str, dict[str, Any] | None] = {
+    "none": None,
+    "closed": {},
+    "open": {
+        "permissions": ["filesystem:write", "network:external", "process:execute"],
+        "allowedDomains": ["example.com"],
+        "secrets": [{"name": "TOKEN", "secretKeyRef": {"name": "t", "key": "k"}}],
+        "triggers": [{"type": "command", "pattern": "^go"}, {"type": "cron", "schedule": "0 9 * * *", "action": "act"}],
+        "rateLimit": {"calls": 5, "perSeconds": 10},
+    },
+    "trusted": {"sandbox": {"level": "trusted"}},
+}
+SKILL = {
+    "version": "1.2.0-rc.1+build",
+    "source": {"inline": {"files": {"scripts/main.py": "def act(ctx, input): ..."}}},
+    "actions": [
+        {"name": "act", "description": "Acts.", "inputSchema": {"type": "object"}, "outputSchema": {"type": "null"}}
+    ],
+}
+
+
+def inputs(model: str, store: str, skill: str, *, team: bool, level: str) -> AgentInputs:
+    spec = AgentSpec.model_validate(
+        {
+            "model": MODELS[model],
+            "execution": {"sandbox": {"level": level}},
+            "memory": {"storeRef": {"name": "memory"}} if STORES[store] is not None else {},
+            "team": {"members": [{"name": "helper"}]} if team else None,
+        }
+    )
+    skills = []
+    if (wanted := SKILLS[skill]) is not None:
+        skill_spec = SkillSpec.model_validate({**SKILL, **wanted})
+        skills.append(
+            ResolvedSkill(
+                name="some.skill",
+                spec=skill_spec,
+                digest=DIGEST,
+                package="some.skill-package-aaaaaaaaaa",
+                level=effective_level(spec, skill_spec),
+                config={"any": ["thing", {"is": None}]},
+                pool=pool_for("agent", spec, skill_spec, "sandbox"),
+            )
+        )
+    stored = STORES[store]
+    return AgentInputs(
+        owner=Owner("Agent", "agent", "space", "uid"),
+        spec=spec,
+        soul='Line one.\n"Quotes", ünïcode and: colons\n',
+        images=IMAGES,
+        store=None if stored is None else Store("memory", MemoryStoreSpec.model_validate(stored)),
+        skills=tuple(skills),
+        team=(Member("helper", "assistant", "Helps.", ("some.skill",)),) if team else (),
+    )
+
+
+def read(given: AgentInputs, folder: Path) -> RuntimeConfig:
+    path = folder / "config.yaml"
+    path.write_text(agent_config.config_map(given, agent_config.render(given))["data"]["config.yaml"])
+    return load_config(path)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("store", STORES)
+def test_what_is_rendered_is_read(model: str, store: str, tmp_path: Path) -> None:
+    for skill, team, level in itertools.product(SKILLS, (False, True), ("isolated", "restricted", "trusted")):
+        given = inputs(model, store, skill, team=team, level=level)
+        config = read(given, tmp_path)
+        assert config.claw.soul == given.soul
+        assert config.claw.model == MODELS[model]["name"]
+        assert bool(config.team.members) == team
+        assert (config.memory.vector_store.path is not None) == (store == "embedded")
+        assert [each.name for each in config.skills.installed] == [each.name for each in given.skills]
+        for installed, resolved in zip(config.skills.installed, given.skills, strict=True):
+            assert installed.pool == (resolved.pool.id if resolved.pool else None)
+            assert set(installed.permissions) == set(resolved.spec.permissions)
+            assert installed.config == resolved.config
+            assert set(installed.secret_files) == set(resolved.secrets)
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_every_file_the_configuration_names_is_mounted(store: str, tmp_path: Path) -> None:
+    given = inputs("openai", store, "open", team=False, level="isolated")
+    config = read(given, tmp_path)
+    pod = deployment(given, agent_config.render(given))["spec"]["template"]["spec"]
+    mounts = [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]]
+    named = [
+        config.gateway.token_file,
+        config.memory.vector_store.api_key_file,
+        config.memory.records.password_file,
+        config.bus.password_file,
+        config.execution.sandbox.signing_key_file,
+        *(path for skill in config.skills.installed for path in skill.secret_files.values()),
+    ]
+    for path in filter(None, named):
+        assert any(path.is_relative_to(mount) for mount in mounts), path
+    assert CONFIG_DIR in mounts
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_environment_variables_are_ones_the_runtime_reads(model: str) -> None:
+    given = inputs(model, "managed", "none", team=False, level="isolated")
+    pod = deployment(given, agent_config.render(given))["spec"]["template"]["spec"]
+    names = {item["name"] for item in pod["containers"][0]["env"]}
+    known = {*ENVIRONMENT_KEYS, "OPENCLAW_CONFIG_PATH", "POD_NAME", "POD_NAMESPACE", "POD_IP"}
+    assert names <= known
+
+
+def test_unknown_keys_are_refused_so_that_the_table_above_means_something(tmp_path: Path) -> None:
+    given = inputs("openai", "managed", "none", team=False, level="isolated")
+    rendered = agent_config.render(given)
+    rendered["gateway"]["prot"] = 1
+    path = tmp_path / "config.yaml"
+    path.write_text(agent_config.config_map(given, rendered)["data"]["config.yaml"])
+    with pytest.raises(Exception, match=r"gateway\.prot"):
+        load_config(path)

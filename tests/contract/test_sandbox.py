@@ -1,0 +1,87 @@
+"""Both sides of a skill call agree: package bytes, keys, labels, ports and the environment of a sandbox pod."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from openclaw_operator.api.agent import AgentSpec
+from openclaw_operator.api.skill import SkillSpec
+from openclaw_operator.resources import meta, package, sandbox, secrets
+from openclaw_operator.resources.pool import pool_for
+from openclaw_runtime.config import Gateway, Sandbox
+from openclaw_runtime.sandbox import archive, pool
+from openclaw_runtime.sandbox.archive import PackageFile
+from openclaw_runtime.sandbox.runner.settings import read_settings
+from openclaw_runtime.sandbox.signing import Signer, Verifier
+from openclaw_runtime.skills.package import pack_files
+
+FILES = [
+    {"a": ""},
+    {"SKILL.md": "---\nname: x\n---\n", "scripts/main.py": "def act(ctx, input):\n    return 1\n"},
+    {"b/c": "1", "b-c": "2", "b": "3", "B": "4", "ä/ö": "ü"},
+    {f"folder/{'n' * 60}/{number:03}.txt": str(number) * number for number in range(200)},
+]
+
+
+@pytest.mark.parametrize("files", FILES, ids=lambda files: f"{len(files)}-files")
+def test_the_same_files_have_the_same_digest(files: dict[str, str]) -> None:
+    operators = package.build(files)
+    runtimes = pack_files(PackageFile(path, text.encode(), executable=False) for path, text in files.items())
+    assert operators.digest == runtimes.digest
+
+
+@pytest.mark.parametrize("files", FILES, ids=lambda files: f"{len(files)}-files")
+def test_what_the_operator_packs_the_sandbox_accepts(files: dict[str, str]) -> None:
+    packed = package.build(files)
+    tar = archive.verify(packed.archive, packed.digest)
+    assert {file.path: file.data.decode() for file in archive.read(tar)} == files
+
+
+def test_limits_are_the_same() -> None:
+    assert package.MAX_TAR_BYTES == archive.MAX_UNCOMPRESSED_BYTES
+    assert package.MAX_GZIP_BYTES == archive.MAX_COMPRESSED_BYTES
+    assert package.MAX_FILES == archive.MAX_FILES
+
+
+def test_ports_and_labels_are_the_same() -> None:
+    assert Gateway().port == meta.GATEWAY_PORT
+    assert Sandbox().port == meta.SANDBOX_PORT
+    assert pool.POOL_LABEL == meta.POOL_LABEL
+
+
+def test_the_key_pair_of_the_operator_signs_and_opens() -> None:
+    seed = bytes(range(32))
+    public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    data = secrets.signing("space", seed, public)["data"]
+    signer = Signer(base64.b64decode(data[secrets.PRIVATE_KEY]))
+    assert signer.public_key == base64.b64decode(data[secrets.PUBLIC_KEY])
+    Verifier.from_text(data[secrets.PUBLIC_KEY])
+
+
+def test_a_sandbox_pod_has_the_environment_its_runner_reads() -> None:
+    spec = AgentSpec.model_validate({"model": {"provider": "local", "name": "x", "baseURL": "http://x"}})
+    skill = SkillSpec.model_validate(
+        {
+            "version": "1.0.0",
+            "source": {"inline": {"files": {"a": ""}}},
+            "actions": [{"name": "a", "description": "a"}],
+            "permissions": ["filesystem:read"],
+        }
+    )
+    found = pool_for("agent", spec, skill, "image")
+    assert found is not None
+    key = base64.b64encode(bytes(32)).decode()
+    container = sandbox.pod("space", found.shape, "abcde", key, signing="00", pull_policy="Always")["spec"][
+        "containers"
+    ][0]
+    environment = {item["name"]: item.get("value") or "from-field" for item in container["env"]}
+    settings = read_settings(environment)
+    assert settings.port == container["ports"][0]["containerPort"]
+    assert settings.public_keys == key
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    assert mounts[str(settings.workspace)]["readOnly"] is True
+    assert str(settings.scratch_root) in mounts
