@@ -44,10 +44,28 @@ class Metrics:
         )
         self.queue = Gauge("openclaw_operator_queue_length", "Resources waiting for a worker.", registry=self.registry)
         self.resources = Gauge(
-            "openclaw_operator_resources", "Resources served, by readiness.", ("kind", "ready"), registry=self.registry
+            "openclaw_operator_resources",
+            "Resources served: ready is True, False, Unknown, or Suspended where an agent is meant to stand still.",
+            ("kind", "ready"),
+            registry=self.registry,
         )
         self.pool_pods = Gauge(
-            "openclaw_operator_pool_pods", "Sandbox pods.", ("namespace", "pool", "state"), registry=self.registry
+            "openclaw_operator_pool_pods",
+            "Sandbox pods: ready, busy and starting ones, and how many are wanted to wait.",
+            ("namespace", "pool", "state"),
+            registry=self.registry,
+        )
+        self.backup_failed = Gauge(
+            "openclaw_operator_backup_failed",
+            "1 when the last scheduled backup of a MemoryStore ended without success.",
+            ("namespace", "memorystore"),
+            registry=self.registry,
+        )
+        self.backup_success = Gauge(
+            "openclaw_operator_backup_last_success_timestamp_seconds",
+            "Unix time of the last backup of a MemoryStore that succeeded.",
+            ("namespace", "memorystore"),
+            registry=self.registry,
         )
         self.watch_restarts = Counter(
             "openclaw_operator_watch_restarts_total",
@@ -78,8 +96,9 @@ def setup_logging(level: str, style: Literal["json", "text"]) -> None:
         _JsonFormatter() if style == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s %(message)s")
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # kopf tells each event it sees at info; ours say what was done about it.
-    logging.getLogger("kopf").setLevel(logging.WARNING)
+    # They tell each event and each probe at info; ours say what was done about it.
+    for name in ("kopf", "aiohttp.access"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def setup_tracing() -> None:

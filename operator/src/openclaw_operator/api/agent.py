@@ -50,7 +50,7 @@ class ModelSettings(Model):
 
     temperature: float | None = Field(None, ge=0, le=2, description="Randomness, 0 to 2.")
     max_tokens: int | None = Field(None, ge=1, description="Most tokens in one answer.")
-    top_p: float | None = Field(None, ge=0, le=1, description="Nucleus sampling threshold, 0 to 1.")
+    top_p: float | None = Field(None, gt=0, le=1, description="Nucleus sampling threshold, above 0 up to 1.")
     seed: int | None = Field(None, description="Seed for providers that support repeatable sampling.")
 
 

@@ -61,6 +61,9 @@ def _reduce(node: dict[str, Any], defs: dict[str, Any]) -> dict[str, Any]:
         result["items"] = _reduce(node["items"], defs)
     if isinstance(node.get("additionalProperties"), dict):
         result["additionalProperties"] = _reduce(node["additionalProperties"], defs)
+    if "exclusiveMinimum" in result:
+        # OpenAPI 3.0 marks a bound as exclusive, JSON Schema gives another bound.
+        result |= {"minimum": result["exclusiveMinimum"], "exclusiveMinimum": True}
     for wrong, by_type in _RENAMED.items():
         right = by_type.get(result.get("type", ""))
         if wrong in result and right:

@@ -147,6 +147,11 @@ class Embedding(Model):
             "this provider needs a model: set embedding.model, for example text-embedding-3-small",
             ".model",
         ),
+        cel(
+            "self.provider != 'wordllama' || self.dimensions == 256",
+            "wordllama makes vectors of 256 dimensions: set embedding.dimensions to 256 or choose another provider",
+            ".dimensions",
+        ),
     )
     provider: Literal["wordllama", "openai", "openai-compatible"] = Field(
         "wordllama", description="wordllama runs inside the gateway and needs no network."

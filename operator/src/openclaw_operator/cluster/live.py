@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from openclaw_operator.cluster.client import Object
@@ -120,6 +121,13 @@ def _facts(kind: str, item: Object) -> dict[str, Any]:
     if kind == "Pod":
         conditions = {condition["type"]: condition["status"] for condition in status.get("conditions") or ()}
         return {"phase": status.get("phase", "Pending"), "ready": conditions.get("Ready") == "True"}
+    if kind == "CronJob":
+        return {
+            "scheduled": _unix_seconds(status.get("lastScheduleTime")),
+            "succeeded": _unix_seconds(status.get("lastSuccessfulTime")),
+            "running": bool(status.get("active")),
+            "suspended": bool(item["spec"].get("suspend")),
+        }
     if kind == "Secret":
         data = item.get("data") or {}
         facts: dict[str, Any] = {"keys": sorted(key for key, value in data.items() if value)}
@@ -127,6 +135,10 @@ def _facts(kind: str, item: Object) -> dict[str, Any]:
             facts["public.key"] = data["public.key"]
         return facts
     return {}
+
+
+def _unix_seconds(time: str | None) -> float | None:
+    return datetime.fromisoformat(time).timestamp() if time else None
 
 
 def _problem(status: Object) -> str | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
@@ -18,7 +18,7 @@ from openclaw_operator.cluster.references import References
 from openclaw_operator.cluster.reflector import Reflector
 from openclaw_operator.cluster.store import ChildStore
 from openclaw_operator.errors import NotFoundError, SettingsError
-from openclaw_operator.reconcile.agent import AgentReconciler
+from openclaw_operator.reconcile.agent import MEANT_TO_STOP, AgentReconciler
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.memorystore import MemoryStoreReconciler
 from openclaw_operator.reconcile.pool import PoolReconciler
@@ -257,10 +257,14 @@ class Controller:
         counts: Counter[tuple[str, str]] = Counter()
         for primary in self._primaries:
             ready = ready_condition(primary.load()["status"])
-            counts[primary.kind, ready["status"] if ready else "Unknown"] += 1
+            counts[primary.kind, _readiness(ready) if ready else "Unknown"] += 1
         for kind in PRIMARY:
-            for state in ("True", "False", "Unknown"):
+            for state in ("True", "False", "Unknown", "Suspended"):
                 self._metrics.resources.labels(kind.name, state).set(counts[kind.name, state])
+
+
+def _readiness(ready: Mapping[str, Any]) -> str:
+    return "Suspended" if ready["reason"] in MEANT_TO_STOP else str(ready["status"])
 
 
 def _same(before: Primary, after: Primary) -> bool:

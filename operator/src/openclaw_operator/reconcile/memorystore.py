@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 from openclaw_operator.api.memorystore import MemoryStoreSpec
@@ -13,8 +14,8 @@ from openclaw_operator.reconcile.children import Children, Outcome
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.primaries import Primary
 from openclaw_operator.reconcile.status import Condition
+from openclaw_operator.resources import backup, stores
 from openclaw_operator.resources import memorystore as builders
-from openclaw_operator.resources import stores
 from openclaw_operator.resources.meta import Owner
 
 PASSWORD_BYTES = 24
@@ -50,6 +51,7 @@ class MemoryStoreReconciler:
     def gone(self, key: tuple[str, str, str]) -> None:
         """The MemoryStore was deleted; its servers go with it, its volumes as deletionPolicy says."""
         self._context.references.expect(key, set())
+        self._observe_backup(key[1], key[2], None)
 
     async def _require_secrets(self, primary: Primary, spec: MemoryStoreSpec) -> None:
         named: set[ReferenceKey] = set()
@@ -111,7 +113,31 @@ class MemoryStoreReconciler:
             "qdrantReady": qdrant_ready,
             "users": len(self._context.primaries.users(primary.key)),
         }
+        cron_job = self._context.children.get("CronJob", primary.namespace, f"{name}-{backup.SERVER}")
+        self._observe_backup(primary.namespace, name, cron_job.facts if cron_job else None)
         await self._context.report(primary, old, fields, _conditions(problem, outcome, waiting))
+
+    def _observe_backup(self, namespace: str, name: str, facts: Mapping[str, Any] | None) -> None:
+        metrics = self._context.metrics
+        failed, succeeded = backup_state(facts)
+        for gauge, value in ((metrics.backup_failed, failed), (metrics.backup_success, succeeded)):
+            if value is None:
+                gauge.remove(namespace, name)
+            else:
+                gauge.labels(namespace, name).set(value)
+
+
+def backup_state(facts: Mapping[str, Any] | None) -> tuple[bool | None, float | None]:
+    """Whether the last scheduled backup failed, and the Unix time of the last good one; None where there is none.
+
+    `facts` are those of the CronJob. One that is suspended is not expected to do anything.
+    """
+    if facts is None or facts["suspended"]:
+        return None, None
+    scheduled, succeeded = facts["scheduled"], facts["succeeded"]
+    if scheduled is None:
+        return None, succeeded
+    return not facts["running"] and (succeeded is None or succeeded < scheduled), succeeded
 
 
 def _conditions(problem: SpecError | None, outcome: Outcome, waiting: list[str]) -> list[Condition]:

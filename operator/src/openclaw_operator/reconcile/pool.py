@@ -190,6 +190,7 @@ class PoolReconciler:
             ready = sum(1 for pod in mine if pod.facts["ready"])
             busy = sum(1 for pod in mine if pod.uid in self._served and not pod.facts["ready"])
             gauge = self._context.metrics.pool_pods
+            gauge.labels(namespace, name, "wanted").set(pools[name].warm)
             gauge.labels(namespace, name, "ready").set(ready)
             gauge.labels(namespace, name, "busy").set(busy)
             gauge.labels(namespace, name, "starting").set(len(mine) - ready - busy)

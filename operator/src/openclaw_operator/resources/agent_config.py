@@ -147,6 +147,7 @@ def _skill(skill: ResolvedSkill) -> dict[str, Any]:
         "config": skill.config,
         "secret_files": {name: f"{SKILL_SECRETS_DIR}/{skill.name}/{name}" for name in sorted(skill.secrets)},
         "rate_limit": {"calls": spec.rate_limit.calls, "per_seconds": spec.rate_limit.per_seconds},
+        "triggers": [trigger.model_dump(exclude_none=True) for trigger in spec.triggers],
     }
 
 
