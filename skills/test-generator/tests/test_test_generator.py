@@ -75,7 +75,7 @@ async def test_inspect_reads_without_importing(call, shop):
             "async": False,
             "doc": "Adds tax.",
         },
-        {"name": "fetch", "signature": "fetch(url)", "line": 21, "async": True, "doc": ""},
+        {"name": "fetch", "signature": "fetch(url)", "line": 19, "async": True, "doc": ""},
     ]
 
 
@@ -148,9 +148,9 @@ async def test_an_endless_test_is_ended(call, shop, ctx, runner):
     ctx.llm.replies = [
         GOOD.replace("self.assertEqual(gross(100), 999)", "print('here', flush=True)\n        while True: pass")
     ]
-    got = await call("generate", module="src/shop/prices.py", timeoutSeconds=3)
+    got = await call("generate", module="src/shop/prices.py", timeoutSeconds=1)
     assert (got["result"]["exitCode"], got["result"]["ok"]) == (None, False)
-    assert "ended after 3 s" in got["result"]["output"]
+    assert "ended after 1 s" in got["result"]["output"]
 
 
 async def test_a_module_at_the_top_by_dotted_name(call, ctx):
