@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 from openclaw_runtime.config import RuntimeConfig, load_config
-from openclaw_runtime.errors import ConfigError
+from openclaw_runtime.errors import OpenClawError
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +28,14 @@ def restart_needed(old: RuntimeConfig, new: RuntimeConfig) -> list[str]:
     return sorted(paths)
 
 
-def changes(path: Path, stop: asyncio.Event) -> AsyncIterator[object]:
-    """Yields whenever something in the file's folder changes: Kubernetes swaps a link beside the file, not the file."""
+def changes(folders: Sequence[Path], stop: asyncio.Event) -> AsyncIterator[object]:
+    """Yields whenever something in the folders changes.
+
+    The configuration's folder, not the file, is watched: Kubernetes swaps a link beside the file.
+    """
     from watchfiles import awatch
 
-    return awatch(path.parent, stop_event=stop, recursive=False, debounce=200, step=50)
+    return awatch(*folders, stop_event=stop, debounce=200, step=50)
 
 
 async def follow(
@@ -40,11 +43,11 @@ async def follow(
     current: RuntimeConfig,
     changed: AsyncIterator[object],
     apply: Callable[[RuntimeConfig], Awaitable[None]],
-    reject: Callable[[ConfigError], None],
+    reject: Callable[[OpenClawError], None],
 ) -> None:
     """Applies each new configuration; one that cannot be used is rejected and the old one stays.
 
-    `apply` may raise `ConfigError` too: then nothing has changed.
+    `apply` may raise an `OpenClawError` too: then nothing has changed.
     """
     rejected = False
     async for _ in changed:
@@ -53,7 +56,7 @@ async def follow(
             if new == current and not rejected:
                 continue
             await apply(new)
-        except ConfigError as error:
+        except OpenClawError as error:
             logger.error("the new configuration is not used: %s", error)  # noqa: TRY400 - the trace says nothing more
             reject(error)
             rejected = True

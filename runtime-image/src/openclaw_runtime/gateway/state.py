@@ -9,7 +9,7 @@ from typing import Any
 
 from openclaw_runtime.agent.events import TurnEvent, TurnRequest
 from openclaw_runtime.agent.loop import AgentLoop
-from openclaw_runtime.errors import ConfigError, OpenClawError
+from openclaw_runtime.errors import OpenClawError
 from openclaw_runtime.gateway.openai import RequestError
 from openclaw_runtime.memory.types import MemoryStore
 from openclaw_runtime.telemetry import Metrics
@@ -61,7 +61,7 @@ class GatewayState:
         self.metrics.config_valid.set(1)
         self.metrics.config_reloads.labels("applied").inc()
 
-    def reject(self, error: ConfigError) -> None:
+    def reject(self, error: OpenClawError) -> None:
         """Keeps the configuration in use and says why the new one is not."""
         self.config_error = str(error)
         self.metrics.config_valid.set(0)

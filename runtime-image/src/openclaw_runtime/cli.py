@@ -1,0 +1,120 @@
+"""The `openclaw` command. Heavy modules are imported by the commands that need them."""
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import typer
+
+from openclaw_runtime.errors import ConfigError, OpenClawError
+
+DEFAULT_PORT = 7456
+
+app = typer.Typer(
+    name="openclaw",
+    help="Runs OpenClaw agents and works with their skills.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+Config = Annotated[
+    Path | None, typer.Option("--config", help="the configuration file; default ~/.openclaw/config.yaml")
+]
+Address = Annotated[str, typer.Option(help="where the gateway listens")]
+
+
+@app.command()
+def gateway(
+    config: Config = None,
+    dev: Annotated[bool, typer.Option("--dev", help="run on this machine: loopback, fresh token, defaults")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="reload skills when their folders change")] = False,
+    install: Annotated[bool, typer.Option("--install", help="install as a service of your systemd")] = False,
+    status: Annotated[bool, typer.Option("--status", help="ask the running gateway how it is")] = False,
+    address: Address = f"http://127.0.0.1:{DEFAULT_PORT}",
+) -> None:
+    """Runs the gateway of one agent, until it is told to stop."""
+    if status:
+        _status(address)
+    elif install:
+        _install(config)
+    else:
+        from openclaw_runtime.gateway.launch import Launch, run
+
+        run(Launch(config, dev=dev, watch=watch))
+
+
+@app.command()
+def metrics(
+    address: Address = f"http://127.0.0.1:{DEFAULT_PORT}",
+    output: Annotated[Literal["json", "text"], typer.Option("--format", help="json or text")] = "text",
+) -> None:
+    """Shows the numbers of a running gateway: uptime, skills, memory, requests."""
+    from openclaw_runtime.gateway.query import fetch, summarize
+
+    summary = summarize(fetch(address, "/metrics").text, now=time.time())
+    if output == "json":
+        typer.echo(json.dumps(summary))
+        return
+    for name, value in summary.items():
+        typer.echo(f"{name:22} {value}")
+
+
+@app.command()
+def version() -> None:
+    """Shows the version."""
+    typer.echo(importlib.metadata.version("openclaw-runtime"))
+
+
+def _status(address: str) -> None:
+    from openclaw_runtime.gateway.query import status
+
+    found = status(address)
+    typer.echo(json.dumps(found, indent=2))
+    if found["ready"]["status"] != "ready":
+        raise typer.Exit(1)
+
+
+def _install(config: Path | None) -> None:
+    from openclaw_runtime.config import default_config_path, load_config
+    from openclaw_runtime.gateway.systemd import UNIT, install, unit_path, unit_text
+
+    path = (config or default_config_path()).absolute()
+    load_config(path)
+    executable = shutil.which("openclaw") or str(Path(sys.argv[0]).absolute())
+    target = unit_path(os.environ, Path.home())
+    try:
+        install(target, unit_text(executable, path, path.parent / ".env"))
+    except OSError as error:
+        raise OpenClawError(f"{target} cannot be written: {error.strerror}") from None
+    typer.echo(f"written: {target}\nstart it: systemctl --user daemon-reload && systemctl --user enable --now {UNIT}")
+
+
+def _add_skill_commands() -> None:
+    """The skills package brings its own commands, where it is installed."""
+    if importlib.util.find_spec("openclaw_runtime.skills.cli") is None:
+        return
+    app.add_typer(importlib.import_module("openclaw_runtime.skills.cli").app)
+
+
+def fail(error: OpenClawError) -> NoReturn:
+    """Says what is wrong, one line per problem, and ends: 2 for a configuration, 1 for the rest."""
+    for line in str(error).splitlines():
+        typer.echo(f"error: {line}", err=True)
+    raise SystemExit(2 if isinstance(error, ConfigError) else 1)
+
+
+def main() -> None:
+    """The entry point."""
+    _add_skill_commands()
+    try:
+        app()
+    except OpenClawError as error:
+        fail(error)

@@ -1,0 +1,89 @@
+"""The agent's skills with what runs them: the registry, the checks, and pods or processes."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from openclaw_runtime.config import RuntimeConfig
+from openclaw_runtime.errors import ConfigError, ConfigProblem
+from openclaw_runtime.sandbox.executors import create_executor
+from openclaw_runtime.sandbox.kube import KubeApi, KubeError
+from openclaw_runtime.skills.audit import Audit, FileAudit, LogAudit
+from openclaw_runtime.skills.registry import SkillRegistry
+from openclaw_runtime.skills.service import SkillService
+from openclaw_runtime.skills.types import CallContext, InstalledSkill, SkillResult
+
+
+class RuntimeSkills:
+    """The `SkillHost` of a real gateway.
+
+    `workspace` is where skills with a filesystem permission work when they run on this machine. Raises `ConfigError`
+    when sandboxes of the kind that `execution.sandbox` names cannot be used here.
+    """
+
+    def __init__(
+        self,
+        config: RuntimeConfig,
+        *,
+        environ: Mapping[str, str],
+        environment: Mapping[str, str],
+        data_dir: Path,
+        workspace: Path | None,
+    ) -> None:
+        pods = config.execution.sandbox.provider == "pods"
+        self._api = _cluster(environ) if pods else None
+        api = self._api
+        self._executor = create_executor(config, environ, workspace=workspace, api=(lambda: api) if api else None)
+        self._registry = SkillRegistry(config.claw.namespace, api, environment)
+        # In a cluster the log is collected and the pod's folder is not; on a laptop it is the other way round.
+        audit = Audit([LogAudit() if pods else FileAudit(data_dir / "audit.jsonl")])
+        self._service = SkillService(
+            config.claw.name,
+            self._registry,
+            self._executor,
+            audit,
+            security_level=config.skills.security_level,
+        )
+        self._preload: asyncio.Task[None] | None = None
+
+    def installed(self) -> tuple[InstalledSkill, ...]:
+        """Returns the skills that are loaded."""
+        return self._service.installed()
+
+    async def call(
+        self, skill: InstalledSkill, action: str, arguments: dict[str, Any], *, session: str, context: CallContext
+    ) -> SkillResult:
+        """Checks and makes one call. Raises `SandboxError` or `SkillsError`."""
+        return await self._service.call(skill, action, arguments, session=session, context=context)
+
+    async def start(self) -> None:
+        """Starts watching pods or warming processes."""
+        await self._executor.start()
+
+    async def close(self) -> None:
+        """Ends it, calls in flight included."""
+        if self._preload is not None:
+            self._preload.cancel()
+            await asyncio.gather(self._preload, return_exceptions=True)
+        await self._executor.close()
+        if self._api is not None:
+            await self._api.close()
+
+    async def load(self, config: RuntimeConfig) -> None:
+        """Loads the skills of a configuration. Raises `ManifestError` or `ConfigError` and changes nothing."""
+        await self._service.load(config.skills)
+        if self._preload is not None:
+            self._preload.cancel()
+        self._preload = asyncio.create_task(self._registry.preload(), name="preload-packages")
+
+    def status(self) -> dict[str, Any]:
+        """Returns what is warm, used and waiting, and what is wrong."""
+        return self._executor.status()
+
+
+def _cluster(environ: Mapping[str, str]) -> KubeApi:
+    try:
+        return KubeApi.in_cluster(dict(environ))
+    except KubeError as error:
+        raise ConfigError("sandbox", [ConfigProblem("execution.sandbox.provider", str(error))]) from None
