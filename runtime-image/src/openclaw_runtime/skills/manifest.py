@@ -64,7 +64,7 @@ class ActionManifest(_Model):
     description: str = Field(default="", max_length=1024)
     input_schema: dict[str, Any] = Field(default_factory=lambda: {"type": "object"})
     output_schema: dict[str, Any] | None = None
-    timeout_seconds: float = Field(default=30, gt=0, le=3600)
+    timeout_seconds: int = Field(default=30, ge=1, le=3600)
 
     @model_validator(mode="after")
     def _schemas(self) -> "ActionManifest":
@@ -95,7 +95,7 @@ class RateLimitManifest(_Model):
     """At most `calls` in any window of `per_seconds`."""
 
     calls: int = Field(ge=1)
-    per_seconds: float = Field(gt=0)
+    per_seconds: int = Field(ge=1)
 
 
 class SecretManifest(_Model):

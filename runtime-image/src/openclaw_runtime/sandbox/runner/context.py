@@ -111,6 +111,7 @@ class Facts:
     scratch: Path
     config: Mapping[str, Any]
     secrets: Mapping[str, str]
+    allowed_domains: tuple[str, ...]
     call: Call
 
 
@@ -123,6 +124,7 @@ class RemoteContext:
         self.scratch = facts.scratch
         self.config = facts.config
         self.secrets = facts.secrets
+        self.allowed_domains = facts.allowed_domains
         self.call = facts.call
         self.llm = _LLM(link)
         self.memory = _Memory(link)
@@ -173,6 +175,7 @@ class BlockingContext:
         self.scratch = context.scratch
         self.config = context.config
         self.secrets = context.secrets
+        self.allowed_domains = context.allowed_domains
         self.call = context.call
         self.llm = _BlockingPart(context.llm, wait)
         self.memory = _BlockingPart(context.memory, wait)
@@ -193,5 +196,5 @@ def build_context(payload: CallPayload, *, link: Link, workspace: Path | None, s
     logging.basicConfig(level=logging.INFO, handlers=[LogHandler(link)], format="%(message)s", force=True)
     call = Call(payload.call_id, payload.agent, payload.session, payload.skill, payload.action)
     logger = logging.getLogger(payload.skill)
-    facts = Facts(logger, workspace, scratch, payload.config, dict(payload.secrets), call)
+    facts = Facts(logger, workspace, scratch, payload.config, dict(payload.secrets), payload.allowed_domains, call)
     return RemoteContext(facts, link)
