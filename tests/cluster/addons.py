@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.cluster import gotools, node
 from tests.cluster.errors import ClusterError
+from tests.cluster.images import REGISTRY
 from tests.cluster.paths import PACKAGE, Cache, ClusterPaths
 from tests.cluster.processes import poll, run
 from tests.cluster.scratch_image import ScratchImage
@@ -19,7 +20,6 @@ from tests.cluster.scratch_image import ScratchImage
 MANIFESTS = ("network-policy", "coredns", "storage", "metrics-server")
 ESSENTIAL = ("coredns", "local-path-provisioner")
 """Deployments a cluster is not Ready without. metrics-server needs two scrapes, 15 s apart, and is not waited for."""
-REGISTRY = "openclaw.local"
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Archive:
     name: str
     path: Path
     digest: str
+    aliases: tuple[str, ...] = ()
 
 
 def system_images(cache: Cache) -> list[Archive]:
@@ -102,8 +103,10 @@ class ImageStore:
         done = self.imported()
         fresh = [each for each in archives if done.get(each.name) != each.digest]
         for each in fresh:
-            command = [*self.enter("mount", "net"), "ctr", "--namespace", "k8s.io", "images", "import", str(each.path)]
-            run(command)
+            images = [*self.enter("mount", "net"), "ctr", "--namespace", "k8s.io", "images"]
+            run([*images, "import", str(each.path)])
+            for alias in each.aliases:
+                run([*images, "tag", "--force", each.name, alias])
             done[each.name] = each.digest
             self.memory.write_text(json.dumps(done))
         return [each.name for each in fresh]

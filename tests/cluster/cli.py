@@ -9,10 +9,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from tests.cluster import deps, preflight
+from tests.cluster import deps, images, preflight
+from tests.cluster.builder import Builder, all_names
 from tests.cluster.errors import ClusterError, PreflightError
 from tests.cluster.lifecycle import DEFAULT_NAME, LocalCluster
-from tests.cluster.paths import cache_from
+from tests.cluster.paths import REPOSITORY, cache_from
 from tests.cluster.progress import Progress
 
 
@@ -31,6 +32,10 @@ def parser() -> argparse.ArgumentParser:
     command("down", "end the cluster and remove its state")
     restart = command("restart", "restart the node, keeping its state")
     restart.add_argument("--control-plane", action="store_true", help="only etcd, API server, controllers, scheduler")
+    build = command("build", "build images whose content changed")
+    build.add_argument("images", nargs="+", metavar="IMAGE", help=f"all, or of {', '.join(images.IMAGES)}")
+    load = command("load", "build images whose content changed and bring them into the cluster")
+    load.add_argument("images", nargs="*", metavar="IMAGE", help="default: all")
     command("status", "what runs")
     command("kubeconfig", "print the path of the kubeconfig")
     kubectl = command("kubectl", "run kubectl against the cluster")
@@ -63,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_command(options: argparse.Namespace, progress: Progress) -> int:
     cache = cache_from(os.environ)
     cluster = LocalCluster(cache, options.name, progress)
+    builder = Builder(cache, progress)
     match options.command:
         case "preflight":
             preflight.check(cache.root, port=None, programs_built=deps.programs_built(cache))
@@ -76,21 +82,37 @@ def run_command(options: argparse.Namespace, progress: Progress) -> int:
             cluster.down()
         case "restart":
             cluster.restart(control_plane_only=options.control_plane)
-        case "status":
-            return status(cluster)
+        case "build":
+            builder.build(image_names(options.images))
+        case "load":
+            cluster.load(builder.build(image_names(options.images)))
+        case _:
+            return look(options, cluster)
+    return 0
+
+
+def look(options: argparse.Namespace, cluster: LocalCluster) -> int:
+    """The commands that use a running cluster and change nothing of it."""
+    match options.command:
         case "kubeconfig":
             cluster.require_running()
             print(cluster.paths.kubeconfig)
+            return 0
         case "kubectl":
             return kubectl(cluster, options.arguments)
         case "exec-net":
             return subprocess.call([*cluster.enter("net"), *strip_dashes(options.arguments)])
         case "forward":
             namespace, _, service = options.service.rpartition("/")
-            return kubectl(
-                cluster, ["--namespace", namespace or "default", "port-forward", f"service/{service}", options.ports]
-            )
-    return 0
+            target = ["port-forward", f"service/{service}", options.ports]
+            return kubectl(cluster, ["--namespace", namespace or "default", *target])
+        case _:
+            return status(cluster)
+
+
+def image_names(given: list[str]) -> list[str]:
+    """`all` or nothing means every image whose Dockerfile is there."""
+    return given if given and given != ["all"] else all_names(lambda file: (REPOSITORY / file).exists())
 
 
 def kubectl(cluster: LocalCluster, arguments: list[str]) -> int:

@@ -320,6 +320,14 @@ class LocalCluster:
     def kubectl_program(self) -> Path:
         return gotools.tool(self.cache, "kubernetes", "kubectl")
 
+    def load(self, archives: list[addons.Archive]) -> None:
+        """Bring images into the node; those it has already are passed over."""
+        with self._lock():
+            for archive in archives:
+                if self.images.imported().get(archive.name) != archive.digest:
+                    with self.progress.step(f"load {archive.name}"):
+                        self.images.load([archive])
+
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """One change at a time: a second `up` waits for the first and then finds it done."""
