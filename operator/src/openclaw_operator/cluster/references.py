@@ -136,11 +136,17 @@ class References:
         meta = item["metadata"]
         self._invalidate((kind.name, meta["namespace"], meta["name"]))
 
-    def removed(self, kind: Kind, namespace: str, name: str) -> None:
+    def removed(self, kind: Kind, namespace: str, name: str, version: str) -> None:  # noqa: ARG002
         """A ConfigMap is gone."""
         self._invalidate((kind.name, namespace, name))
 
-    def listed(self, kind: Kind, namespace: str | None, present: set[tuple[str, str]]) -> None:
+    def listed(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        present: set[tuple[str, str]],
+        version: str,  # noqa: ARG002
+    ) -> None:
         """After a break: what somebody believes to be there may be gone."""
         for key, watched in list(self._watched.items()):
             if key[0] == kind.name and namespace in (None, key[1]) and (key[1], key[2]) not in present and watched.data:

@@ -24,11 +24,11 @@ class Sink(Protocol):
     def changed(self, kind: Kind, item: Object) -> None:
         """An object was added or modified, or was there in a list."""
 
-    def removed(self, kind: Kind, namespace: str, name: str) -> None:
-        """An object is gone, or no longer matches the selector."""
+    def removed(self, kind: Kind, namespace: str, name: str, version: str) -> None:
+        """An object is gone since resource version `version`, or no longer matches the selector."""
 
-    def listed(self, kind: Kind, namespace: str | None, present: set[tuple[str, str]]) -> None:
-        """A list is complete: whatever is not in `present` (namespace, name) is gone."""
+    def listed(self, kind: Kind, namespace: str | None, present: set[tuple[str, str]], version: str) -> None:
+        """A list is complete: whatever is not in `present` (namespace, name) was gone at `version`."""
 
 
 class Reflector:
@@ -95,14 +95,14 @@ class Reflector:
                 meta = item["metadata"]
                 present.add((meta["namespace"], meta["name"]))
                 self._sink.changed(self._kind, item)
-        self._sink.listed(self._kind, self._namespace, present)
+        self._sink.listed(self._kind, self._namespace, present, version)
         return version
 
     def _take(self, event: Object) -> str:
         item = event["object"]
         meta = item["metadata"]
         if event["type"] == "DELETED":
-            self._sink.removed(self._kind, meta["namespace"], meta["name"])
+            self._sink.removed(self._kind, meta["namespace"], meta["name"], meta["resourceVersion"])
         elif event["type"] != "BOOKMARK":
             self._sink.changed(self._kind, item)
         version: str = meta["resourceVersion"]

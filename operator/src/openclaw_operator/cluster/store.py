@@ -19,6 +19,8 @@ class ChildStore:
         self._on_change = on_change
         self._items: dict[Key, Live] = {}
         self._by_owner: defaultdict[str, set[Key]] = defaultdict(set)
+        # How far the watches have told the story of a kind in a namespace.
+        self._told: dict[tuple[str, str], str] = {}
 
     def get(self, kind: str, namespace: str, name: str) -> Live | None:
         """A child by name."""
@@ -37,8 +39,14 @@ class ChildStore:
         return [live for key, live in self._items.items() if key[0] == kind]
 
     def observe(self, kind: Kind, item: Object) -> Live:
-        """Take note of an object that a request returned; nobody is woken for what the operator did itself."""
-        return self._put(observe(kind, item))[1]
+        """Take note of an object that a request returned; nobody is woken for what the operator did itself.
+
+        An answer may come in after the watch has told that the object was deleted: what the watch has passed is old.
+        """
+        live = observe(kind, item)
+        if (live.kind, live.namespace, live.name) not in self._items and not self._is_news(live):
+            return live
+        return self._put(live)[1]
 
     def condense(self, kind: Kind, item: Object) -> Live:
         """An object that is not to be remembered."""
@@ -48,6 +56,7 @@ class ChildStore:
     def changed(self, kind: Kind, item: Object) -> None:
         """An object was added or modified."""
         meta = item["metadata"]
+        self._tell(kind.name, meta["namespace"], meta["resourceVersion"])
         known = self._items.get((kind.name, meta["namespace"], meta["name"]))
         if known and known.uid == meta["uid"] and known.resource_version == meta["resourceVersion"]:
             return
@@ -55,37 +64,48 @@ class ChildStore:
         if after is not before:
             self._on_change(before, after)
 
-    def removed(self, kind: Kind, namespace: str, name: str) -> None:
-        """An object is gone, or has lost the label that marks it as managed."""
-        before = self._items.pop((kind.name, namespace, name), None)
-        if before:
+    def removed(self, kind: Kind, namespace: str, name: str, version: str) -> None:
+        """An object is gone since `version`, or has lost the label that marks it as managed."""
+        self._tell(kind.name, namespace, version)
+        key = (kind.name, namespace, name)
+        before = self._items.get(key)
+        if before and not newer(before.resource_version, version):
+            del self._items[key]
             self._forget_owner(before)
             self._on_change(before, None)
 
-    def listed(self, kind: Kind, namespace: str | None, present: set[tuple[str, str]]) -> None:
-        """A list is complete: drop what it did not hold."""
+    def listed(self, kind: Kind, namespace: str | None, present: set[tuple[str, str]], version: str) -> None:
+        """A list of `version` is complete: drop what it did not hold, unless it was made since."""
         gone = [
             key
             for key in self._items
             if key[0] == kind.name and namespace in (None, key[1]) and (key[1], key[2]) not in present
         ]
         for _, key_namespace, name in gone:
-            self.removed(kind, key_namespace, name)
+            self.removed(kind, key_namespace, name, version)
 
     def _put(self, live: Live) -> tuple[Live | None, Live]:
         key = (live.kind, live.namespace, live.name)
         before = self._items.get(key)
-        if before and before.uid == live.uid:
+        if before:
             if not newer(live.resource_version, before.resource_version):
                 return before, before
-            if before.fingerprint == live.fingerprint and before.verified:
+            if before.uid == live.uid and before.fingerprint == live.fingerprint and before.verified:
                 live.verified, live.content = before.verified, None
-        if before:
             self._forget_owner(before)
         self._items[key] = live
         if live.owner:
             self._by_owner[live.owner.uid].add(key)
         return before, live
+
+    def _is_news(self, live: Live) -> bool:
+        told = self._told.get((live.kind, live.namespace))
+        return told is None or newer(live.resource_version, told)
+
+    def _tell(self, kind: str, namespace: str, version: str) -> None:
+        told = self._told.get((kind, namespace))
+        if told is None or newer(version, told):
+            self._told[kind, namespace] = version
 
     def _forget_owner(self, live: Live) -> None:
         if live.owner:

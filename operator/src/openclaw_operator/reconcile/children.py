@@ -24,8 +24,8 @@ from openclaw_operator.resources.secrets import encode, generated
 
 # The kind of Owner that stands for what all agents of a namespace share.
 NAMESPACE = "Namespace"
-# Started last, so that what their pods mount is there.
-WORKLOADS = frozenset({"Deployment", "StatefulSet", "CronJob", "HorizontalPodAutoscaler"})
+# Applied last: pods find what they mount, and the API server refuses a RoleBinding (404) while its Role is missing.
+LAST = frozenset({"RoleBinding", "Deployment", "StatefulSet", "CronJob", "HorizontalPodAutoscaler"})
 
 
 @dataclass
@@ -50,8 +50,8 @@ class Children:
         Raises an ApiError for a passing fault.
         """
         outcome = Outcome()
-        first = [item for item in desired if item["kind"] not in WORKLOADS]
-        last = [item for item in desired if item["kind"] in WORKLOADS]
+        first = [item for item in desired if item["kind"] not in LAST]
+        last = [item for item in desired if item["kind"] in LAST]
         for group in (first, last):
             results = await asyncio.gather(*(self.ensure(item) for item in group), return_exceptions=True)
             _collect(outcome, results)
