@@ -83,7 +83,8 @@ class Client:
         headers = {"Accept": METADATA_LIST_ONLY} if metadata_only else None
         while True:
             page = await self._request("GET", kind.path(namespace), verb="list", params=params, headers=headers)
-            yield page
+            # An empty metadata list comes with null for its items.
+            yield {**page, "items": page.get("items") or []}
             following = page["metadata"].get("continue")
             if not following:
                 return
@@ -264,5 +265,8 @@ def _error(status: int, content: bytes, headers: Mapping[str, str]) -> ApiError:
         reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))
     except (ValueError, AttributeError):
         reason, message = "", content.decode(errors="replace")[:200]
+    if status == 500 and message.startswith("failed to create typed patch object"):
+        # How server-side apply reports a field that the kind does not have: no retry will change it.
+        return RejectedError(status, reason, message)
     retry_after = headers.get("Retry-After", "")
     return _ERRORS.get(status, ApiError)(status, reason, message, float(retry_after) if retry_after.isdigit() else None)

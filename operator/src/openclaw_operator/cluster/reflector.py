@@ -91,7 +91,7 @@ class Reflector:
             self._kind, self._namespace, selector=self._selector, metadata_only=self._metadata_only
         ):
             version = version or page["metadata"]["resourceVersion"]
-            for item in page.get("items", ()):
+            for item in page["items"]:
                 meta = item["metadata"]
                 present.add((meta["namespace"], meta["name"]))
                 self._sink.changed(self._kind, item)
