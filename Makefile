@@ -39,6 +39,7 @@ lock: $(UV) ## recompile requirements.lock and the locks of the two images
 	@$(COMPILE) runtime-image/pyproject.toml -c requirements.lock -o runtime-image/requirements-sandbox.lock
 	@echo 'hatchling>=1.27' | $(COMPILE) - -o operator/requirements-build.lock
 	@cp operator/requirements-build.lock runtime-image/requirements-build.lock
+	@$(COMPILE) tests/cluster/images/testkit/requirements.in -c requirements.lock -o tests/cluster/images/testkit/requirements.lock
 
 # --- checks and tests ------------------------------------------------------------------------------------------------
 .PHONY: check
@@ -104,4 +105,20 @@ demo-down: $(STAMP) ## remove all of it
 
 .PHONY: kubectl
 kubectl: $(STAMP) ## kubectl against the local cluster: make kubectl ARGS="get pods -A"
-	@$(BIN)/python -m tests.cluster kubectl -- $(ARGS)
+	@CLUSTER=$(CLUSTER) $(BIN)/python -m tests.cluster kubectl -- $(ARGS)
+
+.PHONY: bench-operator
+bench-operator: programs ## the operator against a Go twin and the API server's limit: ARGS="--sizes 1,100,1000"
+	@$(BIN)/python -m tests.bench.operator $(ARGS)
+
+.PHONY: cluster-deps
+cluster-deps: programs ## install and build what a local cluster is made of
+
+.PHONY: cluster-up
+cluster-up: $(STAMP) ## start a cluster and load every image, or bring them up to date
+	@CLUSTER=$(CLUSTER) $(BIN)/python -m tests.cluster up
+	@CLUSTER=$(CLUSTER) $(BIN)/python -m tests.cluster load
+
+.PHONY: cluster-down
+cluster-down: $(STAMP) ## end the cluster and remove its state
+	@CLUSTER=$(CLUSTER) $(BIN)/python -m tests.cluster down

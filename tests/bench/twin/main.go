@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	appsv1 "k8s.io/api/apps/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,10 +24,14 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
 
-const fieldManager = "openclaw-twin"
+const (
+	fieldManager = "openclaw-twin"
+	agentLabel   = "openclaw.io/agent"
+)
 
 type reconciler struct {
 	client    client.Client
@@ -50,8 +53,7 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	group, applyCtx := errgroup.WithContext(ctx)
-	group.SetLimit(r.parallel)
+	var wanted, bindings []child
 	status := agent.Status.deepCopy()
 	for _, each := range children {
 		live, err := newObject(r.scheme, each.kind)
@@ -65,19 +67,42 @@ func (r *reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		if deployment, ok := live.(*appsv1.Deployment); ok {
 			status.Replicas, status.ReadyReplicas = deployment.Status.Replicas, deployment.Status.ReadyReplicas
 		}
-		if err == nil && equality.Semantic.DeepDerivative(withoutType(each.desired), withoutType(live)) {
-			continue
+		if err == nil {
+			same, err := contains(live, each.desired)
+			if err != nil {
+				return ctrl.Result{}, err
+			}
+			if same {
+				continue
+			}
 		}
+		if each.kind.Kind == "RoleBinding" {
+			// Refused while its Role is missing.
+			bindings = append(bindings, each)
+		} else {
+			wanted = append(wanted, each)
+		}
+	}
+	for _, batch := range [][]child{wanted, bindings} {
+		if err := r.apply(ctx, batch); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	return ctrl.Result{}, r.report(ctx, agent, status)
+}
+
+// apply sends some children of one Agent at the same time.
+func (r *reconciler) apply(ctx context.Context, children []child) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(r.parallel)
+	for _, each := range children {
 		group.Go(func() error {
 			target := each.desired.DeepCopyObject().(client.Object)
 			patch := client.RawPatch(types.ApplyPatchType, each.raw)
-			return r.client.Patch(applyCtx, target, patch, client.FieldOwner(fieldManager), client.ForceOwnership)
+			return r.client.Patch(ctx, target, patch, client.FieldOwner(fieldManager), client.ForceOwnership)
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return ctrl.Result{}, err
-	}
-	return ctrl.Result{}, r.report(ctx, agent, status)
+	return group.Wait()
 }
 
 // report patches the status where it changed.
@@ -99,10 +124,13 @@ func (r *reconciler) report(ctx context.Context, agent *Agent, status AgentStatu
 	return client.IgnoreNotFound(r.client.Status().Patch(ctx, agent, client.MergeFrom(before)))
 }
 
-// withoutType clears apiVersion and kind in place, which typed objects from a cache do not carry.
-func withoutType(object client.Object) client.Object {
-	object.GetObjectKind().SetGroupVersionKind(agentVersion.WithKind(""))
-	return object
+// agentOf finds the Agent of a child by its label: volumes that outlive their Agent have no owner reference.
+func agentOf(_ context.Context, object client.Object) []ctrl.Request {
+	name, ok := object.GetLabels()[agentLabel]
+	if !ok {
+		return nil
+	}
+	return []ctrl.Request{{NamespacedName: types.NamespacedName{Namespace: object.GetNamespace(), Name: name}}}
 }
 
 func run(ctx context.Context, kubeconfig, templatePath string, workers, parallel int) error {
@@ -137,7 +165,7 @@ func run(ctx context.Context, kubeconfig, templatePath string, workers, parallel
 		if err != nil {
 			return err
 		}
-		builder = builder.Owns(object)
+		builder = builder.Watches(object, handler.EnqueueRequestsFromMapFunc(agentOf))
 	}
 	if err := builder.Complete(&reconciler{manager.GetClient(), scheme, loaded, parallel}); err != nil {
 		return err

@@ -1,0 +1,1 @@
+"""What the operator costs, measured from outside: its process, the audit log, and a watch of our own."""

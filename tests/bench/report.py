@@ -1,0 +1,120 @@
+"""The table of one benchmark: operator, twin and limit side by side, with the goals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from tests.bench.stats import percentile
+
+Values = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """An upper bound for the operator: `bound` computes it from the peers' numbers, NaN where there is none."""
+
+    metric: str
+    text: str
+    bound: Callable[[Mapping[str, Values]], float]
+
+
+def _times(factor: float, peer: str, metric: str) -> Callable[[Mapping[str, Values]], float]:
+    return lambda peers: factor * peers.get(peer, {}).get(metric, math.nan)
+
+
+def _constant(value: float) -> Callable[[Mapping[str, Values]], float]:
+    return lambda _: value
+
+
+def goals(children: int, size: int) -> tuple[Goal, ...]:
+    """The goals for N = size Agents with that many children each."""
+    wall, cpu = "all children exist s", "cpu s"
+    memory = 250.0 if size <= 1000 else 250.0 + (size - 1000) * 30 / 1024
+    return (
+        Goal(wall, "≤ 1.2 x limit", _times(1.2, "limit", wall)),
+        Goal(wall, "≤ twin", _times(1.0, "twin", wall)),
+        Goal(cpu, "≤ 1.5 x twin", _times(1.5, "twin", cpu)),
+        Goal("writes per agent", f"≤ {children} children + 2", _constant(children + 2)),
+        Goal("peak memory MiB", "< 250, + 30 KB each over 1000", _constant(memory)),
+        Goal("idle writes", "0", _constant(0)),
+        Goal("idle cpu %", "≤ 1", _constant(1)),
+        Goal("restart writes", "0", _constant(0)),
+        Goal("drift worst s", "≤ 1", _constant(1)),
+    )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One goal and what became of it."""
+
+    metric: str
+    text: str
+    value: float
+    bound: float
+
+    @property
+    def met(self) -> bool:
+        return self.value <= self.bound
+
+
+def verdicts(results: Mapping[str, Values], children: int, size: int) -> list[Verdict]:
+    """The goals that can be judged from what was measured."""
+    mine = results.get("operator", {})
+    judged = []
+    for goal in goals(children, size):
+        bound = goal.bound(results)
+        if goal.metric in mine and not math.isnan(bound):
+            judged.append(Verdict(goal.metric, goal.text, mine[goal.metric], bound))
+    return judged
+
+
+def table(title: str, results: Mapping[str, Values]) -> Table:
+    """Every metric of every program, and the operator's as a ratio of its peers'."""
+    names = [name for name in ("limit", "twin", "operator") if name in results]
+    view = Table(title=title, title_justify="left")
+    view.add_column("")
+    for name in names:
+        view.add_column(name, justify="right")
+    view.add_column("operator / limit", justify="right")
+    view.add_column("operator / twin", justify="right")
+    metrics = dict.fromkeys(metric for name in names for metric in results[name])
+    for metric in metrics:
+        cells = [_number(results[name].get(metric)) for name in names]
+        ratios = [_ratio(results, peer, metric) for peer in ("limit", "twin")]
+        view.add_row(metric, *cells, *ratios)
+    return view
+
+
+def goal_table(judged: list[Verdict]) -> Table:
+    view = Table(title="Goals", title_justify="left")
+    view.add_column("metric")
+    view.add_column("goal")
+    view.add_column("operator", justify="right")
+    view.add_column("bound", justify="right")
+    view.add_column("")
+    for each in judged:
+        view.add_row(each.metric, each.text, _number(each.value), _number(each.bound), "met" if each.met else "MISSED")
+    return view
+
+
+def _number(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return ""
+    return f"{value:.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _ratio(results: Mapping[str, Values], peer: str, metric: str) -> str:
+    mine, theirs = results.get("operator", {}).get(metric), results.get(peer, {}).get(metric)
+    return f"{mine / theirs:.2f}" if mine is not None and theirs else ""
+
+
+def summarise_drift(repairs: Mapping[str, float]) -> dict[str, float]:
+    """Median and worst of the repair times per kind and way."""
+    if not repairs:
+        return {}
+    times = list(repairs.values())
+    return {"drift p50 s": percentile(times, 0.5), "drift worst s": max(times)}
