@@ -58,6 +58,10 @@ OTHERS: dict[str, Any] = {
     "metrics.serviceMonitor.labels": {"a": "b"},
     "metrics.prometheusRule.enabled": False,
     "metrics.prometheusRule.labels": {"a": "b"},
+    "metrics.prometheusRule.runbooks": "https://runbooks.example.org/openclaw",
+    "metrics.dashboards.enabled": False,
+    "metrics.dashboards.labels.grafana_dashboard": "2",
+    "metrics.dashboards.annotations": {"a": "b"},
 }
 
 
@@ -81,6 +85,7 @@ def everything_on() -> dict[str, Any]:
     """Values under which every other value has an effect."""
     values = with_value(VALUES, "metrics.serviceMonitor.enabled", True)
     values = with_value(values, "metrics.prometheusRule.enabled", True)
+    values = with_value(values, "metrics.dashboards.enabled", True)
     return with_value(values, "serviceAccount.name", "someone")
 
 
@@ -189,14 +194,35 @@ def test_monitoring_waits_for_its_api() -> None:
     assert kinds >= {"ServiceMonitor", "PrometheusRule"}
 
 
-def test_alerts_carry_their_numbers() -> None:
-    on = {"metrics": {"prometheusRule": {"enabled": True}}}
+def test_alerts_ask_for_this_release_and_point_at_the_runbooks() -> None:
+    on = {"metrics": {"prometheusRule": {"enabled": True, "runbooks": "https://runbooks.example.org/openclaw"}}}
     rule = one(documents(template(on, apis=MONITORING)), "PrometheusRule")
-    alerts = {alert["alert"]: alert for group in rule["spec"]["groups"] for alert in group["rules"]}
-    assert alerts["HighErrorRate"]["expr"] == "rate(openclaw_skill_errors_total[5m]) > 0.1"
-    assert alerts["HighErrorRate"]["for"] == "5m"
-    assert alerts["MemoryUsageHigh"]["expr"] == "openclaw_memory_usage_bytes > 1024 * 1024 * 1024"
-    assert alerts["MemoryUsageHigh"]["for"] == "2m"
+    written = yaml.safe_load(chart_file("files", "alerts.yaml").read_text().replace("{{JOB}}", "oc-metrics"))
+    for group in written["groups"]:
+        for alert in group["rules"]:
+            anchor = alert["annotations"]["runbook_url"].partition("#")[2]
+            alert["annotations"]["runbook_url"] = f"https://runbooks.example.org/openclaw#{anchor}"
+    assert rule["spec"] == written
+    service = next(item for item in documents(template()) if item["kind"] == "Service")
+    assert service["metadata"]["name"] == "oc-metrics"
+
+
+def test_dashboards_arrive_as_they_are() -> None:
+    maps = [
+        item
+        for item in documents(template({"metrics": {"dashboards": {"enabled": True}}}))
+        if item["kind"] == "ConfigMap"
+    ]
+    shipped = {}
+    for item in maps:
+        assert item["metadata"]["labels"]["grafana_dashboard"] == "1"
+        shipped |= item["data"]
+    written = {f"openclaw-{path.name}": path.read_text() for path in chart_file("files", "dashboards").glob("*.json")}
+    assert {name: json.loads(text) for name, text in shipped.items()} == {
+        name: json.loads(text) for name, text in written.items()
+    }
+    assert len(written) == 2
+    assert all(len(text.encode()) < 256 * 1024 for text in shipped.values())
 
 
 def test_kubeconform_strict(api_server: ApiServer, tmp_path: Path) -> None:

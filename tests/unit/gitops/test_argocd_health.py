@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import yaml
 from lupa import lua51
 
-from openclaw_operator.api.agent import Agent
+from openclaw_operator.api.agent import Agent, AgentSpec
 from openclaw_operator.api.memorystore import MemoryStore
 from openclaw_operator.api.skill import Skill
+from openclaw_operator.cluster.live import Live
+from openclaw_operator.errors import SpecError
+from openclaw_operator.reconcile import status as statuses
+from openclaw_operator.reconcile.agent import MEANT_TO_STOP, conditions
+from openclaw_operator.reconcile.children import Outcome
 from tests.cluster.paths import REPOSITORY
 
 SCRIPTS = REPOSITORY / "charts" / "openclaw-operator" / "files" / "argocd"
@@ -99,10 +105,36 @@ def test_a_problem_is_degraded_and_says_which(kind: str) -> None:
     )
 
 
-@pytest.mark.parametrize("reason", ["Suspended", "ScaledToZero"])
+@pytest.mark.parametrize("reason", sorted(MEANT_TO_STOP))
 def test_an_agent_that_is_meant_to_stop_is_suspended(reason: str) -> None:
     status = reported("Agent", "False", reason, "set it to false to start the agent")
     assert health("Agent", resource("Agent", status)) == ("Suspended", "set it to false to start the agent")
+
+
+GATEWAY = {"wanted": 3, "replicas": 3, "ready": 3, "updated": 3, "current": True, "problem": None}
+
+
+@pytest.mark.parametrize(
+    ("spec", "facts", "problem", "wanted"),
+    [
+        ({}, GATEWAY, None, "Healthy"),
+        ({}, None, None, "Progressing"),
+        ({}, {**GATEWAY, "ready": 0}, None, "Progressing"),
+        ({}, {**GATEWAY, "current": False}, None, "Progressing"),
+        ({}, {**GATEWAY, "problem": "quota exceeded"}, None, "Degraded"),
+        ({}, GATEWAY, SpecError("SkillNotFound", "spec.skills[0]: there is no Skill git: create it"), "Degraded"),
+        ({"suspend": True}, None, None, "Suspended"),
+        ({}, {**GATEWAY, "wanted": 0}, None, "Suspended"),
+    ],
+)
+def test_what_the_operator_reports_is_understood(
+    spec: dict[str, Any], facts: dict[str, Any] | None, problem: SpecError | None, wanted: str
+) -> None:
+    live = None if facts is None else cast("Live", SimpleNamespace(facts=facts))
+    parsed = AgentSpec.model_validate({**SPECS["Agent"], **spec})
+    found = statuses.conditions([], conditions(parsed, live, problem, Outcome()), 4, "2026-01-01T12:00:00Z")
+    status = {**STATUS["Agent"], "observedGeneration": 4, "conditions": found}
+    assert health("Agent", resource("Agent", status))[0] == wanted
 
 
 @pytest.mark.parametrize("kind", KINDS)
