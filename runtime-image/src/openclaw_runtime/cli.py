@@ -1,6 +1,5 @@
 """The `openclaw` command. Heavy modules are imported by the commands that need them."""
 
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -22,6 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 
@@ -70,7 +70,9 @@ def metrics(
 @app.command()
 def version() -> None:
     """Shows the version."""
-    typer.echo(importlib.metadata.version("openclaw-runtime"))
+    from importlib import metadata
+
+    typer.echo(metadata.version("openclaw-runtime"))
 
 
 def _status(address: str) -> None:
