@@ -15,9 +15,9 @@ import os
 import ssl
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class ApiServer:
     kubeconfig: Path
     audit_log: Path
     pki: Path
+    # Ends the API server and starts it again with the same etcd, address and keys; returns when it is ready.
+    restart: Callable[[], None] = field(repr=False)
 
     def audit_events(self, **wanted: str) -> list[dict[str, Any]]:
         """The audit events so far whose top-level fields equal the given ones, for example verb="patch".
@@ -118,9 +120,20 @@ def api_server(*, controllers: bool = False, cache: Cache | None = None) -> Iter
 
         etcd = start("etcd", components.etcd(plane))
         etcd.wait_until(lambda: answers(f"{plane.etcd_url}/health"), seconds=READY_SECONDS)
-        server = start("kube-apiserver", components.kube_apiserver(program, plane, service_accounts=controllers))
         context = client_context(plane.pki)
-        server.wait_until(lambda: answers(f"{plane.server}/readyz", context), seconds=READY_SECONDS)
+
+        def start_server() -> Component:
+            component = start("kube-apiserver", components.kube_apiserver(program, plane, service_accounts=controllers))
+            component.wait_until(lambda: answers(f"{plane.server}/readyz", context), seconds=READY_SECONDS)
+            return component
+
+        server = start_server()
+
+        def restart() -> None:
+            nonlocal server
+            server.stop(grace_seconds=30)
+            server = start_server()
+
         if controllers:
             manager = gotools.tool(cache, "kubernetes", "kube-controller-manager")
             command = components.kube_controller_manager(manager, plane, port=controller_port, pod_cidr=None)
@@ -129,4 +142,4 @@ def api_server(*, controllers: bool = False, cache: Cache | None = None) -> Iter
                 seconds=READY_SECONDS,
             )
         kubeconfig = write_kubeconfig(root / "kubeconfig", plane.server, plane.pki, pki.ADMIN)
-        yield ApiServer(plane.server, kubeconfig, plane.audit_log, plane.pki)
+        yield ApiServer(plane.server, kubeconfig, plane.audit_log, plane.pki, restart)
