@@ -15,8 +15,8 @@ from typing import Final
 
 from openclaw_runtime.sandbox.runner import linux
 
-_PR_SET_SECCOMP: Final = 22
-_SECCOMP_MODE_FILTER: Final = 2
+_SECCOMP_SET_MODE_FILTER: Final = 1
+_SECCOMP_FILTER_FLAG_TSYNC: Final = 1
 
 _LOAD: Final = 0x20  # BPF_LD | BPF_W | BPF_ABS
 _JUMP_EQUAL: Final = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
@@ -84,6 +84,7 @@ ARCHITECTURES: Final = {
             "request_key:249 keyctl:250 ioprio_set:251 migrate_pages:256 unshare:272 move_pages:279 "
             "rt_tgsigqueueinfo:297 perf_event_open:298 prlimit64:302 open_by_handle_at:304 setns:308 "
             "process_vm_readv:310 process_vm_writev:311 kcmp:312 finit_module:313 sched_setattr:314 "
+            "seccomp:317 "
             "kexec_file_load:320 bpf:321 execveat:322 userfaultfd:323"
         ),
     ),
@@ -95,7 +96,8 @@ ARCHITECTURES: Final = {
             "sched_setaffinity:122 kill:129 tkill:130 tgkill:131 rt_sigqueueinfo:138 socket:198 add_key:217 "
             "request_key:218 keyctl:219 clone:220 execve:221 migrate_pages:238 move_pages:239 rt_tgsigqueueinfo:240 "
             "perf_event_open:241 prlimit64:261 open_by_handle_at:265 setns:268 process_vm_readv:270 "
-            "process_vm_writev:271 kcmp:272 finit_module:273 sched_setattr:274 bpf:280 execveat:281 userfaultfd:282 "
+            "process_vm_writev:271 kcmp:272 finit_module:273 sched_setattr:274 seccomp:277"
+            "bpf:280 execveat:281 userfaultfd:282 "
             "kexec_file_load:294"
         ),
     ),
@@ -188,10 +190,17 @@ class _Program(ctypes.Structure):
 
 
 def install(filter_program: bytes) -> None:
-    """Installs a filter for this process and all it starts, for good. Needs no_new_privs. Raises OSError."""
+    """Installs a filter for every thread of this process and all it starts, for good. Raises OSError.
+
+    It needs no_new_privs. TSYNC makes it hold for threads that exist already: prctl(2) would confine the calling thread
+    alone, and a skill's plain functions run in another one.
+    """
     buffer = ctypes.create_string_buffer(filter_program, len(filter_program))
     description = _Program(len(filter_program) // 8, ctypes.cast(buffer, ctypes.c_void_p))
-    linux.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(description))
+    number = architecture().numbers["seccomp"]
+    blocking = linux.syscall(number, _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC, ctypes.byref(description))
+    if blocking:
+        raise OSError(errno.ESRCH, f"thread {blocking} could not be confined")
 
 
 def protect(process: int) -> tuple[int, ...]:

@@ -103,8 +103,6 @@ class _Worker:
         loop = asyncio.get_running_loop()
         self._job = loop.create_future()
         loop.add_reader(self._channel, self._read)
-        # The first use of the thread pool and of the selector is paid for here, not in the call.
-        await asyncio.to_thread(os.getpid)
         self._link.send(Notification("ready", {}))
         payload = await self._job
         task = asyncio.ensure_future(self._answer(payload))

@@ -1,0 +1,51 @@
+"""Fixtures: real runner processes and keys to call them with."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from openclaw_runtime.sandbox.executors import SubprocessExecutor
+from openclaw_runtime.sandbox.local import LocalRunner, start_runner, stop_runner
+from openclaw_runtime.sandbox.signing import Signer
+from tests.unit.sandbox.helpers import RecordingContext
+
+Start = Callable[..., Awaitable[LocalRunner]]
+
+
+@pytest.fixture
+def context() -> RecordingContext:
+    return RecordingContext()
+
+
+@pytest.fixture
+def signer() -> Signer:
+    return Signer.generate()
+
+
+@pytest.fixture
+async def start(signer: Signer, tmp_path: Path) -> AsyncIterator[Start]:
+    """Starts runner processes; those that live at the end of the test are ended."""
+    runners: list[LocalRunner] = []
+    folder = tmp_path / "s"
+    folder.mkdir()
+
+    async def run(public_key: bytes | None = None, workspace: Path | None = None) -> LocalRunner:
+        runner = await start_runner(public_key or signer.public_key, folder, workspace)
+        runners.append(runner)
+        return runner
+
+    yield run
+    for runner in runners:
+        await stop_runner(runner)
+
+
+@pytest.fixture
+async def executor(tmp_path: Path) -> AsyncIterator[SubprocessExecutor]:
+    """An executor with a workspace at tmp_path/workspace."""
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    subprocesses = SubprocessExecutor(workspace=workspace, warm=1, limit=4)
+    await subprocesses.start()
+    yield subprocesses
+    await subprocesses.close()
