@@ -119,8 +119,10 @@ class Model:
             await self.failures.pop(0)(scope, receive, send)
             return
 
-        async def again() -> dict[str, Any]:
-            return {"type": "http.request", "body": body, "more_body": False}
+        unread = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def again() -> Any:
+            return unread.pop() if unread else await receive()
 
         await self._app(scope, again, send)
 

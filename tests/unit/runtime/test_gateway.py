@@ -346,12 +346,10 @@ async def test_a_skill_that_fails_tells_the_model_why(house: House, model: Model
         assert value == 1
 
 
-async def test_an_agent_that_is_not_there_is_told_to_the_model(house: House, model: Model) -> None:
-    config = house.config("coordinator", team=("code-expert",), execution={"timeout": 3_000})
+async def test_an_agent_that_is_not_there_is_told_to_the_model(house: House) -> None:
+    config = house.config("coordinator", team=("code-expert",), execution={"timeout": 2_000})
     async with house.gateway(config, FakeSkills()) as (_, client):
-        with pytest.raises((InternalServerError, APIStatusError)) as caught:
-            await say(client, "commit it")
-    assert caught.value.status_code == 504
+        assert "agent code-expert did not answer within" in await say(client, "commit it")
 
 
 async def test_a_turn_that_takes_too_long_ends(house: House) -> None:

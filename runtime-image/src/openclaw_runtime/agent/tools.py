@@ -180,7 +180,8 @@ def _delegate_tool(box: Toolbox) -> Tool[Turn]:
         if agent not in names:
             raise OpenClawError(f"agent {agent!r} is not in the team; choose one of {', '.join(names)}")
         turn.emit(Activity(f"delegated to {agent}"))
-        remaining_ms = int((turn.deadline - asyncio.get_running_loop().time()) * 1000)
+        # A tenth of the time is kept, so that the model can still say that nobody answered.
+        remaining_ms = int((turn.deadline - asyncio.get_running_loop().time()) * 900)
         payload = {"task": task, "session": turn.request.session, "chain": list(turn.request.chain)}
         answer = await box.bus.request(agent, payload, timeout_ms=max(remaining_ms, 1))
         turn.emit(Activity(f"{agent} answered"))
