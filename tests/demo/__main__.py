@@ -62,6 +62,8 @@ def up(cluster: Cluster, cache: Cache, report: Report) -> None:
     kube = tools.kube(steps.NAMESPACE)
     with report.step(f"namespace {steps.NAMESPACE} (PodSecurity restricted), key of the model"):
         steps.make_namespace(kube)
+        if changed:
+            steps.replace_pods(kube)
         steps.provide_model(kube, model)
     with report.step("kubectl apply -k examples/quickstart"):
         steps.apply_quickstart(kube, model)

@@ -72,6 +72,10 @@ class Kube:
     def delete(self, *arguments: str, seconds: float = COMMAND_SECONDS) -> None:
         self.run("delete", "--ignore-not-found", f"--timeout={seconds:.0f}s", *arguments, seconds=seconds + 5)
 
+    def delete_wait(self, kind: str, name: str, seconds: float = 60.0) -> None:
+        """Until an object that is being deleted is gone. Raises DemoError when it stays."""
+        self.wait("delete", f"{kind}/{name}", seconds=seconds)
+
     def wait(self, condition: str, *objects: str, seconds: float) -> None:
         """Watch until every object meets the condition. Raises DemoError."""
         self.run("wait", f"--for={condition}", f"--timeout={seconds:.0f}s", *objects, seconds=seconds + 5)

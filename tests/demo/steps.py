@@ -121,6 +121,11 @@ def apply_quickstart(kube: Kube, model: Model) -> None:
         kube.run("apply", "--server-side", "-k", folder)
 
 
+def replace_pods(kube: Kube) -> None:
+    """End the pods of a former run, after images were rebuilt under the same tag. Volumes stay."""
+    kube.run("delete", "pods", "--all", "--grace-period=1", "--timeout=60s")
+
+
 QUICKSTART_OBJECTS = ["memorystore/memory", "skill/git-ai-helper", "agent/code-expert", "agent/coordinator"]
 
 
@@ -137,6 +142,24 @@ def seed(kube: Kube) -> str:
     """A git repository with uncommitted work in the workspace of code-expert; returns what `git status` says."""
     workspace.open_shell(kube, SANDBOX_IMAGE, "code-expert-workspace", READY_SECONDS)
     return workspace.leave_work(kube)
+
+
+def ready_sandboxes(kube: Kube) -> set[str]:
+    """Names of the sandbox pods that wait for a call."""
+    return {
+        pod["metadata"]["name"]
+        for pod in kube.items("pods", "openclaw.io/pool")
+        if any(item["type"] == "Ready" and item["status"] == "True" for item in pod["status"].get("conditions", []))
+    }
+
+
+def await_sandboxes(kube: Kube, count: int, seconds: float) -> None:
+    """Until so many sandbox pods wait for a call. Raises DemoError."""
+    until = time.monotonic() + seconds
+    while len(found := ready_sandboxes(kube)) < count:
+        if time.monotonic() > until:
+            raise DemoError(f"{len(found)} sandbox pods are ready after {seconds:.0f} s, {count} are wanted")
+        time.sleep(0.2)
 
 
 @dataclass(frozen=True)

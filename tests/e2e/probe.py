@@ -1,0 +1,54 @@
+"""A skill that tries what a skill must not be able to do. Runs inside a sandbox pod, with the standard library only."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+
+def connect(_ctx: object, given: dict[str, Any]) -> dict[str, str]:
+    """{"host:port": "connected" or the error} for each of the targets."""
+    found = {}
+    for host, port in given["targets"]:
+        try:
+            socket.create_connection((host, port), timeout=3).close()
+            found[f"{host}:{port}"] = "connected"
+        except OSError as error:
+            found[f"{host}:{port}"] = type(error).__name__
+    return found
+
+
+def look(_ctx: object, _given: dict[str, Any]) -> dict[str, Any]:
+    """Who the skill is, what it sees, and where it can write."""
+    writable = []
+    for folder in ("/", "/etc", "/usr", "/opt/openclaw", "/workspace", "/tmp"):
+        try:
+            path = Path(folder, ".probe")
+            path.write_text("x")
+            path.unlink()
+            writable.append(folder)
+        except OSError:
+            continue
+    status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
+    return {
+        "uid": os.getuid(),
+        "environment": dict(os.environ),
+        "token": Path("/var/run/secrets/kubernetes.io/serviceaccount").exists(),
+        "mounted_secrets": [line for line in Path("/proc/mounts").read_text().splitlines() if "secret" in line],
+        "writable": writable,
+        "capabilities": int(status["CapEff"], 16),
+        "no_new_privileges": status["NoNewPrivs"].strip(),
+        "seccomp": status["Seccomp"].strip(),
+        "parent_environment": environment_of_others(),
+    }
+
+
+def environment_of_others() -> list[str]:
+    """Names of variables of other processes of the pod, as far as they can be read."""
+    names: set[str] = set()
+    for file in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            names.update(part.split(b"=")[0].decode() for part in file.read_bytes().split(b"\0") if part)
+        except OSError:
+            continue
+    return sorted(names)

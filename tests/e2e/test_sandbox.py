@@ -1,0 +1,101 @@
+"""The wall around a skill, tried from inside: a probe skill in a real sandbox pod, signed with every permission."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from openclaw_runtime.sandbox.client import UnreachableError
+from openclaw_runtime.sandbox.errors import SandboxError
+from openclaw_runtime.sandbox.signing import Signer
+from tests.demo import steps, workspace
+from tests.demo.kube import Kube
+from tests.e2e import sandbox
+
+API_SERVER = ("10.96.0.1", 443)
+
+
+@pytest.fixture(autouse=True)
+def two_warm_pods(kube: Kube) -> None:
+    steps.await_sandboxes(kube, 2, seconds=60)
+
+
+def cluster_ip(kube: Kube, service: str) -> str:
+    found = kube.get("service", service)
+    assert found is not None
+    address: str = found["spec"]["clusterIP"]
+    return address
+
+
+async def test_inside_there_is_nothing_to_take(kube: Kube) -> None:
+    pod = sandbox.warm_pod(kube)
+    with sandbox.endpoint(kube, pod) as where:
+        seen = (await sandbox.probe(sandbox.signer(kube), where, "look", {})).output
+    assert seen["uid"] == 10001
+    assert seen["token"] is False
+    assert seen["mounted_secrets"] == []
+    assert set(seen["writable"]) <= {"/workspace", "/tmp"}
+    assert seen["capabilities"] == 0
+    assert seen["no_new_privileges"] == "1"
+    assert seen["seccomp"] == "2"
+    names = {*seen["environment"], *seen["parent_environment"]}
+    assert not [name for name in names if re.search(r"KEY$|TOKEN|SECRET|PASSWORD", name)], names
+
+
+async def test_there_is_no_way_out(kube: Kube) -> None:
+    coordinator = kube.items("pods", "openclaw.io/agent=coordinator,app.kubernetes.io/name=gateway")[0]
+    targets = [
+        API_SERVER,
+        (cluster_ip(kube, "memory-redis"), 6379),
+        (cluster_ip(kube, "memory-postgresql"), 5432),
+        (cluster_ip(kube, "llm"), 8000),
+        (coordinator["status"]["podIP"], 7456),
+        (coordinator["status"]["hostIP"], 10250),
+    ]
+    # The same connections are possible where no policy is in the way, so the probe can tell.
+    open_to_others = sandbox.connect_from_pod(kube, workspace.SHELL, targets)
+    assert open_to_others[f"{targets[0][0]}:{targets[0][1]}"] == "connected"
+    assert open_to_others[f"{targets[3][0]}:{targets[3][1]}"] == "connected"
+
+    with sandbox.endpoint(kube, sandbox.warm_pod(kube)) as where:
+        seen = (await sandbox.probe(sandbox.signer(kube), where, "connect", {"targets": targets})).output
+    assert "connected" not in seen.values(), seen
+
+
+def test_only_gateways_reach_a_sandbox_pod(kube: Kube) -> None:
+    address = sandbox.warm_pod(kube)["status"]["podIP"]
+    targets = [(address, sandbox.PORT)]
+    assert sandbox.connect_from_pod(kube, workspace.SHELL, targets) == {f"{address}:{sandbox.PORT}": "TimeoutError"}
+    gateway = kube.items("pods", "openclaw.io/agent=code-expert,app.kubernetes.io/name=gateway")[0]
+    from_gateway = sandbox.connect_from_pod(kube, gateway["metadata"]["name"], targets)
+    assert from_gateway == {f"{address}:{sandbox.PORT}": "connected"}
+
+
+async def test_a_pod_is_good_for_one_call(kube: Kube) -> None:
+    pod, key = sandbox.warm_pod(kube), sandbox.signer(kube)
+    name = pod["metadata"]["name"]
+    with sandbox.endpoint(kube, pod) as where:
+        await sandbox.probe(key, where, "look", {})
+        with pytest.raises(UnreachableError):
+            await sandbox.probe(key, where, "look", {})
+    kube.wait("delete", f"pod/{name}", seconds=60)
+
+
+async def test_a_call_signed_with_another_key_is_refused(kube: Kube) -> None:
+    pod = sandbox.warm_pod(kube)
+    with sandbox.endpoint(kube, pod) as where:
+        with pytest.raises(SandboxError) as refused:
+            await sandbox.probe(Signer.generate(), where, "look", {})
+        assert "no key of this pod made it" in str(refused.value)
+
+
+def test_the_pod_meets_pod_security_restricted(kube: Kube) -> None:
+    pod = sandbox.warm_pod(kube)["spec"]
+    (container,) = pod["containers"]
+    assert pod["automountServiceAccountToken"] is False
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert {next(iter(set(volume) - {"name"})) for volume in pod["volumes"]} <= {"emptyDir", "persistentVolumeClaim"}
+    namespace = kube.get("namespace", kube.namespace)
+    assert namespace is not None
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
