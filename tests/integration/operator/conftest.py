@@ -1,0 +1,335 @@
+"""A real API server, the real operator as a process of its own with only the rights it declares."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from openclaw_operator import rbac
+from openclaw_operator.cluster.client import Client, Object
+from openclaw_operator.cluster.connection import Connection
+from openclaw_operator.cluster.kinds import BY_NAME, Kind
+from openclaw_operator.errors import NotFoundError
+from openclaw_operator.telemetry import Metrics
+from tests.cluster import pki
+from tests.cluster.apiserver import ApiServer
+from tests.cluster.fixtures import api_server, api_server_with_controllers
+from tests.cluster.kubeconfig import write_kubeconfig
+from tests.cluster.paths import REPOSITORY
+from tests.integration.operator.process import OperatorProcess
+
+__all__ = ["api_server", "api_server_with_controllers"]
+
+NAMESPACE = Kind("Namespace", "", "v1", "namespaces")
+CRD = Kind("CustomResourceDefinition", "apiextensions.k8s.io", "v1", "customresourcedefinitions")
+USER = "openclaw-operator-under-test"
+WAIT_SECONDS = 20.0
+Check = Callable[[Object], bool]
+
+
+class Cluster:
+    """What a test does as a user with all rights, in one namespace."""
+
+    def __init__(self, client: Client, namespace: str) -> None:
+        self.client = client
+        self.namespace = namespace
+
+    async def apply(self, *manifests: str) -> list[Object]:
+        """Apply YAML documents the way kubectl does, unknown fields refused."""
+        applied = []
+        for manifest in manifests:
+            for item in yaml.safe_load_all(manifest):
+                item["metadata"]["namespace"] = self.namespace
+                applied.append(
+                    await self.client._request(
+                        "PATCH",
+                        BY_NAME[item["kind"]].path(self.namespace, item["metadata"]["name"]),
+                        verb="apply",
+                        params={"fieldManager": "kubectl", "force": "true", "fieldValidation": "Strict"},
+                        body=item,
+                        headers={"Content-Type": "application/apply-patch+yaml"},
+                    )
+                )
+        return applied
+
+    async def create(self, manifest: str) -> Object:
+        """Create from YAML, unknown fields refused."""
+        item = yaml.safe_load(manifest)
+        return await self.client._request(
+            "POST",
+            BY_NAME[item["kind"]].path(self.namespace),
+            verb="create",
+            params={"fieldValidation": "Strict"},
+            body=item,
+        )
+
+    async def get(self, kind: str, name: str) -> Object:
+        """An object."""
+        return await self.client.get(BY_NAME[kind], self.namespace, name)
+
+    async def patch(self, kind: str, name: str, change: Object) -> Object:
+        """A JSON merge patch as somebody else than the operator."""
+        return await self.client._request(
+            "PATCH",
+            BY_NAME[kind].path(self.namespace, name),
+            verb="patch",
+            params={"fieldManager": "somebody"},
+            body=change,
+            headers={"Content-Type": "application/merge-patch+json"},
+        )
+
+    async def patch_status(self, kind: str, name: str, status: Object) -> None:
+        """Play the part of a controller or kubelet."""
+        await self.client._request(
+            "PATCH",
+            BY_NAME[kind].path(self.namespace, name, "status"),
+            verb="patch",
+            body={"status": status},
+            headers={"Content-Type": "application/merge-patch+json"},
+        )
+
+    async def delete(self, kind: str, name: str) -> None:
+        """Delete at once."""
+        item = await self.get(kind, name)
+        await self.client._request(
+            "DELETE",
+            BY_NAME[kind].path(self.namespace, name),
+            verb="delete",
+            body={"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0},
+        )
+        if item["metadata"].get("finalizers"):
+            await self.patch(kind, name, {"metadata": {"finalizers": None}})
+
+    async def wait(self, kind: str, name: str, check: Check, seconds: float = WAIT_SECONDS) -> Object:
+        """Watch until an object passes `check`. Fails with what it last looked like."""
+        last: Object | None = None
+        try:
+            async with asyncio.timeout(seconds):
+                async for item in self._states(kind, name):
+                    last = item
+                    if item is not None and check(item):
+                        return item
+        except TimeoutError:
+            pass
+        raise AssertionError(f"{kind} {name} did not get there within {seconds} s; last seen: {yaml.safe_dump(last)}")
+
+    async def wait_gone(self, kind: str, name: str, seconds: float = WAIT_SECONDS) -> None:
+        """Watch until an object is gone."""
+        async with asyncio.timeout(seconds):
+            async for item in self._states(kind, name):
+                if item is None:
+                    return
+
+    async def wait_condition(self, kind: str, name: str, type_: str, status: str, reason: str) -> str:
+        """Watch until a condition has that status and reason; returns its message."""
+
+        def reached(item: Object) -> bool:
+            found = condition(item, type_)
+            return bool(found) and (found["status"], found["reason"]) == (status, reason)
+
+        message: str = condition(await self.wait(kind, name, reached), type_)["message"]
+        return message
+
+    async def all_of(self, kind: str, selector: str | None = None) -> list[Object]:
+        """Objects of the namespace."""
+        return [
+            item
+            async for page in self.client.pages(BY_NAME[kind], self.namespace, selector=selector)
+            for item in page["items"]
+        ]
+
+    async def wait_any(self, kind: str, check: Callable[[list[Object]], bool], seconds: float = WAIT_SECONDS) -> None:
+        """Watch until all objects of a kind that are not being deleted pass `check` together."""
+        page = await anext(aiter(self.client.pages(BY_NAME[kind], self.namespace)))
+        present = {item["metadata"]["name"]: item for item in page["items"]}
+        async with asyncio.timeout(seconds):
+            if check([item for item in present.values() if "deletionTimestamp" not in item["metadata"]]):
+                return
+            async for event in self.client.watch(BY_NAME[kind], self.namespace, page["metadata"]["resourceVersion"]):
+                item = event["object"]
+                if event["type"] == "DELETED":
+                    present.pop(item["metadata"]["name"], None)
+                elif event["type"] != "BOOKMARK":
+                    present[item["metadata"]["name"]] = item
+                if check([item for item in present.values() if "deletionTimestamp" not in item["metadata"]]):
+                    return
+
+    async def _states(self, kind: str, name: str) -> AsyncIterator[Object | None]:
+        """The object now and after each change, None while it does not exist."""
+        page = await anext(aiter(self.client.pages(BY_NAME[kind], self.namespace)))
+        found = [item for item in page["items"] if item["metadata"]["name"] == name]
+        yield found[0] if found else None
+        version = page["metadata"]["resourceVersion"]
+        async for event in self.client.watch(BY_NAME[kind], self.namespace, version):
+            if event["type"] != "BOOKMARK" and event["object"]["metadata"]["name"] == name:
+                yield None if event["type"] == "DELETED" else event["object"]
+
+
+def condition(item: Object, type_: str) -> Object:
+    """One condition of a resource, {} when it has none of that type."""
+    found = [each for each in item.get("status", {}).get("conditions", []) if each["type"] == type_]
+    return found[0] if found else {}
+
+
+@pytest.fixture(scope="session")
+def server(api_server: ApiServer) -> ApiServer:
+    """The API server with the CRDs."""
+    asyncio.run(_install(api_server))
+    return api_server
+
+
+@pytest.fixture(scope="session")
+def server_with_controllers(api_server_with_controllers: ApiServer) -> ApiServer:
+    """The same with garbage collection and the workload controllers."""
+    asyncio.run(_install(api_server_with_controllers))
+    return api_server_with_controllers
+
+
+async def _install(server: ApiServer) -> None:
+    async with admin(server) as client:
+        for path in sorted((REPOSITORY / "crds").glob("*.yaml")):
+            crd = yaml.safe_load(path.read_text())
+            await _create_global(client, CRD.path(), crd)
+            plural = Kind("", crd["spec"]["group"], crd["spec"]["versions"][0]["name"], crd["spec"]["names"]["plural"])
+            await _served(client, plural)
+        group = "rbac.authorization.k8s.io"
+        meta = {"apiVersion": f"{group}/v1", "metadata": {"name": USER}}
+        role = {**meta, "kind": "ClusterRole", "rules": rbac.policy_rules()}
+        await _create_global(client, f"/apis/{group}/v1/clusterroles", role)
+        binding = {
+            **meta,
+            "kind": "ClusterRoleBinding",
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": USER},
+            "subjects": [{"apiGroup": group, "kind": "User", "name": USER}],
+        }
+        await _create_global(client, f"/apis/{group}/v1/clusterrolebindings", binding)
+
+
+async def _create_global(client: Client, path: str, body: Object) -> None:
+    await client._request("POST", path, verb="create", body=body)
+
+
+async def _served(client: Client, kind: Kind) -> None:
+    """Return once the API server serves a new kind."""
+    async with asyncio.timeout(WAIT_SECONDS):
+        while True:
+            try:
+                await anext(aiter(client.pages(kind, None)))
+            except NotFoundError:
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+def admin(server: ApiServer) -> Client:
+    """A client with all rights."""
+
+    async def no_token() -> str | None:
+        return None
+
+    folder = server.pki
+    connection = Connection(
+        server=server.url,
+        token=no_token,
+        ca_path=str(folder / "ca.crt"),
+        certificate_path=str(folder / f"{pki.ADMIN}.crt"),
+        key_path=str(folder / f"{pki.ADMIN}.key"),
+    )
+    return Client(connection, Metrics())
+
+
+@pytest.fixture
+async def cluster(server: ApiServer) -> AsyncIterator[Cluster]:
+    """A namespace of the test's own."""
+    async for each in _namespace(server):
+        yield each
+
+
+@pytest.fixture
+async def full_cluster(server_with_controllers: ApiServer) -> AsyncIterator[Cluster]:
+    """A namespace of the test's own, with controllers."""
+    async for each in _namespace(server_with_controllers):
+        yield each
+
+
+async def _namespace(server: ApiServer) -> AsyncIterator[Cluster]:
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    async with admin(server) as client:
+        await _create_global(client, NAMESPACE.path(), {"metadata": {"name": name}})
+        yield Cluster(client, name)
+
+
+def identity(server: ApiServer) -> Path:
+    """A kubeconfig of the operator's user."""
+    pair = pki.Pair((server.pki / "ca.crt").read_bytes(), (server.pki / "ca.key").read_bytes())
+    pki.Authority(pair, datetime.now(UTC)).issue(USER).write(server.pki, USER)
+    return write_kubeconfig(server.pki.parent / f"{USER}.kubeconfig", server.url, server.pki, USER)
+
+
+@pytest.fixture(scope="session")
+def operator(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
+    """One operator for all namespaces of the server without controllers."""
+    log = tmp_path_factory.mktemp("operator") / "operator.log"
+    process = OperatorProcess.start(identity(server), "", log, {})
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def start_operator(
+    server_with_controllers: ApiServer, full_cluster: Cluster, tmp_path: Path
+) -> Iterator[Callable[..., OperatorProcess]]:
+    """Starts operators that serve the test's own namespace, beside the controllers of Kubernetes."""
+    kubeconfig = identity(server_with_controllers)
+    running: list[OperatorProcess] = []
+
+    def start(**settings: Any) -> OperatorProcess:
+        log = tmp_path / f"operator-{len(running)}.log"
+        process = OperatorProcess.start(kubeconfig, full_cluster.namespace, log, settings)
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.stop()
+
+
+class Audit:
+    """What the operator asked of the API server, from its audit log."""
+
+    def __init__(self, server: ApiServer, namespace: str) -> None:
+        self._server = server
+        self._namespace = namespace
+
+    def requests(self, *verbs: str) -> list[tuple[str, str, str]]:
+        """(verb, resource[/subresource], name) of the operator's requests in the namespace, oldest first."""
+        found = []
+        for event in self._server.audit_events(user=USER):
+            target = event.get("objectRef", {})
+            if target.get("namespace") == self._namespace and (not verbs or event["verb"] in verbs):
+                resource = "/".join(filter(None, (target["resource"], target.get("subresource"))))
+                found.append((event["verb"], resource, target.get("name", "")))
+        return found
+
+    def writes(self) -> list[tuple[str, str, str]]:
+        """The requests that change something."""
+        return self.requests("create", "update", "patch", "delete")
+
+
+@pytest.fixture
+def audit(server: ApiServer, cluster: Cluster) -> Audit:
+    """The operator's requests in the test's namespace."""
+    return Audit(server, cluster.namespace)
+
+
+@pytest.fixture
+def full_audit(server_with_controllers: ApiServer, full_cluster: Cluster) -> Audit:
+    """The operator's requests in the test's namespace of the server with controllers."""
+    return Audit(server_with_controllers, full_cluster.namespace)

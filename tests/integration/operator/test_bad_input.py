@@ -1,0 +1,338 @@
+"""What users get wrong: the API server refuses it, or a condition names the field and the fix, and nothing storms."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import yaml
+
+from openclaw_operator.errors import RejectedError
+from tests.integration.operator.conftest import Audit, Cluster, condition
+from tests.integration.operator.manifests import AGENT, FULL_AGENT, SKILL, STORE
+from tests.integration.operator.process import OperatorProcess
+
+# How long the operator is watched for requests it should not make, and how many a look-out may cost in that time.
+OBSERVED_SECONDS = 3.0
+LOOKOUT_REQUESTS = 4
+SETTLED_SECONDS = 1.0
+SETTLE_ROUNDS = 10
+NOT_WATCHES = ("get", "list", "create", "update", "patch", "delete")
+HASH = "0" * 64
+
+
+def changed(manifest: str, path: str, value: Any) -> str:
+    """A manifest with one field set; `path` is dotted, digits index lists."""
+    item = yaml.safe_load(manifest)
+    *parents, last = path.split(".")
+    node = item
+    for part in parents:
+        node = node[int(part)] if part.isdigit() else node.setdefault(part, {})
+    node[int(last) if last.isdigit() else last] = value
+    return yaml.safe_dump(item)
+
+
+REFUSED = {
+    "unknown field": (AGENT, "spec.modle", {}, 'unknown field "spec.modle"'),
+    "unknown nested field": (AGENT, "spec.gateway.replica", 1, 'unknown field "spec.gateway.replica"'),
+    "negative replicas": (AGENT, "spec.gateway.replicas", -1, "spec.gateway.replicas"),
+    "replicas with embedded memory": (AGENT, "spec.gateway.replicas", 2, "set memory.storeRef to a MemoryStore"),
+    "autoscaling with embedded memory": (AGENT, "spec.gateway.autoscaling", {}, "cannot be autoscaled"),
+    "min above max": (FULL_AGENT, "spec.gateway.autoscaling", {"minReplicas": 11}, "lower minReplicas"),
+    "no model server": (AGENT, "spec.model", {"provider": "local", "name": "m"}, "set model.baseURL"),
+    "no API key": (AGENT, "spec.model", {"provider": "openai", "name": "m"}, "set model.credentials.secretKeyRef"),
+    "two souls": (
+        AGENT,
+        "spec.soul",
+        {"inline": "x", "configMapKeyRef": {"name": "a", "key": "b"}},
+        "set exactly one of inline and configMapKeyRef",
+    ),
+    "broken range": (AGENT, "spec.skills", [{"name": "echo", "version": ">>1"}], "spec.skills[0].version"),
+    "unknown provider": (AGENT, "spec.model.provider", "skynet", 'Unsupported value: "skynet"'),
+    "bad quantity": (AGENT, "spec.workspace.size", "10 GB", "spec.workspace.size"),
+    "empty team": (AGENT, "spec.team", {}, "name the team"),
+    "two budgets": (
+        AGENT,
+        "spec.gateway.podDisruptionBudget",
+        {"minAvailable": 1, "maxUnavailable": 1},
+        "set minAvailable or maxUnavailable",
+    ),
+    "two values": (
+        AGENT,
+        "spec.gateway.extraEnv",
+        [{"name": "A", "value": "x", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}],
+        "set value or valueFrom",
+    ),
+    "no source of a value": (
+        AGENT,
+        "spec.gateway.extraEnv",
+        [{"name": "A", "valueFrom": {}}],
+        "set exactly one of secretKeyRef and configMapKeyRef",
+    ),
+    "long agent name": (AGENT, "metadata.name", "a" * 51, "at most 50 characters"),
+    "long skill name": (SKILL, "metadata.name", "a" * 64, "at most 63 characters"),
+    "long store name": (STORE, "metadata.name", "a" * 41, "at most 40 characters"),
+    "no version": (SKILL, "spec.version", "1.2", "spec.version"),
+    "two sources": (SKILL, "spec.source.configMapRef", {"name": "x"}, "set exactly one of inline and configMapRef"),
+    "unknown permission": (SKILL, "spec.permissions", ["root"], 'Unsupported value: "root"'),
+    "domains without permission": (SKILL, "spec.allowedDomains", ["example.org"], "network:external"),
+    "incomplete trigger": (SKILL, "spec.triggers", [{"type": "cron", "schedule": "0 0 * * *"}], "schedule and action"),
+    "trigger of no action": (
+        SKILL,
+        "spec.triggers",
+        [{"type": "cron", "schedule": "0 0 * * *", "action": "nope"}],
+        "must name one of the skill's actions",
+    ),
+    "managed and external": (
+        STORE,
+        "spec.vector.qdrant.external",
+        {"url": "http://qdrant:6333"},
+        "set exactly one of managed and external",
+    ),
+    "password in a URL": (
+        STORE,
+        "spec.records",
+        {"postgresql": {"external": {"url": "postgresql://me:secret@db/x"}}},
+        "spec.records.postgresql.external.url",
+    ),
+    "two destinations": (
+        STORE,
+        "spec.backup.destination.pvc",
+        {"claimName": "x"},
+        "set exactly one of s3 and pvc",
+    ),
+    "bad schedule": (STORE, "spec.backup.schedule", "daily at 2", "spec.backup.schedule"),
+    "no embedding server": (
+        STORE,
+        "spec.embedding",
+        {"provider": "openai-compatible", "model": "m"},
+        "set embedding.baseURL",
+    ),
+    "no embedding model": (STORE, "spec.embedding", {"provider": "openai"}, "set embedding.model"),
+    "wordllama of another size": (STORE, "spec.embedding", {"dimensions": 512}, "set embedding.dimensions to 256"),
+}
+
+
+@pytest.mark.parametrize(("manifest", "path", "value", "message"), REFUSED.values(), ids=REFUSED)
+async def test_api_server_refuses(cluster: Cluster, manifest: str, path: str, value: Any, message: str) -> None:
+    with pytest.raises(RejectedError) as refusal:
+        await cluster.create(changed(manifest, path, value))
+    assert message in refusal.value.message
+
+
+ACCEPTED = {
+    "smallest agent": AGENT,
+    "full agent": FULL_AGENT,
+    "scaled agent": changed(changed(FULL_AGENT, "spec.gateway.autoscaling", None), "spec.gateway.replicas", 5),
+    "equal bounds": changed(FULL_AGENT, "spec.gateway.autoscaling", {"minReplicas": 4, "maxReplicas": 4}),
+    "team by label": changed(AGENT, "spec.team", {"selector": {"matchLabels": {"team": "a"}}}),
+    "budget": changed(AGENT, "spec.gateway.podDisruptionBudget", {"minAvailable": "50%"}),
+    "agent name of 50": changed(AGENT, "metadata.name", "a" * 50),
+    "version ranges": changed(AGENT, "spec.skills", [{"name": "echo", "version": ">=1.2 <2 || ^3.0.0-rc.1"}]),
+    "smallest skill": SKILL,
+    "domains with permission": changed(
+        changed(SKILL, "spec.permissions", ["network:external"]), "spec.allowedDomains", ["example.org"]
+    ),
+    "cron trigger": changed(SKILL, "spec.triggers", [{"type": "cron", "schedule": "0 9,18 * * *", "action": "say"}]),
+    "command trigger": changed(SKILL, "spec.triggers", [{"type": "command", "pattern": "git.*"}]),
+    "skill from a ConfigMap": changed(SKILL, "spec.source", {"configMapRef": {"name": "x"}}),
+    "smallest store": changed(STORE, "spec", {}),
+    "store with backups": STORE,
+    "external store": changed(
+        STORE,
+        "spec",
+        {
+            "vector": {"qdrant": {"external": {"url": "https://q.example:6333"}}},
+            "records": {"postgresql": {"external": {"url": "postgresql://me@db:5432/x"}}},
+            "cache": {"redis": {"external": {"url": "rediss://cache:6380/1"}}},
+            "embedding": {"provider": "openai", "model": "text-embedding-3-small", "dimensions": 1536},
+            "backup": {"destination": {"pvc": {"claimName": "backups"}}},
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("manifest", ACCEPTED.values(), ids=ACCEPTED)
+async def test_api_server_accepts(cluster: Cluster, manifest: str) -> None:
+    await cluster.create(manifest)
+
+
+async def test_unknown_field_is_refused_in_server_side_apply(cluster: Cluster) -> None:
+    with pytest.raises(RejectedError, match=r"\.spec\.modle: field not declared in schema"):
+        await cluster.apply(changed(AGENT, "spec.modle", {}))
+
+
+async def test_embedding_of_a_store_stays(cluster: Cluster) -> None:
+    await cluster.apply(STORE)
+    with pytest.raises(RejectedError, match="make a new MemoryStore"):
+        await cluster.apply(changed(STORE, "spec.embedding", {"provider": "openai", "model": "x", "dimensions": 256}))
+
+
+async def quiet(audit: Audit, allowed: int = 0) -> None:
+    """What is under way comes to an end; then nothing but up to `allowed` reads happens while the operator is watched."""
+    for _ in range(SETTLE_ROUNDS):
+        before = len(audit.requests(*NOT_WATCHES))
+        await asyncio.sleep(SETTLED_SECONDS)
+        if len(audit.requests(*NOT_WATCHES)) <= before + (1 if allowed else 0):
+            break
+    before = len(audit.requests(*NOT_WATCHES))
+    await asyncio.sleep(OBSERVED_SECONDS)
+    made = audit.requests(*NOT_WATCHES)[before:]
+    assert len(made) <= allowed, made
+    assert not [request for request in made if request[0] not in ("get", "list")], made
+
+
+async def test_missing_soul_is_waited_for(cluster: Cluster, operator: OperatorProcess, audit: Audit) -> None:
+    await cluster.apply(changed(AGENT, "spec.soul", {"configMapKeyRef": {"name": "souls", "key": "ada.md"}}))
+    message = await cluster.wait_condition("Agent", "ada", "Ready", "False", "SoulNotFound")
+    assert "spec.soul.configMapKeyRef.name: ConfigMap 'souls' does not exist" in message
+    assert "create it with the key 'ada.md'" in message
+    await quiet(audit)
+    await cluster.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: souls}, data: {other.md: x}}")
+    await cluster.wait(
+        "Agent", "ada", lambda agent: "(it has other.md)" in condition(agent, "Ready").get("message", "")
+    )
+    await cluster.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: souls}, data: {ada.md: I am Ada}}")
+    config = await cluster.wait("ConfigMap", "ada-gateway", lambda item: True)
+    assert "I am Ada" in config["data"]["config.yaml"]
+    await cluster.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: souls}, data: {ada.md: I am Lovelace}}")
+    await cluster.wait("ConfigMap", "ada-gateway", lambda item: "I am Lovelace" in item["data"]["config.yaml"])
+
+
+async def test_missing_secret_is_waited_for(cluster: Cluster, operator: OperatorProcess, audit: Audit) -> None:
+    await cluster.apply(
+        changed(
+            AGENT,
+            "spec.model",
+            {"provider": "openai", "name": "m", "credentials": {"secretKeyRef": {"name": "llm", "key": "key"}}},
+        )
+    )
+    message = await cluster.wait_condition("Agent", "ada", "Ready", "False", "SecretNotFound")
+    assert "spec.model.credentials.secretKeyRef: Secret 'llm' does not exist" in message
+    await quiet(audit, LOOKOUT_REQUESTS)
+    await cluster.apply("{apiVersion: v1, kind: Secret, metadata: {name: llm}, stringData: {wrong: x}}")
+    await cluster.wait("Agent", "ada", lambda agent: "(it has wrong)" in condition(agent, "Ready").get("message", ""))
+    await cluster.apply("{apiVersion: v1, kind: Secret, metadata: {name: llm}, stringData: {key: x}}")
+    await cluster.wait_condition("Agent", "ada", "ReferencesResolved", "True", "Resolved")
+    deployment = await cluster.wait("Deployment", "ada-gateway", lambda item: True)
+    env = {item["name"]: item for item in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert env["OPENAI_API_KEY"]["valueFrom"]["secretKeyRef"] == {"name": "llm", "key": "key"}
+
+
+async def test_skill_that_does_not_exist(cluster: Cluster, operator: OperatorProcess, audit: Audit) -> None:
+    await cluster.apply(changed(AGENT, "spec.skills", [{"name": "echo", "version": "^1.0.0"}]))
+    message = await cluster.wait_condition("Agent", "ada", "Ready", "False", "SkillNotFound")
+    assert "spec.skills[0].name: Skill 'echo' does not exist" in message
+    await quiet(audit)
+    await cluster.apply(SKILL)
+    agent = await cluster.wait("Agent", "ada", lambda item: bool(item.get("status", {}).get("skills")))
+    assert agent["status"]["skills"][0]["version"] == "1.2.0"
+
+
+@pytest.mark.parametrize(
+    ("version", "reason", "hint"),
+    [("^2.0.0", "SkillVersionMismatch", "widen the range"), (">=01.2", "InvalidVersionRange", "use for example")],
+)
+async def test_version_that_is_not_there(
+    cluster: Cluster, operator: OperatorProcess, audit: Audit, version: str, reason: str, hint: str
+) -> None:
+    await cluster.apply(SKILL, changed(AGENT, "spec.skills", [{"name": "echo", "version": version}]))
+    await cluster.wait_condition("Skill", "echo", "Ready", "True", "Ready")
+    message = await cluster.wait_condition("Agent", "ada", "Ready", "False", reason)
+    assert "spec.skills[0].version" in message
+    assert hint in message
+    await quiet(audit, 1)
+
+
+async def test_store_that_does_not_exist(cluster: Cluster, operator: OperatorProcess, audit: Audit) -> None:
+    await cluster.apply(changed(AGENT, "spec.memory", {"storeRef": {"name": "mem"}}))
+    message = await cluster.wait_condition("Agent", "ada", "Ready", "False", "MemoryStoreNotFound")
+    assert "spec.memory.storeRef.name" in message
+    await quiet(audit)
+    await cluster.apply(STORE)
+    await cluster.wait("Deployment", "ada-gateway", lambda item: True)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        "{apiVersion: v1, kind: Service, metadata: {name: ada-gateway}, spec: {ports: [{port: 80}]}}",
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: ada-gateway}, data: {mine: x}}",
+        "{apiVersion: v1, kind: Secret, metadata: {name: ada-gateway-token}, stringData: {token: mine}}",
+    ],
+    ids=["Service", "ConfigMap", "Secret"],
+)
+async def test_object_of_somebody_else(
+    cluster: Cluster, operator: OperatorProcess, audit: Audit, manifest: str
+) -> None:
+    (theirs,) = await cluster.apply(manifest)
+    await cluster.apply(AGENT)
+    message = await cluster.wait_condition("Agent", "ada", "Ready", "False", "OwnershipConflict")
+    assert f"{theirs['kind']} {theirs['metadata']['name']} already exists" in message
+    assert "delete or rename it" in message
+    kept = await cluster.get(theirs["kind"], theirs["metadata"]["name"])
+    assert kept["metadata"]["resourceVersion"] == theirs["metadata"]["resourceVersion"]
+    await quiet(audit)
+    # What was in the way goes; the next look-out sees it.
+    await cluster.delete(theirs["kind"], theirs["metadata"]["name"])
+    await cluster.wait_condition("Agent", "ada", "ChildrenApplied", "True", "Applied")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason", "hints"),
+    [
+        (
+            "spec.actions.0.inputSchema",
+            {"type": "object", "properties": {"n": {"type": "nubmer"}}},
+            "InvalidSchema",
+            ["spec.actions[0].inputSchema.properties.n", "'nubmer'", "correct the JSON Schema of action 'say'"],
+        ),
+        ("spec.signature", {"sha256": HASH}, "DigestMismatch", ["spec.signature.sha256", HASH, "restore the files"]),
+        ("spec.entrypoint", "main.py", "EntrypointNotFound", ["spec.entrypoint", "'main.py'", "scripts/main.py"]),
+        (
+            "spec.triggers",
+            [{"type": "command", "pattern": "git("}],
+            "InvalidPattern",
+            ["spec.triggers[0].pattern", "'git('"],
+        ),
+        (
+            "spec.source.inline.files",
+            {"../evil.py": "x", "scripts/main.py": "x"},
+            "InvalidSource",
+            ["'../evil.py'", "relative path"],
+        ),
+        (
+            "spec.source",
+            {"configMapRef": {"name": "code"}},
+            "SourceNotFound",
+            ["spec.source.configMapRef.name", "'code'"],
+        ),
+    ],
+    ids=["schema", "digest", "entrypoint", "pattern", "path", "source"],
+)
+async def test_skill_that_cannot_be_verified(
+    cluster: Cluster,
+    operator: OperatorProcess,
+    audit: Audit,
+    path: str,
+    value: Any,
+    reason: str,
+    hints: list[str],
+) -> None:
+    await cluster.apply(changed(SKILL, path, value))
+    message = await cluster.wait_condition("Skill", "echo", "Ready", "False", reason)
+    assert not [hint for hint in hints if hint not in message], message
+    assert condition(await cluster.get("Skill", "echo"), "Verified")["status"] == "False"
+    assert not await cluster.all_of("ConfigMap", "app.kubernetes.io/name=skill-package")
+    await quiet(audit, 1)
+    # Put right, it is taken at once.
+    await cluster.apply(SKILL)
+    await cluster.wait_condition("Skill", "echo", "Ready", "True", "Ready")
+
+
+async def test_child_the_api_server_refuses(cluster: Cluster, operator: OperatorProcess, audit: Audit) -> None:
+    await cluster.apply(changed(AGENT, "spec.gateway.affinity", {"nodeAffinity": {"required": 1}}))
+    message = await cluster.wait_condition("Agent", "ada", "Ready", "False", "ChildRejected")
+    assert "Deployment ada-gateway was refused" in message
+    await quiet(audit)

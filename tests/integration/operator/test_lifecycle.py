@@ -1,0 +1,233 @@
+"""Toggles, readiness, deletion, pools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+from openclaw_operator.cluster.client import Object
+from tests.integration.operator.conftest import Cluster
+from tests.integration.operator.manifests import AGENT, FULL_AGENT, SKILL, STORE
+from tests.integration.operator.process import OperatorProcess
+from tests.integration.operator.test_bad_input import changed
+from tests.integration.operator.test_quiet import settle
+
+RUNNING_AND_READY = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+
+
+async def test_autoscaling_off_prunes_and_takes_the_replicas_back(cluster: Cluster, operator: OperatorProcess) -> None:
+    await settle(cluster)
+    await cluster.patch("Deployment", "ada-gateway", {"spec": {"replicas": 6}})
+    agent = yaml.safe_load(FULL_AGENT)
+    agent["spec"]["gateway"] = {"replicas": 2}
+    await cluster.apply(yaml.safe_dump(agent))
+    await cluster.wait_gone("HorizontalPodAutoscaler", "ada-gateway")
+    await cluster.wait("Deployment", "ada-gateway", lambda item: item["spec"]["replicas"] == 2)
+    # And on again: the autoscaler gets what is there, not one replica.
+    await cluster.apply(changed(yaml.safe_dump(agent), "spec.gateway.replicas", 5))
+    await cluster.wait("Deployment", "ada-gateway", lambda item: item["spec"]["replicas"] == 5)
+    seen: list[int] = []
+    await cluster.apply(FULL_AGENT)
+
+    def released(item: Object) -> bool:
+        seen.append(item["spec"]["replicas"])
+        return bool(item["metadata"]["labels"]["openclaw.io/scaled-by"] == "autoscaler")
+
+    await cluster.wait("Deployment", "ada-gateway", released)
+    await cluster.wait("HorizontalPodAutoscaler", "ada-gateway", lambda item: True)
+    assert set(seen) == {5}
+
+
+async def test_suspend_and_resume(cluster: Cluster, operator: OperatorProcess) -> None:
+    await settle(cluster)
+    await cluster.apply(changed(FULL_AGENT, "spec.suspend", True))
+    message = await cluster.wait_condition("Agent", "ada", "Ready", "False", "Suspended")
+    assert "set it to false" in message
+    await cluster.wait("Deployment", "ada-gateway", lambda item: item["spec"]["replicas"] == 0)
+    await cluster.wait_gone("HorizontalPodAutoscaler", "ada-gateway")
+    await cluster.apply(FULL_AGENT)
+    await cluster.wait("HorizontalPodAutoscaler", "ada-gateway", lambda item: True)
+    await cluster.wait("Deployment", "ada-gateway", lambda item: item["spec"]["replicas"] >= 1)
+
+
+async def test_soul_edit_does_not_restart_the_gateway(cluster: Cluster, operator: OperatorProcess) -> None:
+    await cluster.apply(AGENT)
+    before = await cluster.wait("Deployment", "ada-gateway", lambda item: True)
+    await cluster.apply(changed(AGENT, "spec.soul", {"inline": "I am new"}))
+    await cluster.wait("ConfigMap", "ada-gateway", lambda item: "I am new" in item["data"]["config.yaml"])
+    after = await cluster.get("Deployment", "ada-gateway")
+    assert after["metadata"]["generation"] == before["metadata"]["generation"]
+
+
+async def test_readiness_follows_the_gateway(cluster: Cluster, operator: OperatorProcess) -> None:
+    await cluster.apply(AGENT)
+    deployment = await cluster.wait("Deployment", "ada-gateway", lambda item: True)
+    await cluster.wait_condition("Agent", "ada", "Ready", "False", "Progressing")
+    counts = dict.fromkeys(("replicas", "readyReplicas", "updatedReplicas", "availableReplicas"), 1)
+    generation = deployment["metadata"]["generation"]
+    await cluster.patch_status("Deployment", "ada-gateway", {"observedGeneration": generation, **counts})
+    await cluster.wait_condition("Agent", "ada", "Ready", "True", "Ready")
+    agent = await cluster.get("Agent", "ada")
+    assert agent["status"]["replicas"] == agent["status"]["readyReplicas"] == 1
+    assert agent["status"]["endpoint"] == f"http://ada-gateway.{cluster.namespace}.svc.cluster.local:7456/v1"
+    scale = await cluster.client._request(
+        "GET", f"/apis/openclaw.io/v1alpha1/namespaces/{cluster.namespace}/agents/ada/scale", verb="get"
+    )
+    assert scale["spec"]["replicas"] == 1
+    assert scale["status"]["selector"] == "app.kubernetes.io/name=gateway,openclaw.io/agent=ada"
+
+
+async def test_team_members_by_name_and_label(cluster: Cluster, operator: OperatorProcess) -> None:
+    await cluster.apply(
+        changed(AGENT, "spec.team", {"members": [{"name": "bob"}], "selector": {"matchLabels": {"team": "x"}}})
+    )
+    await cluster.wait("ConfigMap", "ada-gateway", lambda item: members(item) == [])
+    await cluster.apply(changed(AGENT, "metadata", {"name": "bob"}))
+    await cluster.apply(changed(changed(AGENT, "metadata.name", "eve"), "metadata.labels", {"team": "x"}))
+    await cluster.wait("ConfigMap", "ada-gateway", lambda item: members(item) == ["bob", "eve"])
+    await cluster.delete("Agent", "bob")
+    await cluster.wait("ConfigMap", "ada-gateway", lambda item: members(item) == ["eve"])
+
+
+def members(config_map: Object) -> list[str]:
+    config = json.loads(config_map["data"]["config.yaml"])
+    return [member["name"] for member in config["team"]["members"]]
+
+
+async def test_new_skill_version_reaches_agents(cluster: Cluster, operator: OperatorProcess) -> None:
+    await settle(cluster)
+    first = (await cluster.get("Skill", "echo"))["status"]["digest"]
+    new = changed(SKILL, "spec.source.inline.files", {"scripts/main.py": "def say(ctx, input): return 2\n"})
+    await cluster.apply(changed(new, "spec.version", "1.3.0"))
+    agent = await cluster.wait(
+        "Agent", "ada", lambda item: [skill["version"] for skill in item["status"]["skills"]] == ["1.3.0"]
+    )
+    digest = agent["status"]["skills"][0]["digest"]
+    assert digest != first
+    config = json.loads((await cluster.get("ConfigMap", "ada-gateway"))["data"]["config.yaml"])
+    assert config["skills"]["installed"][0]["digest"] == digest
+    # The package before it stays for gateways that still read the old configuration; older ones go.
+    packages = await cluster.all_of("ConfigMap", "app.kubernetes.io/name=skill-package")
+    assert {item["metadata"]["labels"]["openclaw.io/digest"] for item in packages} == {first[7:70], digest[7:70]}
+
+
+async def pods(cluster: Cluster) -> list[Object]:
+    return [pod for pod in await cluster.all_of("Pod") if "deletionTimestamp" not in pod["metadata"]]
+
+
+async def test_pool_keeps_its_pods_warm(cluster: Cluster, operator: OperatorProcess) -> None:
+    await settle(cluster)
+    first, second = await wait_pods(cluster, 2)
+    for pod in (first, second):
+        assert pod["metadata"]["labels"]["openclaw.io/pool"] in pod["metadata"]["name"]
+        assert "annotations" not in pod["metadata"]
+        assert pod["spec"]["automountServiceAccountToken"] is False
+        await cluster.patch_status("Pod", pod["metadata"]["name"], RUNNING_AND_READY)
+    # One takes a call: it turns unready, and a third is made at once.
+    busy = {"conditions": [{"type": "Ready", "status": "False"}]}
+    await cluster.patch_status("Pod", first["metadata"]["name"], busy)
+    third = next(pod for pod in await wait_pods(cluster, 3) if pod["metadata"]["name"] not in names(first, second))
+    # It ends and goes; nothing more is made.
+    await cluster.patch_status("Pod", first["metadata"]["name"], {"phase": "Succeeded"})
+    await cluster.wait_gone("Pod", first["metadata"]["name"])
+    assert {pod["metadata"]["name"] for pod in await pods(cluster)} == names(second, third)
+    # Fewer are wanted: the one that is not ready goes.
+    await cluster.apply(changed(SKILL, "spec.sandbox", {"warm": 1}))
+    await cluster.wait_gone("Pod", third["metadata"]["name"])
+    # The agent goes: so do its pods, the policy and the key.
+    await cluster.delete("Agent", "ada")
+    await cluster.wait_gone("Pod", second["metadata"]["name"])
+    await cluster.wait_gone("NetworkPolicy", "openclaw-sandbox")
+    await cluster.wait_gone("Secret", "openclaw-sandbox-signing")
+
+
+def names(*items: Object) -> set[str]:
+    return {item["metadata"]["name"] for item in items}
+
+
+async def wait_pods(cluster: Cluster, count: int) -> list[Object]:
+    """Watch until there are that many pods."""
+    found = await pods(cluster)
+    if len(found) != count:
+        await cluster.wait_any("Pod", lambda seen: len(seen) == count)
+        found = await pods(cluster)
+    assert len(found) == count
+    return found
+
+
+async def test_pods_that_never_start_are_not_made_in_a_loop(cluster: Cluster, operator: OperatorProcess) -> None:
+    await settle(cluster)
+    made: set[str] = set()
+    for _ in range(3):
+        for pod in await pods(cluster):
+            made.add(pod["metadata"]["name"])
+            await cluster.patch_status("Pod", pod["metadata"]["name"], {"phase": "Failed"})
+            await cluster.wait_gone("Pod", pod["metadata"]["name"])
+    made |= names(*await pods(cluster))
+    assert len(made) <= 4
+
+
+async def test_new_signing_key_replaces_idle_pods(cluster: Cluster, operator: OperatorProcess) -> None:
+    await settle(cluster)
+    before = names(*await wait_pods(cluster, 2))
+    await cluster.delete("Secret", "openclaw-sandbox-signing")
+    for name in before:
+        await cluster.wait_gone("Pod", name)
+    key = (await cluster.get("Secret", "openclaw-sandbox-signing"))["data"]["public.key"]
+    for pod in await wait_pods(cluster, 2):
+        env = {item["name"]: item.get("value") for item in pod["spec"]["containers"][0]["env"]}
+        assert env["OPENCLAW_SANDBOX_PUBLIC_KEYS"] == key
+
+
+async def test_events_tell_of_transitions_only(cluster: Cluster, operator: OperatorProcess) -> None:
+    await cluster.apply(changed(AGENT, "spec.memory", {"storeRef": {"name": "mem"}}))
+    await cluster.wait_condition("Agent", "ada", "Ready", "False", "MemoryStoreNotFound")
+    await cluster.apply(changed(AGENT, "spec.memory", {"storeRef": {"name": "gone"}}))
+    await cluster.wait("Agent", "ada", lambda item: "'gone'" in item["status"]["conditions"][-1]["message"])
+    events = [item for item in await cluster.all_of("Event") if item["regarding"]["name"] == "ada"]
+    assert [event["reason"] for event in events] == ["MemoryStoreNotFound"]
+    assert "create it or name another" in events[0]["note"]
+
+
+async def test_deletion_takes_all_but_what_is_retained(
+    full_cluster: Cluster, start_operator: Callable[[], OperatorProcess]
+) -> None:
+    cluster = full_cluster
+    start_operator()
+    await cluster.apply(STORE, SKILL, changed(FULL_AGENT, "spec.workspace.reclaimPolicy", "Retain"))
+    await cluster.wait("Agent", "ada", lambda item: bool(item.get("status", {}).get("skills")))
+    await cluster.wait("StatefulSet", "mem-redis", lambda item: True)
+    password = (await cluster.get("Secret", "mem-memory"))["data"]
+    for kind, name in (("Agent", "ada"), ("Skill", "echo"), ("MemoryStore", "mem")):
+        await cluster.delete(kind, name)
+        await cluster.wait_gone(kind, name)
+    for kind, name in (
+        ("Deployment", "ada-gateway"),
+        ("HorizontalPodAutoscaler", "ada-gateway"),
+        ("Secret", "ada-gateway-token"),
+        ("StatefulSet", "mem-qdrant"),
+        ("CronJob", "mem-backup"),
+        ("NetworkPolicy", "openclaw-sandbox"),
+    ):
+        await cluster.wait_gone(kind, name)
+    assert await cluster.get("PersistentVolumeClaim", "ada-workspace")
+    assert (await cluster.get("Secret", "mem-memory"))["data"] == password
+    # Made again under the same name, they take up what was left.
+    await cluster.apply(STORE, SKILL, FULL_AGENT)
+    await cluster.wait_condition("Agent", "ada", "ChildrenApplied", "True", "Applied")
+    await cluster.wait_condition("MemoryStore", "mem", "ChildrenApplied", "True", "Applied")
+    assert (await cluster.get("Secret", "mem-memory"))["data"] == password
+    claim = await cluster.get("PersistentVolumeClaim", "ada-workspace")
+    assert claim["metadata"]["ownerReferences"][0]["kind"] == "Agent"
+
+
+async def test_scaling_of_the_real_controllers_settles(
+    full_cluster: Cluster, start_operator: Callable[[], OperatorProcess]
+) -> None:
+    start_operator()
+    await full_cluster.apply(STORE, SKILL, changed(FULL_AGENT, "spec.gateway", {"replicas": 2}))
+    agent: Any = await full_cluster.wait("Agent", "ada", lambda item: item.get("status", {}).get("replicas") == 2)
+    assert agent["status"]["readyReplicas"] == 0
