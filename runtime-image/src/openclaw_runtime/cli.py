@@ -1,6 +1,6 @@
 """The `openclaw` command. Heavy modules are imported by the commands that need them."""
 
-import importlib.util
+import importlib
 import json
 import os
 import shutil
@@ -14,6 +14,11 @@ import typer
 from openclaw_runtime.errors import ConfigError, OpenClawError
 
 DEFAULT_PORT = 7456
+
+_GROUPS = {
+    "skill": ("openclaw_runtime.skills.cli", "Makes, checks, packs and runs skills."),
+    "registry": ("openclaw_runtime.skills.registry_cli", "Publishes skills to an OCI registry and pulls them."),
+}
 
 app = typer.Typer(
     name="openclaw",
@@ -99,11 +104,17 @@ def _install(config: Path | None) -> None:
     typer.echo(f"written: {target}\nstart it: systemctl --user daemon-reload && systemctl --user enable --now {UNIT}")
 
 
-def _add_skill_commands() -> None:
-    """The skills package brings its own commands, where it is installed."""
-    if importlib.util.find_spec("openclaw_runtime.skills.cli") is None:
-        return
-    app.add_typer(importlib.import_module("openclaw_runtime.skills.cli").app)
+def _add_skill_commands(wanted: str | None) -> None:
+    """Adds the commands of the skills package; one that is not `wanted` is only named, because its import is slow."""
+    for name, (module, about) in _GROUPS.items():
+        if name == wanted:
+            app.add_typer(importlib.import_module(module).app, name=name)
+        else:
+            app.add_typer(typer.Typer(help=about), name=name, callback=_nothing)
+
+
+def _nothing() -> None:
+    """Stands for a group that is not run."""
 
 
 def fail(error: OpenClawError) -> NoReturn:
@@ -115,7 +126,7 @@ def fail(error: OpenClawError) -> NoReturn:
 
 def main() -> None:
     """The entry point."""
-    _add_skill_commands()
+    _add_skill_commands(next((word for word in sys.argv[1:] if not word.startswith("-")), None))
     try:
         app()
     except OpenClawError as error:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 from semantic_version import Version
 
@@ -59,7 +59,6 @@ _YANKED = "io.openclaw.skill.yanked"
 _REASON = "io.openclaw.skill.yanked.reason"
 
 Visibility = Literal["public", "internal", "private"]
-VISIBILITIES: Final[tuple[str, ...]] = get_args(Visibility)
 """What the publisher means; who may read a repository is decided by the registry's own access rules."""
 
 

@@ -48,10 +48,42 @@ class Reference:
         return replace(self, version=version, digest=digest)
 
 
+def complete(text: str, default: str | None) -> str:
+    """Returns a reference with its registry: `git-ai-helper:^1` becomes `<default>/git-ai-helper:^1`.
+
+    Raises `ReferenceFormatError` when there is no default to complete it with.
+    """
+    plain = text.removeprefix("oci://")
+    first, slash, _ = plain.partition("/")
+    if slash and _is_host(first):
+        return plain
+    if default is None:
+        raise ReferenceFormatError(
+            f"reference: {text!r} names no registry; write {_SHAPE}, or log in to HOST/PATH to make it the default"
+        )
+    return f"{default.removeprefix('oci://').rstrip('/')}/{plain}"
+
+
+def split_prefix(text: str) -> tuple[str, str]:
+    """Reads HOST or HOST/PATH; the path may be empty. Raises `ReferenceFormatError`."""
+    host, slash, path = text.removeprefix("oci://").rstrip("/").partition("/")
+    if slash:
+        repository = parse_repository(f"{host}/{path}")
+        return repository.host, repository.path
+    if not _is_host(host):
+        raise ReferenceFormatError(f"registry: {text!r} is not a registry; write HOST or HOST/PATH")
+    return host, ""
+
+
+def _is_host(text: str) -> bool:
+    """A first part without dot, colon and the name localhost is a path: the rule of other OCI clients."""
+    return _HOST.fullmatch(text) is not None and ("." in text or ":" in text or text == "localhost")
+
+
 def parse_repository(text: str) -> Repository:
     """Reads HOST/PATH. Raises `ReferenceFormatError`."""
     host, slash, path = text.removeprefix("oci://").partition("/")
-    if not slash or not _HOST.fullmatch(host) or not ("." in host or ":" in host or host == "localhost"):
+    if not slash or not _is_host(host):
         raise ReferenceFormatError(f"reference: {text!r} names no registry; write {_SHAPE}")
     if not _PATH.fullmatch(path):
         raise ReferenceFormatError(
