@@ -9,16 +9,19 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from tests.cluster import deps, images, preflight
+from tests.cluster import deps, images, kind, preflight
 from tests.cluster.builder import Builder, all_names
 from tests.cluster.errors import ClusterError, PreflightError
 from tests.cluster.lifecycle import DEFAULT_NAME, LocalCluster
 from tests.cluster.paths import REPOSITORY, cache_from
 from tests.cluster.progress import Progress
 
+DESCRIPTION = """A one-node Kubernetes for tests and demo. CLUSTER=local makes it on the bare host (Debian 12, root),
+CLUSTER=kind uses kind; the default, auto, is kind where docker or podman answers."""
+
 
 def parser() -> argparse.ArgumentParser:
-    root = argparse.ArgumentParser(prog="python -m tests.cluster", description="A one-node Kubernetes for tests.")
+    root = argparse.ArgumentParser(prog="python -m tests.cluster", description=DESCRIPTION)
     root.add_argument("--name", default=DEFAULT_NAME, help="which cluster (default: %(default)s)")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -42,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     kubectl.add_argument("arguments", nargs=argparse.REMAINDER)
     inside = command("exec-net", "run a command in the node's network: Services and pod addresses can be reached")
     inside.add_argument("arguments", nargs=argparse.REMAINDER)
-    forward = command("forward", "forward a loopback port to a Service: NAMESPACE/SERVICE PORT")
+    forward = command("forward", "forward a loopback port to a Service: NAMESPACE/SERVICE LOCAL:REMOTE")
     forward.add_argument("service")
     forward.add_argument("ports")
     return root
@@ -51,8 +54,13 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     console = Console(stderr=True, highlight=False)
+    progress = Progress(console)
     try:
-        return run_command(options, Progress(console))
+        cache = cache_from(os.environ)
+        engine = kind.choose(os.environ.get("CLUSTER", "auto"), kind.engine_answers)
+        if engine is not None:
+            return change_kind(options, kind.KindCluster(cache, options.name, progress, engine))
+        return change_local(options, LocalCluster(cache, options.name, progress), progress)
     except PreflightError as error:
         for problem in error.problems:
             console.print(f"[red]error:[/] {problem}", soft_wrap=True)
@@ -65,10 +73,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def run_command(options: argparse.Namespace, progress: Progress) -> int:
-    cache = cache_from(os.environ)
-    cluster = LocalCluster(cache, options.name, progress)
-    builder = Builder(cache, progress)
+def image_names(given: list[str]) -> list[str]:
+    """`all` or nothing means every image whose Dockerfile is there. Raises ClusterError for an unknown one."""
+    unknown = sorted(set(given) - set(images.IMAGES) - {"all"})
+    if unknown:
+        raise ClusterError(f"no image is named {', '.join(unknown)}; fix: all, or of {', '.join(images.IMAGES)}")
+    return given if given and "all" not in given else all_names(lambda file: (REPOSITORY / file).exists())
+
+
+def change_local(options: argparse.Namespace, cluster: LocalCluster, progress: Progress) -> int:
+    cache = cluster.cache
     match options.command:
         case "preflight":
             preflight.check(cache.root, port=None, programs_built=deps.programs_built(cache))
@@ -77,48 +91,63 @@ def run_command(options: argparse.Namespace, progress: Progress) -> int:
             deps.ensure(cache, progress)
         case "up":
             cluster.up(options.port)
-            print(cluster.paths.kubeconfig)
+            print(cluster.kubeconfig)
         case "down":
             cluster.down()
         case "restart":
             cluster.restart(control_plane_only=options.control_plane)
         case "build":
-            builder.build(image_names(options.images))
+            Builder(cache, progress).build(image_names(options.images))
         case "load":
-            cluster.load(builder.build(image_names(options.images)))
+            cluster.require_running()
+            cluster.load(Builder(cache, progress).build(image_names(options.images)))
+        case "status":
+            return status(cluster)
         case _:
-            return look(options, cluster)
+            cluster.require_running()
+            return use(options, cluster)
     return 0
 
 
-def look(options: argparse.Namespace, cluster: LocalCluster) -> int:
-    """The commands that use a running cluster and change nothing of it."""
+def change_kind(options: argparse.Namespace, cluster: kind.KindCluster) -> int:
     match options.command:
-        case "kubeconfig":
-            cluster.require_running()
-            print(cluster.paths.kubeconfig)
-            return 0
+        case "preflight":
+            cluster.preflight()
+        case "deps":
+            cluster.preflight()
+            cluster.deps()
+        case "up":
+            cluster.up(options.port)
+            print(cluster.kubeconfig)
+        case "down":
+            cluster.down()
+        case "restart":
+            cluster.restart(control_plane_only=options.control_plane)
+        case "build":
+            cluster.build(image_names(options.images))
+        case "load":
+            cluster.load(cluster.build(image_names(options.images)))
+        case "status":
+            return subprocess.call([*cluster.kubectl_command(), "get", "nodes,pods", "--all-namespaces"])
+        case _:
+            return use(options, cluster)
+    return 0
+
+
+def use(options: argparse.Namespace, cluster: LocalCluster | kind.KindCluster) -> int:
+    """The commands that look into a running cluster."""
+    match options.command:
         case "kubectl":
-            return kubectl(cluster, options.arguments)
+            return subprocess.call([*cluster.kubectl_command(), *strip_dashes(options.arguments)])
         case "exec-net":
-            return subprocess.call([*cluster.enter("net"), *strip_dashes(options.arguments)])
+            return subprocess.call([*cluster.exec_net_command(), *strip_dashes(options.arguments)])
         case "forward":
             namespace, _, service = options.service.rpartition("/")
-            target = ["port-forward", f"service/{service}", options.ports]
-            return kubectl(cluster, ["--namespace", namespace or "default", *target])
+            target = ["--namespace", namespace or "default", "port-forward", f"service/{service}", options.ports]
+            return subprocess.call([*cluster.kubectl_command(), *target])
         case _:
-            return status(cluster)
-
-
-def image_names(given: list[str]) -> list[str]:
-    """`all` or nothing means every image whose Dockerfile is there."""
-    return given if given and given != ["all"] else all_names(lambda file: (REPOSITORY / file).exists())
-
-
-def kubectl(cluster: LocalCluster, arguments: list[str]) -> int:
-    cluster.require_running()
-    kubeconfig = f"--kubeconfig={cluster.paths.kubeconfig}"
-    return subprocess.call([str(cluster.kubectl_program), kubeconfig, *strip_dashes(arguments)])
+            print(cluster.kubeconfig)
+            return 0
 
 
 def strip_dashes(arguments: list[str]) -> list[str]:
@@ -133,10 +162,8 @@ def status(cluster: LocalCluster) -> int:
         console.print(f"cluster {cluster.paths.name}: down")
         return 1
     healthy = cluster.healthy()
-    console.print(
-        f"cluster {cluster.paths.name}: {'healthy' if healthy else 'not healthy'}, first pid {record.init.pid}"
-    )
-    console.print(f"API     https://127.0.0.1:{record.port}   kubeconfig {cluster.paths.kubeconfig}", soft_wrap=True)
+    console.print(f"cluster {cluster.paths.name}: {'healthy' if healthy else 'not healthy'}, pid {record.init.pid}")
+    console.print(f"API     https://127.0.0.1:{record.port}   kubeconfig {cluster.kubeconfig}", soft_wrap=True)
     for name, state in cluster.components().items():
         mark = "[green]●[/]" if state["ready"] else "[red]●[/]"
         restarts = f", {state['starts'] - 1} restarts" if state["starts"] > 1 else ""

@@ -317,6 +317,16 @@ class LocalCluster:
 
     # --- using --------------------------------------------------------------------------------------------------------
     @property
+    def kubeconfig(self) -> Path:
+        return self.paths.kubeconfig
+
+    def kubectl_command(self) -> list[str]:
+        return [str(self.kubectl_program), f"--kubeconfig={self.kubeconfig}"]
+
+    def exec_net_command(self) -> list[str]:
+        return self.enter("net")
+
+    @property
     def kubectl_program(self) -> Path:
         return gotools.tool(self.cache, "kubernetes", "kubectl")
 

@@ -147,7 +147,7 @@ def _matches(
         targets, block = _peer(peer, pod.namespace, pods, namespaces)
         for port in ports:
             if direction == "egress" and port is not None and isinstance(port.get("port"), str):
-                yield from _named_egress(port, targets if block is None else pods, block)
+                yield from _named_egress(port, pods if targets is None else targets, block)
                 continue
             protocol, numbers = _port(port, pod)
             if numbers == (0, 0):
@@ -197,12 +197,10 @@ def _port(port: Mapping[str, Any] | None, pod: Pod) -> tuple[str | None, tuple[i
     return protocol, (wanted, port.get("endPort") or wanted)
 
 
-def _named_egress(
-    port: Mapping[str, Any], targets: list[Pod] | None, block: Mapping[str, Any] | None
-) -> Iterable[Match]:
+def _named_egress(port: Mapping[str, Any], targets: list[Pod], block: Mapping[str, Any] | None) -> Iterable[Match]:
     """A name means a different number on each pod it leads to. It means nothing outside the cluster."""
     protocol = port.get("protocol", "TCP")
-    for target in targets or []:
+    for target in targets:
         number = target.port(port["port"], protocol)
         if number is None:
             continue
