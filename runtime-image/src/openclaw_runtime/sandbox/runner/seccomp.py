@@ -96,7 +96,7 @@ ARCHITECTURES: Final = {
             "sched_setaffinity:122 kill:129 tkill:130 tgkill:131 rt_sigqueueinfo:138 socket:198 add_key:217 "
             "request_key:218 keyctl:219 clone:220 execve:221 migrate_pages:238 move_pages:239 rt_tgsigqueueinfo:240 "
             "perf_event_open:241 prlimit64:261 open_by_handle_at:265 setns:268 process_vm_readv:270 "
-            "process_vm_writev:271 kcmp:272 finit_module:273 sched_setattr:274 seccomp:277"
+            "process_vm_writev:271 kcmp:272 finit_module:273 sched_setattr:274 seccomp:277 "
             "bpf:280 execveat:281 userfaultfd:282 "
             "kexec_file_load:294"
         ),
