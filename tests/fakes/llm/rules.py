@@ -121,7 +121,9 @@ def write_the_commit_message(conversation: Conversation) -> Reply:
 
 def quote_the_tool_result(conversation: Conversation) -> Reply:
     """A sentence that holds what the tool answered."""
-    return Text(f"Done. {readable(conversation.tool_result)}")
+    result = readable(conversation.tool_result)
+    # A delegated task comes back with the sentence another agent's stand-in said.
+    return Text(result if result.startswith("Done. ") else f"Done. {result}")
 
 
 def quote_the_memory(conversation: Conversation) -> Reply:
@@ -192,7 +194,7 @@ def answer(messages: Sequence[Message], tools: Mapping[str, Mapping[str, Any]]) 
 def last_commit(memories: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """Returns the newest memory about a commit: one that a skill wrote as such, else one that mentions it."""
     for about in (
-        [memory for memory in memories if memory.get("kind") == "commit"],
+        [memory for memory in memories if memory.get("kind") in ("commit", "git_commit")],
         [memory for memory in memories if "committed" in str(memory.get("text", "")).lower()],
     ):
         if about:
