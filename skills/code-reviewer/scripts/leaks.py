@@ -32,10 +32,10 @@ KNOWN: dict[str, tuple[str, str]] = {
 _KNOWN = {rule: (what, re.compile(pattern)) for rule, (what, pattern) in KNOWN.items()}
 _NAMED = re.compile(
     r"(?i)\b[\w.-]*(?:secret|token|passw(?:or)?d|passwd|api[_-]?key|access[_-]?key|private[_-]?key|credential)[\w.-]*"
-    r"[\"']?\s*(?::=|=>|[:=])\s*(?P<quote>[\"']?)(?P<secret>[A-Za-z0-9+/=_.!@#%^&*~-]{8,})(?P=quote)"
+    r"[\"']?\s*(?::=|=>|[:=])\s*(?P<quote>[\"']?)(?P<secret>[A-Za-z0-9+/=_.!@#$%^&*~-]{8,})(?P=quote)"
 )
 _PLACEHOLDER = re.compile(
-    r"(?i)^(?:x+|\*+|\.+|<.*|.*\b(?:example|changeme|change-me|placeholder|dummy|sample|your|redacted|todo|test|fake)\b.*"
+    r"(?i)^(?:x+|\*+|\.+|<.*|\$.*|.*\b(?:example|changeme|change-me|placeholder|dummy|sample|your|redacted|todo|test|fake)\b.*"
     r"|none|null|true|false|undefined|.*_(?:key|token|secret|password)$)$"
 )
 _WORDS = re.compile(r"^[A-Za-z]+(?:[-_.:/ ][A-Za-z]+)*$")
