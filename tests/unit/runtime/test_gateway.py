@@ -138,7 +138,7 @@ async def test_a_coordinator_delegates_and_answers_from_what_the_team_recorded(
         assert ": code-expert answered" in answer.text
         assert [call[3] for call in expert.calls] == [f"coordinator/pair-{bus}"]
         history = (await raw.get(f"/api/v1/sessions/pair-{bus}")).json()["messages"]
-        assert history[1]["content"] == f"Done. {ANSWER}"
+        assert history[1]["content"] == ANSWER
         assert history[1]["metadata"]["skills"][0]["sandbox"] == "fake"
         second = await say(client, "What did you commit last?", session=f"later-{bus}")
         assert second.startswith("From memory (code-expert")
