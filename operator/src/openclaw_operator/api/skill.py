@@ -179,7 +179,9 @@ class SkillStatus(CommonStatus):
 
     digest: str | None = Field(None, max_length=71, description="Digest of the package: sha256: and 64 hex digits.")
     package_config_map: str | None = Field(None, description="ConfigMap that holds the package.")
-    used_by: list[str] = Field(default_factory=list, description="The first agents that use it.")
+    used_by: list[str] = Field(
+        default_factory=list, description="The first agents that use it.", json_schema_extra=LIST_ATOMIC
+    )
     users: int | None = Field(None, description="How many agents use it.")
     pools: int | None = Field(None, description="How many sandbox pools serve it.")
     warm_pods: int | None = Field(None, description="How many warm pods those pools keep.")

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from openclaw_operator.api.agent import AgentSpec
+from openclaw_operator.cluster.kinds import BY_NAME
+from openclaw_operator.cluster.live import Live, observe
+from openclaw_operator.reconcile.pool import plan
+from openclaw_operator.resources.pool import Pool, effective_level, merge, pool_for
+from tests.unit.operator.builders import agent_inputs, skill_spec
+
+KEY = "key-of-today"
+
+
+def wanted(warm: int = 2, busy: int = 3) -> Pool:
+    found = pool_for("ada", agent_inputs("ada", {}).spec, skill_spec(), "sandbox:1")
+    assert found is not None
+    return Pool(found.shape, warm, busy)
+
+
+def pod(name: str, *, phase: str = "Running", ready: bool = True, pool: str | None = None, key: str = KEY) -> Live:
+    return observe(
+        BY_NAME["Pod"],
+        {
+            "metadata": {
+                "name": name,
+                "namespace": "demo",
+                "uid": name,
+                "resourceVersion": "1",
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+                "labels": {"openclaw.io/pool": pool or wanted().id, "openclaw.io/signing-key": key},
+            },
+            "status": {"phase": phase, "conditions": [{"type": "Ready", "status": str(ready)}]},
+        },
+    )
+
+
+def decide(pool: Pool | None, pods: list[Live], served: set[str] | None = None) -> tuple[int, set[str]]:
+    pools = {pool.id: pool} if pool else {}
+    made = plan(pools, pods, {item.uid for item in pods if item.facts["ready"]} | (served or set()), KEY)
+    return sum(made.create.values()), {item.name for item in made.delete}
+
+
+def test_missing_pods_are_made() -> None:
+    assert decide(wanted(), []) == (2, set())
+    assert decide(wanted(), [pod("a", ready=False)]) == (1, set())
+    assert decide(wanted(), [pod("a"), pod("b")]) == (0, set())
+
+
+def test_used_pods_are_replaced_while_they_work() -> None:
+    busy = pod("a", ready=False)
+    assert decide(wanted(), [busy, pod("b")], {"a"}) == (1, set())
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_finished_pods_go(phase: str) -> None:
+    assert decide(wanted(), [pod("a", phase=phase, ready=False), pod("b")], {"a"}) == (1, {"a"})
+
+
+def test_readiness_that_flaps_does_not_make_pods_without_end() -> None:
+    flapping = [pod(str(number), ready=False) for number in range(5)]
+    assert decide(wanted(warm=2, busy=3), flapping, {item.uid for item in flapping}) == (0, set())
+
+
+def test_surplus_goes_unready_first() -> None:
+    assert decide(wanted(warm=1), [pod("a"), pod("b", ready=False)]) == (0, {"b"})
+
+
+def test_pools_nobody_wants_end_but_calls_do_not() -> None:
+    assert decide(None, [pod("idle"), pod("busy", ready=False)], {"busy"}) == (0, {"idle"})
+
+
+def test_pods_of_an_older_key_are_replaced_when_idle() -> None:
+    old = [pod("idle", key="old"), pod("busy", ready=False, key="old")]
+    assert decide(wanted(), old, {"busy"}) == (2, {"idle"})
+
+
+def test_equal_shapes_share_a_pool() -> None:
+    agent = agent_inputs("ada", {}).spec
+    plain = skill_spec(permissions=[], sandbox={"warm": 1})
+    one = pool_for("ada", agent, plain, "sandbox:1")
+    two = pool_for("bob", agent, skill_spec(permissions=[], sandbox={"warm": 4}), "sandbox:1")
+    assert one
+    assert two
+    assert one.id == two.id
+    assert merge([one, two])[one.id] == Pool(one.shape, 4, 6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"permissions": ["filesystem:read"]},
+        {"permissions": ["network:external"]},
+        {"resources": {"limits": {"memory": "1Gi"}}},
+        {"sandbox": {"runtimeClassName": "gvisor"}},
+    ],
+)
+def test_other_shapes_are_other_pools(changes: dict[str, Any]) -> None:
+    agent = agent_inputs("ada", {}).spec
+    plain = pool_for("ada", agent, skill_spec(permissions=[]), "sandbox:1")
+    other = pool_for("ada", agent, skill_spec(**{"permissions": [], **changes}), "sandbox:1")
+    assert plain
+    assert other
+    assert plain.id != other.id
+
+
+def test_workspaces_are_not_shared() -> None:
+    agent = agent_inputs("ada", {}).spec
+    ids = {pool.id for name in ("ada", "bob") if (pool := pool_for(name, agent, skill_spec(), "sandbox:1"))}
+    assert len(ids) == 2
+
+
+@pytest.mark.parametrize(
+    ("agent", "skill", "level"),
+    [
+        ("isolated", "trusted", "isolated"),
+        ("trusted", "isolated", "isolated"),
+        ("restricted", "trusted", "restricted"),
+        ("trusted", "trusted", "trusted"),
+    ],
+)
+def test_the_stricter_level_counts(agent: str, skill: str, level: str) -> None:
+    spec = AgentSpec.model_validate(
+        {"model": {"name": "m"}, "execution": {"sandbox": {"level": agent}}},
+    )
+    assert effective_level(spec, skill_spec(sandbox={"level": skill})) == level
+    assert (pool_for("ada", spec, skill_spec(sandbox={"level": skill}), "x") is None) is (level == "trusted")
