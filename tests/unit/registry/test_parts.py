@@ -283,6 +283,12 @@ async def test_answers_that_are_no_use(response: httpx.Response, error: type[Exc
         await client_of(lambda _: response).manifest("a", "1.0.0")
 
 
+async def test_a_blob_with_another_digest_is_refused() -> None:
+    client = client_of(lambda _: httpx.Response(200, content=b"something else"))
+    with pytest.raises(RegistryContentError, match=f"blob {DIGEST} has digest sha256:"):
+        await client.blob("a", DIGEST, 1000)
+
+
 async def test_a_list_without_end_is_given_up() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         return httpx.Response(
