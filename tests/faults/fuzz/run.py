@@ -1,0 +1,169 @@
+"""Runs cases against one operator on one API server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from tests.bench.api import Object, StatusError, collection_of, path_of
+from tests.bench.waiting import NotReachedError
+from tests.faults import world
+from tests.faults.fuzz.cases import Case, cases, spec_schemas
+from tests.faults.harness import Stage
+
+SETTLE_SECONDS = 30.0
+Progress = Callable[["Tally"], None]
+# More tries of one request than this within a case are a tight loop.
+MOST_TRIES = 12
+
+
+@dataclass
+class Tally:
+    """What became of the cases."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    slowest: float = 0.0
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.most_common())
+        return (
+            f"{sum(self.outcomes.values())} cases: {parts}; slowest {self.slowest:.1f} s; {len(self.failures)} failed"
+        )
+
+
+@dataclass
+class Fuzzer:
+    """Holds the good state and runs one case after another."""
+
+    stage: Stage
+    good: dict[str, Any] = field(default_factory=dict)
+    specs: dict[tuple[str, str], Object] = field(default_factory=dict)
+
+    async def prepare(self) -> None:
+        """From nothing to the good state with a running operator."""
+        await self.stage.fresh()
+        await world.create(self.stage.api, world.resources())
+        await self.stage.start()
+        await self.stage.settled()
+        self.good = await self.stage.snapshot()
+        self.specs = {(item["kind"], item["metadata"]["name"]): item for item in self._all()}
+
+    def _all(self) -> list[Object]:
+        return [*world.user_objects(), *world.resources()]
+
+    async def run(self, case: Case) -> str:
+        """The outcome in a word or two. Raises AssertionError with what is wrong."""
+        calls = len(self.stage.proxy.calls)
+        item = self.specs[case.kind, case.name]
+        try:
+            await self._disturb(case, item)
+        except StatusError as error:
+            if error.code not in {400, 422} or not error.message:
+                raise AssertionError(f"the API server answers {error}") from error
+            return "refused by the API server"
+        await self.stage.settled(SETTLE_SECONDS)
+        outcome = await self._judge(case)
+        self._look_for_loops(calls)
+        await self._revert(case, item)
+        await self.stage.becomes(self.good, SETTLE_SECONDS)
+        return outcome
+
+    async def _disturb(self, case: Case, item: Object) -> None:
+        path = path_of(item)
+        if case.spec is None:
+            await self.stage.api.delete(path)
+            await self._collect_garbage()
+            return
+        live = await self.stage.api.get(path)
+        await self.stage.api.replace(path, {**live, "spec": case.spec})
+
+    async def _revert(self, case: Case, item: Object) -> None:
+        path = path_of(item)
+        if case.spec is None:
+            await self.stage.api.create(collection_of(item), item)
+            return
+        live = await self.stage.api.get(path)
+        await self.stage.api.replace(path, {**live, "spec": item["spec"]})
+
+    async def _collect_garbage(self) -> None:
+        """What the garbage collector of a controller manager does: objects whose owner is gone go too."""
+        found = await world.everything(self.stage.api, self.stage.namespace)
+        alive = {item["metadata"]["uid"] for _, _, item in found}
+        for _, path, item in found:
+            owners = item["metadata"].get("ownerReferences", [])
+            if owners and not any(owner["uid"] in alive for owner in owners):
+                await self.stage.api.delete(path)
+
+    async def _judge(self, case: Case) -> str:
+        """Every resource says whether it is as asked, and if not, why."""
+        outcome = "followed"
+        for kind in world.PRIMARIES:
+            for item in (each for each in self._all() if each["kind"] == kind):
+                live = await self.stage.api.find(path_of(item))
+                if live is None:
+                    continue
+                for condition in live["status"]["conditions"]:
+                    assert condition["reason"], f"{kind}/{item['metadata']['name']}: {condition} has no reason"
+                    assert condition["message"], f"{kind}/{item['metadata']['name']}: {condition} has no message"
+                if (kind, item["metadata"]["name"]) == (case.kind, case.name):
+                    outcome = _outcome(live)
+        return outcome
+
+    def _look_for_loops(self, calls: int) -> None:
+        tries = Counter((call.method, call.path) for call in self.stage.proxy.calls[calls:] if not call.is_watch)
+        looping = {f"{method} {path}": count for (method, path), count in tries.items() if count > MOST_TRIES}
+        looping = {call: count for call, count in looping.items() if "/events" not in call and "/pods" not in call}
+        assert not looping, f"a tight loop: {looping}"
+
+
+def _outcome(live: Object) -> str:
+    wrong = [each for each in live["status"]["conditions"] if each["status"] == "False" and each["type"] != "Ready"]
+    reasons = [each["reason"] for each in wrong if each["type"] != "Available"]
+    return f"reported {reasons[0]}" if reasons else "followed"
+
+
+def run(
+    stage: Stage,
+    runner: asyncio.Runner,
+    *,
+    count: int,
+    first_seed: int,
+    progress: Callable[[Tally], None] | None = None,
+) -> Tally:
+    """Run `count` cases; the same seed gives the same cases. After a failure the next case starts from nothing."""
+    fuzzer = Fuzzer(stage)
+    tally = Tally()
+    runner.run(fuzzer.prepare())
+    strategy = cases(world.resources(), world.user_objects(), spec_schemas())
+
+    @seed(first_seed)
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def one(case: Case) -> None:
+        started = time.monotonic()
+        try:
+            tally.outcomes[runner.run(fuzzer.run(case))] += 1
+        except (AssertionError, NotReachedError, RuntimeError) as error:
+            tally.outcomes["failed"] += 1
+            notes = "\n".join(getattr(error, "__notes__", ()))
+            tally.failures.append(f"{case}\n{error}\n{notes}")
+            runner.run(fuzzer.prepare())
+        tally.slowest = max(tally.slowest, time.monotonic() - started)
+        if progress is not None:
+            progress(tally)
+
+    one()
+    return tally

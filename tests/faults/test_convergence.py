@@ -1,0 +1,182 @@
+"""Whatever happens between the operator and the API server, the same state comes out in the end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.bench.api import Object, resource_path
+from tests.bench.waiting import eventually
+from tests.faults import world
+from tests.faults.harness import Stage
+from tests.faults.injection import Answer, Call, CloseAfter, CloseBefore, Fault, Pass, share_of_calls
+
+DEPLOYMENT = resource_path("apps/v1", "deployments", world.NAMESPACE, "expert-gateway")
+EXPERT = resource_path(world.GROUP, "agents", world.NAMESPACE, "expert")
+
+
+async def test_a_clean_run_leaves_everything_reported(expected: dict[str, Any]) -> None:
+    kinds = {key.partition("/")[0] for key in expected}
+    assert {"Deployment", "StatefulSet", "CronJob", "HorizontalPodAutoscaler", "NetworkPolicy", "Pod"} <= kinds
+    for key, item in expected.items():
+        if key.partition("/")[0] in world.PRIMARIES:
+            assert [condition["type"] for condition in item["status"]["conditions"]][-1] == "Ready"
+
+
+async def test_a_restart_writes_nothing(stage: Stage, expected: dict[str, Any]) -> None:
+    await world.create(stage.api, world.resources())
+    await stage.start()
+    await stage.becomes(expected)
+    await stage.stop()
+    before = len(stage.proxy.writes)
+    calls = len(stage.proxy.calls)
+    await stage.start()
+
+    async def watches() -> bool:
+        return sum(call.is_watch for call in stage.proxy.calls[calls:]) >= len(world.PRIMARIES)
+
+    await eventually(watches, "the operator watches again", seconds=60)
+    await stage.becomes(expected)
+    assert [str(write) for write in stage.proxy.writes[before:]] == []
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_a_tenth_of_all_requests_fails(stage: Stage, expected: dict[str, Any], seed: int) -> None:
+    stage.proxy.injector = share_of_calls(seed, 0.1)
+    await world.create(stage.api, world.resources())
+    await stage.start()
+    await stage.becomes(expected)
+    assert stage.proxy.injected > 0
+
+
+@pytest.mark.parametrize("fault", [Answer(409), Answer(429), Answer(500), CloseBefore(), CloseAfter()], ids=str)
+async def test_the_first_try_of_each_write_fails(stage: Stage, expected: dict[str, Any], fault: Fault) -> None:
+    tried: set[tuple[str, str]] = set()
+
+    def first_try(call: Call) -> Fault:
+        if not call.is_write or (call.method, call.path) in tried:
+            return Pass()
+        tried.add((call.method, call.path))
+        return fault
+
+    stage.proxy.injector = first_try
+    await world.create(stage.api, world.resources())
+    await stage.start()
+    await stage.becomes(expected)
+    assert len(tried) > len(expected) / 2
+
+
+async def test_the_api_server_is_away_while_children_are_made(stage: Stage, expected: dict[str, Any]) -> None:
+    stage.proxy.on_write = lambda write: stage.proxy.go_down() if write.number == 5 else None
+    await world.create(stage.api, world.resources())
+    await stage.start()
+
+    async def down() -> bool:
+        return sum(call.is_write for call in stage.proxy.calls) > 10
+
+    await eventually(down, "the operator has tried to write to an API server that is gone", seconds=60)
+    stage.proxy.come_up()
+    await stage.becomes(expected)
+
+
+async def test_the_api_server_restarts(stage: Stage, expected: dict[str, Any]) -> None:
+    await world.create(stage.api, world.resources())
+    await stage.start()
+    await stage.becomes(expected)
+    before = len(stage.proxy.writes)
+    await asyncio.to_thread(stage.server.restart)
+    await stage.becomes(expected)
+    assert [str(write) for write in stage.proxy.writes[before:]] == []
+    await stage.api.delete(DEPLOYMENT)
+    await stage.becomes(expected)
+
+
+@pytest.mark.parametrize("how", ["cut", "end"])
+async def test_changes_while_watches_are_lost(stage: Stage, expected: dict[str, Any], how: str) -> None:
+    """What happens between the end of a watch and the next one is not missed."""
+    await world.create(stage.api, world.resources())
+    await stage.start()
+    await stage.becomes(expected)
+
+    def refuse_watches(call: Call) -> Fault:
+        return Answer(503) if call.is_watch else Pass()
+
+    stage.proxy.injector = refuse_watches
+    if how == "cut":
+        stage.proxy.cut_watches()
+    else:
+        stage.proxy.end_watches()
+    await stage.api.delete(DEPLOYMENT)
+    await stage.api.delete(resource_path("v1", "services", world.NAMESPACE, "coordinator-gateway"))
+    await stage.api.merge(
+        resource_path("v1", "configmaps", world.NAMESPACE, "expert-gateway"), {"data": {"config.yaml": "broken"}}
+    )
+    stage.proxy.injector = lambda _: Pass()
+    await stage.becomes(expected)
+
+
+async def test_watches_that_end_at_once_are_not_asked_for_in_a_tight_loop(
+    stage: Stage, expected: dict[str, Any]
+) -> None:
+    await world.create(stage.api, world.resources())
+    await stage.start()
+    await stage.becomes(expected)
+    stage.proxy.end_watches_at_once = True
+    stage.proxy.end_watches()
+    calls = len(stage.proxy.calls)
+
+    async def one_path_ten_times() -> bool:
+        paths = [call.path for call in stage.proxy.calls[calls:] if call.is_watch]
+        return any(paths.count(path) >= 10 for path in paths)
+
+    seconds = await eventually(one_path_ten_times, "a watch is asked for again and again", seconds=60)
+    stage.proxy.end_watches_at_once = False
+    # As fast as they are answered it would take a tenth of a second.
+    assert seconds > 1
+    await stage.api.delete(DEPLOYMENT)
+    await stage.becomes(expected)
+
+
+async def test_events_come_late(stage: Stage, expected: dict[str, Any]) -> None:
+    """Decisions from an old view of the world are put right once the events arrive."""
+    await world.create(stage.api, world.resources())
+    await stage.start()
+    await stage.becomes(expected)
+    stage.proxy.hold_events()
+    await stage.api.delete(DEPLOYMENT)
+    await stage.api.merge(EXPERT, {"spec": {"description": "changed"}})
+    await stage.api.merge(EXPERT, {"spec": {"description": None}})
+    stage.proxy.release_events()
+    await stage.becomes(expected)
+
+
+async def test_every_event_comes_twice(stage: Stage, expected: dict[str, Any]) -> None:
+    stage.proxy.duplicate_events = True
+    await world.create(stage.api, world.resources())
+    await stage.start()
+    await stage.becomes(expected)
+
+
+async def test_a_quota_refuses_children_until_it_is_raised(stage: Stage, expected: dict[str, Any]) -> None:
+    hard = {"count/deployments.apps": "0"}
+    quota: Object = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "none", "namespace": world.NAMESPACE},
+        "spec": {"hard": hard},
+    }
+    path = resource_path("v1", "resourcequotas", world.NAMESPACE)
+    await stage.api.create(path, quota)
+    # The controller that computes usage does not run here.
+    await stage.api.merge(f"{path}/none/status", {"status": {"hard": hard, "used": hard}})
+    await world.create(stage.api, world.resources())
+    await stage.start()
+    await stage.settled()
+    ready = (await stage.api.get(EXPERT))["status"]["conditions"][-1]
+    assert ready["status"] == "False"
+    assert "exceeded quota: none" in ready["message"]
+    assert sum(call.path == DEPLOYMENT for call in stage.proxy.calls) < 20
+    await stage.api.delete(f"{path}/none")
+    await stage.becomes(expected)

@@ -1,0 +1,55 @@
+"""The operator is killed after each single write, and a new one finishes what the first began."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.faults import world
+from tests.faults.harness import Stage
+from tests.faults.proxy import Write
+
+# What a new operator may write besides what the first one left undone: the Event that did not come through, and what
+# the first had sent but not yet heard about.
+EXTRA_WRITES = 6
+
+
+async def crash_after_each_write(stage: Stage, expected: dict[str, Any], *, every: int = 1) -> list[str]:
+    """Kill -9 after write 1, 2, 3, …; what went wrong, one line per crash point. Needs a fresh stage."""
+    await world.create(stage.api, world.resources())
+    await stage.start()
+    await stage.becomes(expected)
+    total = len(stage.proxy.writes)
+    failures: list[str] = []
+    for point in range(1, total + 1, every):
+        await stage.fresh()
+        failures += await _crash_after(stage, expected, point, total)
+    return failures
+
+
+async def _crash_after(stage: Stage, expected: dict[str, Any], point: int, total: int) -> list[str]:
+    last: list[Write] = []
+
+    def kill(write: Write) -> None:
+        if write.number == point and stage.operator is not None:
+            last.append(write)
+            stage.operator.running.kill()
+
+    stage.proxy.on_write = kill
+    await world.create(stage.api, world.resources())
+    await stage.start()
+    await stage.killed()
+    await stage.start()
+    try:
+        await stage.becomes(expected)
+    except AssertionError as error:
+        return [f"killed after {last[0]}: {error}"]
+    if len(stage.proxy.writes) > total + EXTRA_WRITES:
+        return [f"killed after {last[0]}: {len(stage.proxy.writes)} writes in all instead of {total}"]
+    return []
+
+
+@pytest.mark.timeout(1800)
+async def test_killed_after_each_write(stage: Stage, expected: dict[str, Any]) -> None:
+    assert await crash_after_each_write(stage, expected) == []

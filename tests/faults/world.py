@@ -1,0 +1,230 @@
+"""What the operator is asked to run in fault tests, and the state it must end in whatever happens."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from openclaw_operator.cluster.kinds import CHILDREN
+from tests.bench.api import Api, Object, collection_of, resource_path
+from tests.bench.observer import reported
+
+NAMESPACE = "faults"
+GROUP = "openclaw.io/v1alpha1"
+PRIMARIES = {"Agent": "agents", "Skill": "skills", "MemoryStore": "memorystores"}
+_OF_THE_SERVER = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink")
+_ASSIGNED = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
+# The hash covers the uid of the owner, which is new in each run.
+_APPLIED_HASH = "openclaw.io/applied-hash"
+# Names a generated key.
+_SIGNING_KEY = "openclaw.io/signing-key"
+
+
+def _object(kind: str, name: str, **body: Any) -> Object:
+    version = "v1" if kind in {"Secret", "ConfigMap"} else GROUP
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": NAMESPACE}, **body}
+
+
+def user_objects() -> list[Object]:
+    """What a user brings along: a provider key, a soul, a place for backups."""
+    return [
+        _object("Secret", "provider", stringData={"key": "not-a-key"}),
+        _object("ConfigMap", "souls", data={"coordinator": "You hand work on to the one who does it best."}),
+    ]
+
+
+def resources() -> list[Object]:
+    """One of each kind, with every feature that has a child of its own."""
+    return [memory_store(), skill(), coordinator(), expert()]
+
+
+def memory_store() -> Object:
+    backup = {"schedule": "0 2 * * *", "destination": {"pvc": {"claimName": "backups"}}}
+    return _object("MemoryStore", "memory", spec={"backup": backup})
+
+
+def skill() -> Object:
+    source = "async def shout(ctx, input):\n    return input['text'].upper()\n"
+    return _object(
+        "Skill",
+        "shouting",
+        spec={
+            "version": "1.0.0",
+            "description": "Says it louder.",
+            "source": {"inline": {"files": {"SKILL.md": "# Shouting\n", "scripts/main.py": source}}},
+            "actions": [{"name": "shout", "description": "Say it louder."}],
+            "permissions": ["filesystem:read"],
+        },
+    )
+
+
+def coordinator() -> Object:
+    return _object(
+        "Agent",
+        "coordinator",
+        spec={
+            "role": "coordinator",
+            "soul": {"configMapKeyRef": {"name": "souls", "key": "coordinator"}},
+            "model": {
+                "provider": "openai",
+                "name": "gpt-4o-mini",
+                "credentials": {"secretKeyRef": {"name": "provider", "key": "key"}},
+            },
+            "memory": {"storeRef": {"name": "memory"}},
+            "gateway": {"autoscaling": {"minReplicas": 2, "maxReplicas": 4}},
+            "team": {"members": [{"name": "expert"}]},
+        },
+    )
+
+
+def expert() -> Object:
+    return _object(
+        "Agent",
+        "expert",
+        spec={
+            "role": "code_expert",
+            "model": {"provider": "local", "name": "stand-in", "baseURL": "http://llm.invalid:8000/v1"},
+            "skills": [{"name": "shouting", "version": "^1.0.0"}],
+        },
+    )
+
+
+async def create(api: Api, items: Iterable[Object]) -> None:
+    for item in items:
+        await api.create(collection_of(item), item)
+
+
+def _collections(namespace: str) -> dict[str, str]:
+    """Kind → path of the collection, of everything the operator reads as its own or writes."""
+    children = {kind.name: resource_path(kind.api_version, kind.plural, namespace) for kind in CHILDREN}
+    return {**{kind: resource_path(GROUP, plural, namespace) for kind, plural in PRIMARIES.items()}, **children}
+
+
+async def clear(api: Api, namespace: str = NAMESPACE) -> None:
+    """Delete everything of the namespace. The operator must not run: it would put things back."""
+    for path in [*_collections(namespace).values(), resource_path("v1", "resourcequotas", namespace)]:
+        await api.request("DELETE", path, propagationPolicy="Background", gracePeriodSeconds="0")
+    for _, path, item in await everything(api, namespace):
+        # Where no controller runs nothing else removes finalizers.
+        if item["metadata"].get("finalizers"):
+            await api.merge(path, {"metadata": {"finalizers": None}})
+
+
+async def everything(api: Api, namespace: str = NAMESPACE) -> list[tuple[str, str, Object]]:
+    """(kind, path, object) of all that the operator reads as its own or writes."""
+    return [
+        (kind, f"{path}/{item['metadata']['name']}", item)
+        for kind, path in _collections(namespace).items()
+        for item in await api.items(path)
+    ]
+
+
+async def all_reported(api: Api, namespace: str = NAMESPACE) -> bool:
+    """Whether each resource has a status about its current generation."""
+    for plural in PRIMARIES.values():
+        if not all(map(reported, await api.items(resource_path(GROUP, plural, namespace)))):
+            return False
+    return True
+
+
+async def snapshot(api: Api, namespace: str = NAMESPACE) -> dict[str, Any]:
+    """Everything in the namespace that the operator answers for, without what differs from run to run.
+
+    `{"Kind/name": object}`. Generated secrets become their length, and wherever their values appear, their name;
+    random parts of pod names are numbered.
+    """
+    found: dict[str, Any] = {}
+    secrets: dict[str, str] = {}
+    for kind, _, item in await everything(api, namespace):
+        if kind == "Secret":
+            secrets.update(_values(item))
+        found[f"{kind}/{item['metadata']['name']}"] = normalised(kind, item)
+    text = json.dumps(_number_pods(found), sort_keys=True)
+    for value, name in secrets.items():
+        text = text.replace(json.dumps(value)[1:-1], f"<{name}>")
+    result: dict[str, Any] = json.loads(text)
+    return result
+
+
+def _values(secret: Object) -> dict[str, str]:
+    """Value (in base64 and plain, where it is text) → name, of one Secret."""
+    names: dict[str, str] = {}
+    for key, encoded in (secret.get("data") or {}).items():
+        name = f"{secret['metadata']['name']}/{key}"
+        names[encoded] = name
+        plain = base64.b64decode(encoded)
+        if plain.isascii():
+            names[plain.decode()] = name
+    return names
+
+
+def _number_pods(found: Mapping[str, Any]) -> dict[str, Any]:
+    counts: dict[str, int] = {}
+    numbered: dict[str, Any] = {}
+    for key, item in found.items():
+        match = re.fullmatch(r"Pod/(sandbox-[0-9a-f]+)-\w+", key)
+        if match is None:
+            numbered[key] = item
+            continue
+        counts[match[1]] = number = counts.get(match[1], 0) + 1
+        numbered[f"Pod/{match[1]}-{number}"] = json.loads(json.dumps(item).replace(key.removeprefix("Pod/"), match[1]))
+    return numbered
+
+
+def normalised(kind: str, item: Object) -> Object:
+    """One object without the API server's bookkeeping."""
+    metadata = {key: value for key, value in item["metadata"].items() if key not in _OF_THE_SERVER}
+    metadata["ownerReferences"] = [
+        {key: value for key, value in owner.items() if key != "uid"} for owner in metadata.get("ownerReferences", [])
+    ]
+    if _APPLIED_HASH in metadata.get("annotations", {}):
+        metadata["annotations"] = {**metadata["annotations"], _APPLIED_HASH: "<hash>"}
+    if _SIGNING_KEY in metadata.get("labels", {}):
+        metadata["labels"] = {**metadata["labels"], _SIGNING_KEY: "<key>"}
+    result = {key: value for key, value in item.items() if key not in {"metadata", "apiVersion", "kind"}}
+    result["metadata"] = metadata
+    if kind == "Secret":
+        result["data"] = {key: len(base64.b64decode(value)) for key, value in (item.get("data") or {}).items()}
+    if kind == "Service":
+        result["spec"] = {key: value for key, value in item["spec"].items() if key not in _ASSIGNED}
+    if "status" in item:
+        result["status"] = _status(item["status"])
+    return result
+
+
+def _status(status: Object) -> Object:
+    kept = {key: value for key, value in status.items() if key != "observedGeneration"}
+    if "conditions" in kept:
+        kept["conditions"] = [
+            {key: value for key, value in condition.items() if key not in {"lastTransitionTime", "observedGeneration"}}
+            for condition in kept["conditions"]
+        ]
+    return kept
+
+
+def difference(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """One line per thing that differs: what is missing, what is too much, and which field has which value."""
+    lines = [f"missing: {key}" for key in sorted(expected.keys() - found.keys())]
+    lines += [f"too much: {key}" for key in sorted(found.keys() - expected.keys())]
+    for key in sorted(expected.keys() & found.keys()):
+        lines += [f"{key}{line}" for line in _differences(expected[key], found[key])]
+    return lines
+
+
+def _differences(expected: Any, found: Any, path: str = "") -> list[str]:
+    if isinstance(expected, dict) and isinstance(found, dict):
+        return [
+            line
+            for key in sorted(expected.keys() | found.keys())
+            for line in _differences(expected.get(key), found.get(key), f"{path}.{key}")
+        ]
+    if isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        return [
+            line
+            for index, (left, right) in enumerate(zip(expected, found, strict=True))
+            for line in _differences(left, right, f"{path}[{index}]")
+        ]
+    return [] if expected == found else [f"{path}: expected {expected!r}, found {found!r}"]
