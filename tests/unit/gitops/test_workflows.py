@@ -19,6 +19,7 @@ from tests.cluster.paths import REPOSITORY
 
 GITHUB = REPOSITORY / ".github"
 WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
+MAKE = re.compile(r"^\s*make ([a-z-]+)", re.MULTILINE)
 USES = re.compile(r"^\s*(?:-\s+)?uses:\s*(\S+)(?:\s+#\s*(\S+))?\s*$")
 
 
@@ -82,6 +83,13 @@ def test_no_expression_is_pasted_into_a_script(name: str, job: dict[str, Any]) -
         assert "${{" not in step.get("run", ""), f"{name}: {step.get('name')}"
         if step.get("uses", "").startswith("actions/checkout@"):
             assert step["with"]["persist-credentials"] is False
+
+
+def test_the_make_targets_that_workflows_call_exist() -> None:
+    called = {name for _, job in jobs() for step in job.get("steps", ()) for name in MAKE.findall(step.get("run", ""))}
+    defined = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    assert called
+    assert called <= defined
 
 
 def test_nothing_is_published_untested_and_nothing_deployed_unpublished() -> None:
