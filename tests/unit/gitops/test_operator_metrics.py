@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.live import observe
+from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.controller import _readiness
 from openclaw_operator.reconcile.memorystore import backup_state
+from openclaw_operator.reconcile.pool import PoolReconciler
+from openclaw_operator.resources.pool import Pool
+from openclaw_operator.telemetry import Metrics
 
 NOON, ONE = "2026-01-01T12:00:00Z", "2026-01-01T13:00:00Z"
 NOON_SECONDS = 1767268800.0
@@ -68,3 +73,25 @@ def test_a_suspended_or_missing_backup_is_not_expected() -> None:
 )
 def test_agents_that_are_meant_to_stop_are_counted_apart(status: str, reason: str, counted: str) -> None:
     assert _readiness({"status": status, "reason": reason}) == counted
+
+
+def test_a_pool_that_is_gone_is_no_longer_wanted() -> None:
+    metrics = Metrics()
+    pools = PoolReconciler(cast("Context", SimpleNamespace(metrics=metrics)), {})
+
+    def wanted() -> dict[tuple[str, str], float]:
+        return {
+            (sample.labels["namespace"], sample.labels["pool"]): sample.value
+            for family in metrics.pool_pods.collect()
+            for sample in family.samples
+            if sample.labels["state"] == "wanted"
+        }
+
+    pool = cast("Pool", SimpleNamespace(warm=2))
+    pools._observe("agents", {"one": pool, "two": pool}, [])
+    pools._observe("others", {"one": pool}, [])
+    assert wanted() == {("agents", "one"): 2, ("agents", "two"): 2, ("others", "one"): 2}
+    pools._observe("agents", {"two": pool}, [])
+    assert wanted() == {("agents", "two"): 2, ("others", "one"): 2}
+    pools._observe("agents", {}, [])
+    assert wanted() == {("others", "one"): 2}

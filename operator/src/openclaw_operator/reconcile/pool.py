@@ -83,6 +83,7 @@ class PoolReconciler:
         self._served: set[str] = set()
         self._health: dict[tuple[str, str], _Health] = {}
         self._told_refused: set[str] = set()
+        self._observed: dict[str, set[str]] = {}
 
     def pod_changed(self, before: Live | None, after: Live | None) -> None:
         """Follow one pod from a watch event."""
@@ -177,6 +178,7 @@ class PoolReconciler:
         """The last agent is gone: leave nothing behind."""
         context = self._context
         self._pools.pop(namespace, None)
+        self._observe(namespace, {}, pods)
         shared = (
             context.children.get("NetworkPolicy", namespace, network.SANDBOX_POLICY),
             context.children.get("Secret", namespace, secrets.SIGNING_SECRET),
@@ -185,11 +187,16 @@ class PoolReconciler:
             await context.client.delete(BY_NAME[live.kind], namespace, live.name, "prune", uid=live.uid)
 
     def _observe(self, namespace: str, pools: Mapping[str, Pool], pods: list[Live]) -> None:
+        gauge = self._context.metrics.pool_pods
+        # A pool that is gone must not go on counting as wanted.
+        for name in self._observed.pop(namespace, set()) - pools.keys():
+            gauge.remove_by_labels({"namespace": namespace, "pool": name})
+        if pools:
+            self._observed[namespace] = set(pools)
         for name in pools:
             mine = [pod for pod in pods if pod.labels.get(POOL_LABEL) == name and not pod.deleting]
             ready = sum(1 for pod in mine if pod.facts["ready"])
             busy = sum(1 for pod in mine if pod.uid in self._served and not pod.facts["ready"])
-            gauge = self._context.metrics.pool_pods
             gauge.labels(namespace, name, "wanted").set(pools[name].warm)
             gauge.labels(namespace, name, "ready").set(ready)
             gauge.labels(namespace, name, "busy").set(busy)
