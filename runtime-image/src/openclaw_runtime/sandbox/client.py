@@ -95,7 +95,7 @@ class SandboxClient:
         connection = await self._connect(endpoint, options.limits)
         try:
             try:
-                hello = await _hello(connection)
+                hello = await _hello(connection, endpoint)
                 timing.mark("connect_ms")
                 await self._send_call(connection, hello, call, options)
             except ConnectionClosed:
@@ -170,14 +170,18 @@ class SandboxClient:
         await connection.send(frame)
 
 
-async def _hello(connection: ClientConnection) -> Hello:
+async def _hello(connection: ClientConnection, endpoint: Endpoint) -> Hello:
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            return _parse_hello(_message(await connection.recv()))
+            hello = _parse_hello(_message(await connection.recv()))
     except TimeoutError:
         raise UnreachableError(f"no hello within {CONNECT_SECONDS:g} s") from None
     except ProtocolError as error:
         raise UnreachableError(f"not a sandbox: {error}") from None
+    if hello.pod_uid != endpoint.uid:
+        # An address may be given to another pod, and whoever answers there could pass our signature on.
+        raise UnreachableError(f"{endpoint.name} says that it is another pod: {hello.pod_uid}")
+    return hello
 
 
 def _parse_hello(message: Message) -> Hello:

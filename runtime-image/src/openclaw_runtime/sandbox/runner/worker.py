@@ -64,6 +64,7 @@ def run_child(channel: socket.socket, stdout: int, stderr: int, workspace: Path,
     """The life of the child, called right after fork; never returns."""
     try:
         os.setsid()
+        linux.die_with_parent()
         with open(os.devnull, "rb") as null:  # noqa: PTH123 - a descriptor is what is needed
             os.dup2(null.fileno(), 0)
         os.dup2(stdout, 1)
