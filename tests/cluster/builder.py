@@ -14,7 +14,7 @@ from tests.cluster.errors import ClusterError
 from tests.cluster.host import goarch
 from tests.cluster.nodesetup import overlay_works
 from tests.cluster.paths import PACKAGE, REPOSITORY, Cache
-from tests.cluster.processes import run
+from tests.cluster.processes import exclusive, run
 from tests.cluster.progress import Progress
 
 PIP_CONFIGURATION = Path("/etc/pip.conf")
@@ -34,7 +34,8 @@ class Builder:
         unknown = sorted(set(names) - set(images.IMAGES))
         if unknown:
             raise ClusterError(f"no image is named {', '.join(unknown)}; there are {', '.join(images.IMAGES)}")
-        return [self._build(images.IMAGES[name]) for name in names]
+        with exclusive(self.folder / ".lock"):
+            return [self._build(images.IMAGES[name]) for name in names]
 
     def archives(self, names: list[str]) -> list[Archive]:
         """What was built last, whether or not its inputs changed since."""

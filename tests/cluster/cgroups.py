@@ -94,9 +94,9 @@ def members(cgroups: CgroupHost, name: str) -> set[int]:
     """The processes (host pids) in the node's groups, at any depth."""
     found: set[int] = set()
     for group in cgroups.groups(name):
-        for procs in group.rglob("cgroup.procs"):
+        for folder, _, _ in os.walk(group):
             with suppress(OSError):
-                found.update(int(pid) for pid in procs.read_text().split())
+                found.update(int(pid) for pid in (Path(folder) / "cgroup.procs").read_text().split())
     return found - {0}
 
 

@@ -57,10 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     progress = Progress(console)
     try:
         cache = cache_from(os.environ)
-        engine = kind.choose(os.environ.get("CLUSTER", "auto"), kind.engine_answers)
+        local = LocalCluster(cache, options.name, progress)
+        wanted = os.environ.get("CLUSTER", "auto")
+        # A running local cluster is the one that is meant, whatever could be started beside it.
+        automatic = wanted in {"", "auto"}
+        engine = None if automatic and local.running() else kind.choose(wanted, kind.engine_answers)
         if engine is not None:
             return change_kind(options, kind.KindCluster(cache, options.name, progress, engine))
-        return change_local(options, LocalCluster(cache, options.name, progress), progress)
+        return change_local(options, local, progress)
     except PreflightError as error:
         for problem in error.problems:
             console.print(f"[red]error:[/] {problem}", soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 from tests.cluster import gotools, preflight
@@ -19,7 +18,10 @@ def programs_built(cache: Cache) -> bool:
 
 
 def ensure(cache: Cache, progress: Progress) -> None:
-    """Bring the host up to what is needed; does nothing, in no time, when all of it is there."""
+    """Bring the host up to what is needed; does nothing, in no time, when all of it is there.
+
+    Raises ComponentError with the end of the log of what failed.
+    """
     packages = preflight.missing_packages(preflight.program_exists)
     logs = cache.root / "logs"
     if packages:
@@ -54,11 +56,3 @@ class _no_services_started:  # noqa: N801 (used like a function)
     def __exit__(self, *_: object) -> None:
         if self.created:
             self.path.unlink(missing_ok=True)
-
-
-def clear_builds(cache: Cache) -> None:
-    """Forget programs built from go.mod files that have changed since."""
-    current = {gotools.module(name).output(cache) for name in gotools.MODULES}
-    for folder in cache.bin.glob("*"):
-        if folder not in current:
-            shutil.rmtree(folder, ignore_errors=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.cluster.errors import ClusterError
 from tests.cluster.paths import PACKAGE, Cache
-from tests.cluster.processes import run
+from tests.cluster.processes import exclusive, run
 
 MARKER = ".complete"
 MODULES = ("kubernetes", "metrics-server", "local-path-provisioner")
@@ -99,6 +99,13 @@ def build(source: GoModule, cache: Cache, environment: Mapping[str, str], log: P
     target = source.output(cache)
     if source.built(cache):
         return target
+    with exclusive(cache.bin / f".{target.name}.lock"):
+        if not source.built(cache):
+            _build(source, target, environment, log)
+    return target
+
+
+def _build(source: GoModule, target: Path, environment: Mapping[str, str], log: Path) -> None:
     staging = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -109,7 +116,6 @@ def build(source: GoModule, cache: Cache, environment: Mapping[str, str], log: P
         staging.rename(target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return target
 
 
 def tool(cache: Cache, module_name: str, program: str) -> Path:

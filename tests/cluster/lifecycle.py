@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from fcntl import LOCK_EX, flock
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from tests.cluster.host import CAP_SYS_RESOURCE, has_capability
 from tests.cluster.kubeconfig import write_kubeconfig
 from tests.cluster.nodesetup import overlay_works
 from tests.cluster.paths import REPOSITORY, Cache, ClusterPaths
-from tests.cluster.processes import ProcessId, alive, end, identify, poll, port_is_free
+from tests.cluster.processes import ProcessId, alive, end, exclusive, identify, poll, port_is_free, run
 from tests.cluster.progress import Progress
 
 DEFAULT_NAME = "default"
@@ -115,13 +115,16 @@ class LocalCluster:
     # --- starting -----------------------------------------------------------------------------------------------------
     def up(self, port: int | None = None) -> None:
         """Start it, or do nothing when it runs and is healthy."""
+        if self.healthy():
+            self.progress.note(f"cluster {self.paths.name} is up")
+            return
+        own = self.running()
+        port_to_check = None if own is not None and own.port == port else port
+        preflight.check(self.cache.root, port=port_to_check, programs_built=deps.programs_built(self.cache))
         with self._lock():
             if self.healthy():
-                self.progress.note(f"cluster {self.paths.name} is up")
                 return
-            built = deps.programs_built(self.cache)
             self._stop(grace_seconds=0)
-            preflight.check(self.cache.root, port=port, programs_built=built)
             deps.ensure(self.cache, self.progress)
             started = time.monotonic()
             self._start(port)
@@ -144,7 +147,7 @@ class LocalCluster:
             with self.progress.step("node Ready"):
                 self._wait(api.node_ready, "the node")
             with self.progress.step("DNS and storage available"):
-                self._wait(lambda: self._available(api, addons.ESSENTIAL), "system services")
+                self._wait_for_services(api)
 
     def _listen(self, port: int | None) -> socket.socket:
         listener = socket.socket()
@@ -161,7 +164,7 @@ class LocalCluster:
         host = cgroups.host()
         for folder in (paths.logs, paths.config, paths.data / "kubelet", paths.data / "containerd", self.volumes):
             folder.mkdir(parents=True, exist_ok=True)
-        self.volumes.chmod(0o755)
+        self.paths.root.chmod(0o700)
         spec = node.NodeSpec(
             paths=paths,
             programs=node.Programs(gotools.module("kubernetes").output(self.cache)),
@@ -203,7 +206,9 @@ class LocalCluster:
 
     @property
     def cgroup(self) -> str:
-        return f"openclaw-{self.paths.name}"
+        """Two caches may each have a cluster of the same name."""
+        place = hashlib.sha256(str(self.paths.root).encode()).hexdigest()[:8]
+        return f"openclaw-{self.paths.name}-{place}"
 
     def _launch(self, plan: Path, listener: socket.socket) -> Record:
         host = cgroups.host()
@@ -240,11 +245,24 @@ class LocalCluster:
     def _containerd_up(self) -> bool:
         return bool(self.components().get("containerd", {}).get("ready"))
 
-    def _available(self, api: Api, names: tuple[str, ...]) -> bool:
-        try:
-            return not set(api.unavailable_deployments("kube-system")) & set(names)
-        except OSError:
-            return False
+    def _wait_for_services(self, api: Api) -> None:
+        """Raises ClusterError with the state and the last words of the service that does not come up."""
+
+        def missing() -> set[str]:
+            try:
+                return set(api.unavailable_deployments("kube-system")) & set(addons.ESSENTIAL)
+            except OSError:
+                return set(addons.ESSENTIAL)
+
+        if not poll(lambda: not missing(), seconds=READY_SECONDS, interval=0.1) and (late := missing()):
+            name = min(late)
+            system = [*self.kubectl_command(), "--namespace=kube-system"]
+            pods = run([*system, "get", "pods"])
+            # Without a started container there is no log, and kubectl says why.
+            words = subprocess.run(
+                [*system, "logs", f"deployment/{name}", "--tail=10"], capture_output=True, text=True, check=False
+            )
+            raise ClusterError(f"{name} does not become available:\n{pods}\n{words.stdout}{words.stderr}".rstrip())
 
     def _wait(self, ready: Callable[[], bool], what: str) -> None:
         """Until it is ready; as soon as a component keeps ending, its log is the error."""
@@ -269,8 +287,7 @@ class LocalCluster:
             if str(self.paths.root) + "/" in Path("/proc/self/mountinfo").read_text():
                 raise ClusterError(f"something is mounted below {self.paths.root}; fix: umount it")
             shutil.rmtree(self.paths.root, ignore_errors=True)
-            with suppress(OSError):
-                Path("/var/lib/cni").rmdir()
+            # /var/lib/cni stays: removing a folder takes away what another cluster's namespace has mounted on it.
 
     def _stop(self, *, grace_seconds: float) -> None:
         """End the node and what a killed run may have left: the kernel ends a pid namespace with its first process."""
@@ -341,10 +358,7 @@ class LocalCluster:
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """One change at a time: a second `up` waits for the first and then finds it done."""
-        file = self.paths.root.parent / f".{self.paths.name}.lock"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("w") as handle:
-            flock(handle, LOCK_EX)
+        with exclusive(self.paths.root.parent / f".{self.paths.name}.lock"):
             yield
 
 

@@ -7,9 +7,10 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from tests.cluster.errors import CommandError, ComponentError
@@ -127,6 +128,15 @@ def run(
             raise ComponentError(Path(arguments[0]).name, f"ended with {done.returncode}", log)
         raise CommandError(arguments, done.returncode, output)
     return done.stdout or ""
+
+
+@contextmanager
+def exclusive(file: Path) -> Iterator[None]:
+    """One holder at a time, across processes; the others wait. A killed holder holds nothing."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as handle:
+        flock(handle, LOCK_EX)
+        yield
 
 
 @dataclass
