@@ -15,9 +15,7 @@ ATTEMPTS = 2
 def prompt(goal: str, limit: int, existing: Iterable[Task], complaint: str | None) -> str:
     """Returns the question; `complaint` is what was wrong with the answer before."""
     titles = [task["title"] for task in existing][:50]
-    known = (
-        f"These tasks exist, do not repeat them: {json.dumps(titles, ensure_ascii=False)}\n" if titles else ""
-    )
+    known = f"Do not repeat these: {json.dumps(titles, ensure_ascii=False)}\n" if titles else ""
     again = f"Your last answer was refused: {complaint}. Correct that.\n" if complaint else ""
     return (
         f"Break the goal below into at most {limit} tasks that one person can each finish in a day or less. Order them; "
