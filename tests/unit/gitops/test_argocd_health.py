@@ -15,7 +15,8 @@ from openclaw_operator.api.skill import Skill
 from openclaw_operator.cluster.live import Live
 from openclaw_operator.errors import SpecError
 from openclaw_operator.reconcile import status as statuses
-from openclaw_operator.reconcile.agent import MEANT_TO_STOP, conditions
+from openclaw_operator.reconcile.agent import conditions
+from openclaw_operator.reconcile.status import MEANT_TO_STOP
 from openclaw_operator.reconcile.children import Outcome
 from tests.cluster.paths import REPOSITORY
 

@@ -29,8 +29,6 @@ from openclaw_operator.resources.pool import Pool, effective_level, pool_for
 
 # An object that is in the way is not ours to watch: look again every now and then.
 CONFLICT_RECHECK_SECONDS = 15.0
-# Reasons of an agent that is not ready because its owner wants it so.
-MEANT_TO_STOP = frozenset({"Suspended", "ScaledToZero"})
 TOKEN_BYTES = 32
 
 

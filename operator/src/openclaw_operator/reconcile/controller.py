@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from pydantic import ValidationError
 
@@ -17,8 +17,8 @@ from openclaw_operator.cluster.live import Live
 from openclaw_operator.cluster.references import References
 from openclaw_operator.cluster.reflector import Reflector
 from openclaw_operator.cluster.store import ChildStore
-from openclaw_operator.errors import NotFoundError, SettingsError
-from openclaw_operator.reconcile.agent import MEANT_TO_STOP, AgentReconciler
+from openclaw_operator.errors import ApiError, NotFoundError, SettingsError
+from openclaw_operator.reconcile.agent import AgentReconciler
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.memorystore import MemoryStoreReconciler
 from openclaw_operator.reconcile.pool import PoolReconciler
@@ -26,7 +26,6 @@ from openclaw_operator.reconcile.primaries import Key, Primary, PrimaryStore, co
 from openclaw_operator.reconcile.queue import WorkQueue
 from openclaw_operator.reconcile.recorder import Recorder
 from openclaw_operator.reconcile.skill import SkillReconciler
-from openclaw_operator.reconcile.status import ready_condition
 from openclaw_operator.resources.meta import Images
 from openclaw_operator.resources.pool import Pool
 from openclaw_operator.settings import Settings
@@ -37,6 +36,7 @@ LOG = logging.getLogger(__name__)
 CHILD_SETTLE_SECONDS = 0.05
 # How many use a Skill or MemoryStore is told for information only.
 USERS_SETTLE_SECONDS = 2.0
+COUNT_SECONDS = 15.0
 _OWNER_KINDS = frozenset(kind.name for kind in PRIMARY)
 
 
@@ -135,6 +135,7 @@ class Controller:
             ready.set()
             group.create_task(self._queue.run(self._settings.workers))
             group.create_task(self._resync())
+            group.create_task(self._count_resources())
 
     # --- what is told ---
     def primary_changed(self, kind: str, item: Object) -> None:
@@ -248,23 +249,21 @@ class Controller:
         while True:
             seconds = self._settings.resync_seconds
             await asyncio.sleep(seconds * (0.9 + self._jitter() / 5))
-            await self._list_primaries()
+            try:
+                await self._list_primaries()
+            except ApiError as error:
+                LOG.warning("resync: %s; again in %.0f s", error, seconds)
+                continue
             for primary in self._primaries:
                 self._queue.add_after(primary.key, self._jitter() * seconds / 2)
-            self._count_resources()
 
-    def _count_resources(self) -> None:
-        counts: Counter[tuple[str, str]] = Counter()
-        for primary in self._primaries:
-            ready = ready_condition(primary.load()["status"])
-            counts[primary.kind, _readiness(ready) if ready else "Unknown"] += 1
-        for kind in PRIMARY:
-            for state in ("True", "False", "Unknown", "Suspended"):
-                self._metrics.resources.labels(kind.name, state).set(counts[kind.name, state])
-
-
-def _readiness(ready: Mapping[str, Any]) -> str:
-    return "Suspended" if ready["reason"] in MEANT_TO_STOP else str(ready["status"])
+    async def _count_resources(self) -> None:
+        while True:
+            counts = Counter((primary.kind, primary.ready) for primary in self._primaries)
+            for kind in PRIMARY:
+                for state in ("True", "False", "Unknown", "Suspended"):
+                    self._metrics.resources.labels(kind.name, state).set(counts[kind.name, state])
+            await asyncio.sleep(COUNT_SECONDS)
 
 
 def _same(before: Primary, after: Primary) -> bool:

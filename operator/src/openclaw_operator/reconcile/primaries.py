@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from openclaw_operator.reconcile.status import readiness
+
 Object = dict[str, Any]
 Key = tuple[str, str, str]
 
@@ -23,6 +25,8 @@ class Primary:
     resource_version: str
     generation: int
     deleting: bool
+    # True, False, Unknown or Suspended.
+    ready: str
     content: bytes
 
     @property
@@ -52,6 +56,7 @@ def condense(kind: str, item: Object) -> Primary:
         resource_version=meta["resourceVersion"],
         generation=meta.get("generation", 0),
         deleting="deletionTimestamp" in meta,
+        ready=readiness(content["status"]),
         content=json.dumps(content, sort_keys=True, separators=(",", ":")).encode(),
     )
 

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# Reasons of an agent that its author stopped: not ready, and nothing is wrong.
+MEANT_TO_STOP = frozenset({"Suspended", "ScaledToZero"})
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -80,3 +83,11 @@ def ready_condition(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
             found: Mapping[str, Any] = item
             return found
     return None
+
+
+def readiness(status: Mapping[str, Any]) -> str:
+    """True, False or Unknown as the Ready condition says; Suspended where the author stopped the agent."""
+    ready = ready_condition(status)
+    if ready is None:
+        return "Unknown"
+    return "Suspended" if ready["reason"] in MEANT_TO_STOP else str(ready["status"])
