@@ -22,7 +22,7 @@ class QuietServer(uvicorn.Server):
 async def serving(app: Any) -> AsyncIterator[str]:
     """Yields the address. The socket listens before the server runs: whoever connects early waits."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(app, log_config=None, lifespan="auto", ws="none", timeout_graceful_shutdown=1)
         server = QuietServer(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:

@@ -4,12 +4,13 @@ import itertools
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import httpx2
 import pytest
 from openai import AsyncOpenAI
+from pydantic import SecretStr
 from qdrant_client import AsyncQdrantClient
 
 from openclaw_runtime.errors import MemoryStoreError
@@ -21,6 +22,8 @@ from openclaw_runtime.memory.qdrant_server import ServerIndex
 from openclaw_runtime.memory.records import RecordStore
 from openclaw_runtime.memory.store import AgentMemory
 from openclaw_runtime.memory.types import Found, MemoryRecord, NewRecord, SessionMessage, VectorIndex, View
+from tests.cluster.qdrant_front.app import create_app as create_front
+from tests.fakes.llm.serve import serving
 
 START = 1_790_000_000.0
 
@@ -37,15 +40,16 @@ def records_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("postgres_url"))
 
 
-@pytest.fixture(params=["embedded", "client", "words"])
-def make_index(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], VectorIndex] | None:
+@pytest.fixture(params=["embedded", "server", "words"])
+async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[VectorIndex | None]:
+    """The vector engine: in process, behind Qdrant's HTTP API (a front on the same engine), or none."""
     if request.param == "words":
-        return None
-    if request.param == "embedded":
-        index: VectorIndex = EmbeddedIndex(tmp_path / "vectors")
+        yield None
+    elif request.param == "embedded":
+        yield EmbeddedIndex(tmp_path / "vectors")
     else:
-        index = ServerIndex("test", client=AsyncQdrantClient(":memory:"))
-    return lambda: index
+        async with serving(create_front(tmp_path / "storage", tmp_path / "snapshots", "the-key")) as address:
+            yield ServerIndex("test", url=address, api_key=SecretStr("the-key"))
 
 
 class Memories:
@@ -85,10 +89,8 @@ class Memories:
 
 
 @pytest.fixture
-async def memories(
-    records_url: str, make_index: Callable[[], VectorIndex] | None, embedder: WordLlamaEmbedder
-) -> AsyncIterator[Memories]:
-    made = Memories(records_url, make_index() if make_index else None, embedder)
+async def memories(records_url: str, index: VectorIndex | None, embedder: WordLlamaEmbedder) -> AsyncIterator[Memories]:
+    made = Memories(records_url, index, embedder)
     yield made
     await made.opened[0].close()
 

@@ -28,14 +28,14 @@ def restart_needed(old: RuntimeConfig, new: RuntimeConfig) -> list[str]:
     return sorted(paths)
 
 
-def changes(folders: Sequence[Path], stop: asyncio.Event) -> AsyncIterator[object]:
-    """Yields whenever something in the folders changes.
+def changes(folders: Sequence[Path], stop: asyncio.Event, *, deep: bool = False) -> AsyncIterator[object]:
+    """Yields whenever something in the folders changes; with `deep` also in the folders inside them.
 
     The configuration's folder, not the file, is watched: Kubernetes swaps a link beside the file.
     """
     from watchfiles import awatch
 
-    return awatch(*folders, stop_event=stop, debounce=200, step=50)
+    return awatch(*folders, stop_event=stop, recursive=deep, debounce=200, step=50)
 
 
 async def follow(
@@ -63,3 +63,15 @@ async def follow(
         else:
             current, rejected = new, False
             logger.info("the new configuration is in use")
+
+
+async def again(
+    changed: AsyncIterator[object], apply: Callable[[], Awaitable[None]], reject: Callable[[OpenClawError], None]
+) -> None:
+    """Applies the configuration in use once more on each change: what it points to, like a skill's folder, differs."""
+    async for _ in changed:
+        try:
+            await apply()
+        except OpenClawError as error:
+            logger.error("the change is not used: %s", error)  # noqa: TRY400 - the trace says nothing more
+            reject(error)

@@ -18,7 +18,7 @@ from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.errors import OpenClawError
 from openclaw_runtime.gateway.app import create_app
 from openclaw_runtime.gateway.assembly import Gateway, SkillHost, Surroundings
-from openclaw_runtime.gateway.reload import changes, follow
+from openclaw_runtime.gateway.reload import again, changes, follow
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,14 @@ async def _drain(gateway: Gateway, seconds: float, hurry: asyncio.Event) -> bool
 
 
 async def _follow(gateway: Gateway, config: RuntimeConfig, place: Place, stop: asyncio.Event) -> None:
-    if place.config_path is None:
-        return
-    changed = changes([place.config_path.parent, *place.also_watch], stop)
-    await follow(place.config_path, config, changed, gateway.apply, gateway.state.reject)
+    reject = gateway.state.reject
+
+    async def reapply() -> None:
+        await gateway.apply(gateway.state.loop.config)
+
+    async with asyncio.TaskGroup() as group:
+        if place.config_path is not None:
+            changed = changes([place.config_path.parent], stop)
+            group.create_task(follow(place.config_path, config, changed, gateway.apply, reject))
+        if place.also_watch:
+            group.create_task(again(changes(place.also_watch, stop, deep=True), reapply, reject))

@@ -1,5 +1,6 @@
 """The vector index on a Qdrant server."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -41,7 +42,10 @@ class ServerIndex:
             from qdrant_client import AsyncQdrantClient
 
             key = self._api_key.get_secret_value() if self._api_key else None
-            self._given = AsyncQdrantClient(url=self._url, api_key=key, timeout=10, check_compatibility=False)
+            with warnings.catch_warnings():
+                # A key over plain HTTP is warned about; whether the network is private is the operator's to say.
+                warnings.simplefilter("ignore", UserWarning)
+                self._given = AsyncQdrantClient(url=self._url, api_key=key, timeout=10, check_compatibility=False)
         return self._given
 
     async def start(self, dimensions: int) -> None:
