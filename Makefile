@@ -93,7 +93,7 @@ examples: $(STAMP) ## write the examples that are generated
 # --- clusters --------------------------------------------------------------------------------------------------------
 .PHONY: programs
 programs: $(STAMP) # Debian packages and Kubernetes itself, built once and kept in ~/.cache/openclaw-operator
-	@$(BIN)/python -m tests.cluster deps
+	@CLUSTER=local $(BIN)/python -m tests.cluster deps
 
 .PHONY: demo
 demo: $(STAMP) ## a cluster, the operator, two agents and a real piece of work (CLUSTER=auto|kind|local)
@@ -104,7 +104,7 @@ demo-down: $(STAMP) ## remove all of it
 	@CLUSTER=$(CLUSTER) $(BIN)/python -m tests.demo down
 
 .PHONY: kubectl
-kubectl: $(STAMP) ## kubectl against the local cluster: make kubectl ARGS="get pods -A"
+kubectl: $(STAMP) ## kubectl against the cluster: make kubectl ARGS="get pods -A"
 	@CLUSTER=$(CLUSTER) $(BIN)/python -m tests.cluster kubectl -- $(ARGS)
 
 .PHONY: bench-operator
