@@ -8,8 +8,8 @@ from typing import Any, Literal
 import yaml
 
 Scope = Literal["served", "cluster"]
-_READ = ("get", "list", "watch")
-_CHILD = ("list", "watch", "create", "patch", "delete")
+# get: an object that is in the way is looked at by name, for the watches only tell of the operator's own.
+_CHILD = ("get", "list", "watch", "create", "patch", "delete")
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "",
         ("configmaps",),
-        ("get", *_CHILD),
+        _CHILD,
         "Rendered configuration and skill packages. Users' ConfigMaps that an Agent's soul or a Skill's source names "
         "are read by name; of all others only metadata is seen, to notice when a named one changes.",
     ),
     Rule(
         "",
         ("secrets",),
-        ("get", *_CHILD),
+        _CHILD,
         "Generated tokens, store credentials and the sandbox signing key. Lists and watches select the operator's own "
         "by label; a user's Secret is only read by the name a resource gives, to check that the key is there.",
     ),

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from openclaw_operator.errors import RejectedError
-from tests.integration.operator.conftest import Audit, Cluster, condition
+from tests.integration.operator.conftest import Audit, Cluster, condition, exists
 from tests.integration.operator.manifests import AGENT, FULL_AGENT, SKILL, STORE
 from tests.integration.operator.process import OperatorProcess
 
@@ -170,7 +170,7 @@ async def test_embedding_of_a_store_stays(cluster: Cluster) -> None:
 
 
 async def quiet(audit: Audit, allowed: int = 0) -> None:
-    """What is under way comes to an end; then nothing but up to `allowed` reads happens while the operator is watched."""
+    """What is under way comes to an end; then nothing but up to `allowed` reads happens for a while."""
     for _ in range(SETTLE_ROUNDS):
         before = len(audit.requests(*NOT_WATCHES))
         await asyncio.sleep(SETTLED_SECONDS)
@@ -194,7 +194,7 @@ async def test_missing_soul_is_waited_for(cluster: Cluster, operator: OperatorPr
         "Agent", "ada", lambda agent: "(it has other.md)" in condition(agent, "Ready").get("message", "")
     )
     await cluster.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: souls}, data: {ada.md: I am Ada}}")
-    config = await cluster.wait("ConfigMap", "ada-gateway", lambda item: True)
+    config = await cluster.wait("ConfigMap", "ada-gateway", exists)
     assert "I am Ada" in config["data"]["config.yaml"]
     await cluster.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: souls}, data: {ada.md: I am Lovelace}}")
     await cluster.wait("ConfigMap", "ada-gateway", lambda item: "I am Lovelace" in item["data"]["config.yaml"])
@@ -215,7 +215,7 @@ async def test_missing_secret_is_waited_for(cluster: Cluster, operator: Operator
     await cluster.wait("Agent", "ada", lambda agent: "(it has wrong)" in condition(agent, "Ready").get("message", ""))
     await cluster.apply("{apiVersion: v1, kind: Secret, metadata: {name: llm}, stringData: {key: x}}")
     await cluster.wait_condition("Agent", "ada", "ReferencesResolved", "True", "Resolved")
-    deployment = await cluster.wait("Deployment", "ada-gateway", lambda item: True)
+    deployment = await cluster.wait("Deployment", "ada-gateway", exists)
     env = {item["name"]: item for item in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
     assert env["OPENAI_API_KEY"]["valueFrom"]["secretKeyRef"] == {"name": "llm", "key": "key"}
 
@@ -251,7 +251,7 @@ async def test_store_that_does_not_exist(cluster: Cluster, operator: OperatorPro
     assert "spec.memory.storeRef.name" in message
     await quiet(audit)
     await cluster.apply(STORE)
-    await cluster.wait("Deployment", "ada-gateway", lambda item: True)
+    await cluster.wait("Deployment", "ada-gateway", exists)
 
 
 @pytest.mark.parametrize(

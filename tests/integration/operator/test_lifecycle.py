@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from openclaw_operator.cluster.client import Object
-from tests.integration.operator.conftest import Cluster
+from tests.integration.operator.conftest import Cluster, exists
 from tests.integration.operator.manifests import AGENT, FULL_AGENT, SKILL, STORE
 from tests.integration.operator.process import OperatorProcess
 from tests.integration.operator.test_bad_input import changed
@@ -37,7 +37,7 @@ async def test_autoscaling_off_prunes_and_takes_the_replicas_back(cluster: Clust
         return bool(item["metadata"]["labels"]["openclaw.io/scaled-by"] == "autoscaler")
 
     await cluster.wait("Deployment", "ada-gateway", released)
-    await cluster.wait("HorizontalPodAutoscaler", "ada-gateway", lambda item: True)
+    await cluster.wait("HorizontalPodAutoscaler", "ada-gateway", exists)
     assert set(seen) == {5}
 
 
@@ -49,13 +49,13 @@ async def test_suspend_and_resume(cluster: Cluster, operator: OperatorProcess) -
     await cluster.wait("Deployment", "ada-gateway", lambda item: item["spec"]["replicas"] == 0)
     await cluster.wait_gone("HorizontalPodAutoscaler", "ada-gateway")
     await cluster.apply(FULL_AGENT)
-    await cluster.wait("HorizontalPodAutoscaler", "ada-gateway", lambda item: True)
+    await cluster.wait("HorizontalPodAutoscaler", "ada-gateway", exists)
     await cluster.wait("Deployment", "ada-gateway", lambda item: item["spec"]["replicas"] >= 1)
 
 
 async def test_soul_edit_does_not_restart_the_gateway(cluster: Cluster, operator: OperatorProcess) -> None:
     await cluster.apply(AGENT)
-    before = await cluster.wait("Deployment", "ada-gateway", lambda item: True)
+    before = await cluster.wait("Deployment", "ada-gateway", exists)
     await cluster.apply(changed(AGENT, "spec.soul", {"inline": "I am new"}))
     await cluster.wait("ConfigMap", "ada-gateway", lambda item: "I am new" in item["data"]["config.yaml"])
     after = await cluster.get("Deployment", "ada-gateway")
@@ -64,7 +64,7 @@ async def test_soul_edit_does_not_restart_the_gateway(cluster: Cluster, operator
 
 async def test_readiness_follows_the_gateway(cluster: Cluster, operator: OperatorProcess) -> None:
     await cluster.apply(AGENT)
-    deployment = await cluster.wait("Deployment", "ada-gateway", lambda item: True)
+    deployment = await cluster.wait("Deployment", "ada-gateway", exists)
     await cluster.wait_condition("Agent", "ada", "Ready", "False", "Progressing")
     counts = dict.fromkeys(("replicas", "readyReplicas", "updatedReplicas", "availableReplicas"), 1)
     generation = deployment["metadata"]["generation"]
@@ -199,7 +199,7 @@ async def test_deletion_takes_all_but_what_is_retained(
     start_operator()
     await cluster.apply(STORE, SKILL, changed(FULL_AGENT, "spec.workspace.reclaimPolicy", "Retain"))
     await cluster.wait("Agent", "ada", lambda item: bool(item.get("status", {}).get("skills")))
-    await cluster.wait("StatefulSet", "mem-redis", lambda item: True)
+    await cluster.wait("StatefulSet", "mem-redis", exists)
     password = (await cluster.get("Secret", "mem-memory"))["data"]
     for kind, name in (("Agent", "ada"), ("Skill", "echo"), ("MemoryStore", "mem")):
         await cluster.delete(kind, name)

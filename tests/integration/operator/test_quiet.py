@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.operator.conftest import Audit, Cluster, condition
+from tests.integration.operator.conftest import Audit, Cluster, condition, exists
 from tests.integration.operator.manifests import FULL_AGENT, SKILL, STORE
 from tests.integration.operator.process import OperatorProcess
 from tests.integration.operator.test_bad_input import changed, quiet
 
-CHILDREN = {
+CHILDREN: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
     ("Agent", "ServiceAccount"): ("ada-gateway", {"metadata": {"labels": {"openclaw.io/agent": "x"}}}),
     ("Agent", "Role"): ("ada-gateway", {"rules": []}),
     ("Agent", "RoleBinding"): ("ada-gateway", {"subjects": []}),
@@ -43,7 +43,7 @@ async def settle(cluster: Cluster) -> None:
     await cluster.wait("Agent", "ada", lambda item: bool(item.get("status", {}).get("skills")))
     await cluster.wait("Skill", "echo", lambda item: item.get("status", {}).get("users") == 1)
     await cluster.wait("MemoryStore", "mem", lambda item: item.get("status", {}).get("users") == 1)
-    await cluster.wait("NetworkPolicy", "openclaw-sandbox", lambda item: True)
+    await cluster.wait("NetworkPolicy", "openclaw-sandbox", exists)
 
 
 def essence(item: dict[str, Any]) -> dict[str, Any]:
@@ -70,7 +70,7 @@ async def test_edited_children_come_back(cluster: Cluster, operator: OperatorPro
 def same(kind: str, left: dict[str, Any], right: dict[str, Any]) -> bool:
     """Equal; of Secrets the keys only, since a value that was taken away is made anew."""
     if kind == "Secret":
-        return left["data"].keys() == right["data"].keys() and left["metadata"] == right["metadata"]
+        return left.get("data", {}).keys() == right["data"].keys() and bool(left["metadata"] == right["metadata"])
     return left == right
 
 
@@ -109,7 +109,7 @@ async def test_restart_writes_nothing(
     start_operator()
     # Something it must react to, so that it is known to have come this far.
     await cluster.delete("Service", "ada-gateway")
-    await cluster.wait("Service", "ada-gateway", lambda item: True)
+    await cluster.wait("Service", "ada-gateway", exists)
     assert audit.writes()[len(before) :] == [("patch", "services", "ada-gateway")]
     await quiet(audit)
 
@@ -120,7 +120,7 @@ async def test_restart_after_a_kill_ends_where_it_would_have(
     cluster, audit = full_cluster, full_audit
     operator: OperatorProcess = start_operator()
     await cluster.apply(STORE, SKILL, FULL_AGENT)
-    await cluster.wait("ServiceAccount", "ada-gateway", lambda item: True)
+    await cluster.wait("ServiceAccount", "ada-gateway", exists)
     operator.kill()
     start_operator()
     await settle(cluster)
@@ -152,8 +152,8 @@ async def test_writes_per_new_agent(cluster: Cluster, operator: OperatorProcess,
     await cluster.wait("Agent", "bob", lambda item: bool(item.get("status", {}).get("endpoint")))
     children = [
         item
-        for kind in ("ServiceAccount", "Role", "RoleBinding", "ConfigMap", "Secret", "Service", "Deployment")
-        + ("HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy", "PersistentVolumeClaim")
+        for owner, kind in CHILDREN
+        if owner == "Agent"
         for item in await cluster.all_of(kind, "openclaw.io/agent=bob")
     ]
     made = [request for request in audit.writes()[len(before) :] if request[2].startswith("bob")]

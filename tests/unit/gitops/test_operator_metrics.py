@@ -10,9 +10,9 @@ import pytest
 from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.live import observe
 from openclaw_operator.reconcile.context import Context
-from openclaw_operator.reconcile.controller import _readiness
 from openclaw_operator.reconcile.memorystore import backup_state
 from openclaw_operator.reconcile.pool import PoolReconciler
+from openclaw_operator.reconcile.status import readiness
 from openclaw_operator.resources.pool import Pool
 from openclaw_operator.telemetry import Metrics
 
@@ -72,7 +72,7 @@ def test_a_suspended_or_missing_backup_is_not_expected() -> None:
     ],
 )
 def test_agents_that_are_meant_to_stop_are_counted_apart(status: str, reason: str, counted: str) -> None:
-    assert _readiness({"status": status, "reason": reason}) == counted
+    assert readiness({"conditions": [{"type": "Ready", "status": status, "reason": reason}]}) == counted
 
 
 def test_a_pool_that_is_gone_is_no_longer_wanted() -> None:
