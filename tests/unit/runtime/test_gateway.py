@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from openclaw_runtime.bus.messages import Message
 from openclaw_runtime.errors import BusError
+from tests.cluster.qdrant_front.app import create_app as create_front
 from tests.fakes.llm.gateways import ANSWER, TOKEN, FakeSkills, House, Model, broken_stream, failure
 from tests.fakes.llm.serve import serving
 
@@ -116,33 +117,36 @@ async def test_the_raw_stream_has_progress_as_comments_and_ends_with_done(house:
         assert not any('"usage"' in line for line in lines)
 
 
-@pytest.mark.parametrize("bus", ["local", "redis"])
 async def test_a_coordinator_delegates_and_answers_from_what_the_team_recorded(
-    house: House, bus: str, request: pytest.FixtureRequest, postgres_url: str
+    house: House, redis_url: str, postgres_url: str, tmp_path: Path
 ) -> None:
-    if bus == "redis":
-        house.bus = {"provider": "redis", "url": request.getfixturevalue("redis_url")}
-    house.memory = {"type": "file", "records": {"url": postgres_url}}
+    """Two gateways that share Redis, PostgreSQL and Qdrant's API, as in a cluster."""
     expert = FakeSkills("git-ai-helper")
-    async with (
-        house.gateway(house.config("code-expert"), expert) as _,
-        house.gateway(house.config("coordinator", team=("code-expert",)), FakeSkills()) as (_, client),
-        http(client) as raw,
-    ):
-        answer = await raw.post(
-            "/v1/chat/completions",
-            json={"stream": True, "messages": [{"role": "user", "content": "Please commit my work"}]},
-            headers={"X-OpenClaw-Session": f"pair-{bus}"},
-        )
-        assert ": delegated to code-expert" in answer.text
-        assert ": code-expert answered" in answer.text
-        assert [call[3] for call in expert.calls] == [f"coordinator/pair-{bus}"]
-        history = (await raw.get(f"/api/v1/sessions/pair-{bus}")).json()["messages"]
-        assert history[1]["content"] == ANSWER
-        assert history[1]["metadata"]["skills"][0]["sandbox"] == "fake"
-        second = await say(client, "What did you commit last?", session=f"later-{bus}")
-        assert second.startswith("From memory (code-expert")
-        assert "Committed abc1234" in second
+    house.bus = {"provider": "redis", "url": redis_url}
+    async with serving(create_front(tmp_path / "storage", tmp_path / "snapshots", None)) as qdrant:
+        house.memory = {"vector_store": {"url": qdrant}, "records": {"url": postgres_url}}
+        async with (
+            house.gateway(house.config("code-expert"), expert),
+            house.gateway(house.config("coordinator", team=("code-expert",)), FakeSkills()) as (_, client),
+            http(client) as raw,
+        ):
+            answer = await raw.post(
+                "/v1/chat/completions",
+                json={"stream": True, "messages": [{"role": "user", "content": "Please commit my work"}]},
+                headers={"X-OpenClaw-Session": "pair"},
+            )
+            assert ": delegated to code-expert" in answer.text
+            assert ": code-expert answered" in answer.text
+            assert [call[3] for call in expert.calls] == ["coordinator/pair"]
+            history = (await raw.get("/api/v1/sessions/pair")).json()["messages"]
+            assert history[1]["content"] == ANSWER
+            assert history[1]["metadata"]["skills"][0]["sandbox"] == "fake"
+            found = (await raw.get("/api/v1/memory", params={"q": "which commit?", "scope": "team"})).json()
+            assert "code-expert" in [record["agent"] for record in found]
+            second = await say(client, "What did you commit last?", session="later")
+            assert second.startswith("From memory (code-expert")
+            assert "Committed abc1234" in second
+            assert not (house.folder / "coordinator").exists()
 
 
 # --- sessions --------------------------------------------------------------------------------------------------------
