@@ -16,8 +16,8 @@ from openclaw_operator.cluster.live import Live
 from openclaw_operator.errors import SpecError
 from openclaw_operator.reconcile import status as statuses
 from openclaw_operator.reconcile.agent import conditions
-from openclaw_operator.reconcile.status import MEANT_TO_STOP
 from openclaw_operator.reconcile.children import Outcome
+from openclaw_operator.reconcile.status import MEANT_TO_STOP
 from tests.cluster.paths import REPOSITORY
 
 SCRIPTS = REPOSITORY / "charts" / "openclaw-operator" / "files" / "argocd"
@@ -123,6 +123,7 @@ GATEWAY = {"wanted": 3, "replicas": 3, "ready": 3, "updated": 3, "current": True
         ({}, {**GATEWAY, "ready": 0}, None, "Progressing"),
         ({}, {**GATEWAY, "current": False}, None, "Progressing"),
         ({}, {**GATEWAY, "problem": "quota exceeded"}, None, "Degraded"),
+        ({}, GATEWAY, SpecError("SkillNotReady", "spec.skills[0]: Skill git is not ready"), "Progressing"),
         ({}, GATEWAY, SpecError("SkillNotFound", "spec.skills[0]: there is no Skill git: create it"), "Degraded"),
         ({"suspend": True}, None, None, "Suspended"),
         ({}, {**GATEWAY, "wanted": 0}, None, "Suspended"),

@@ -28,7 +28,8 @@ for _, condition in ipairs(status.conditions or {}) do
       if status.replicas ~= nil and status.readyReplicas ~= nil then
         hs.message = status.readyReplicas .. " of " .. status.replicas .. " gateway pods are ready"
       end
-    elseif condition.status == "Unknown" or condition.reason == "Progressing" then
+    elseif condition.status == "Unknown" or condition.reason == "Progressing" or condition.reason == "SkillNotReady" then
+      -- A skill that stays so has a problem, and reports it itself.
       hs.status = "Progressing"
     elseif condition.reason == "Suspended" or condition.reason == "ScaledToZero" then
       hs.status = "Suspended"
