@@ -16,6 +16,8 @@ from tests.cluster.processes import poll
 
 V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids")
 V1_NAMED = "name=systemd"
+CPU_WEIGHTS = {"cpu.shares": "16384", "cpu.weight": "1000"}
+"""File of v1 or v2 → the node's weight: it is many processes, and would else count as one beside a single busy one."""
 V2_CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids")
 
 
@@ -84,6 +86,9 @@ def create(cgroups: CgroupHost, name: str) -> None:
             enable_v2_controllers(each.mount)
     for hierarchy, group in zip(cgroups.hierarchies, cgroups.groups(name), strict=True):
         group.mkdir(exist_ok=True)
+        for file, weight in CPU_WEIGHTS.items():
+            if (group / file).exists():
+                (group / file).write_text(weight)
         if "cpuset" in hierarchy.controllers:
             # A new v1 cpuset has no CPU and no memory node, and no process may join it before it has.
             for file in ("cpuset.cpus", "cpuset.mems"):

@@ -33,6 +33,7 @@ DEFAULT_NAME = "default"
 DEFAULT_PORT = 16443
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 READY_SECONDS = 120.0
+RECOVERY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 RESTARTS_TOLERATED = 4
 JOIN = 'while [ "$1" != -- ]; do echo 0 > "$1/cgroup.procs"; shift; done; shift; exec "$@"'
@@ -114,8 +115,8 @@ class LocalCluster:
 
     # --- starting -----------------------------------------------------------------------------------------------------
     def up(self, port: int | None = None) -> None:
-        """Start it, or do nothing when it runs and is healthy."""
-        if self.healthy():
+        """Start it, or do nothing when it runs and is healthy. One that stays unhealthy is started anew."""
+        if self.healthy() or self._recovers():
             self.progress.note(f"cluster {self.paths.name} is up")
             return
         own = self.running()
@@ -129,6 +130,14 @@ class LocalCluster:
             started = time.monotonic()
             self._start(port)
             self.progress.note(f"cluster {self.paths.name} is ready after {time.monotonic() - started:.1f} s")
+
+    def _recovers(self) -> bool:
+        """A busy host makes a good cluster slow to answer: it gets time before it is replaced under its pods."""
+        if self.running() is None:
+            return False
+        with self.progress.step("the cluster runs but is not ready: wait for it"):
+            poll(lambda: self.running() is None or self.healthy(), seconds=RECOVERY_SECONDS, interval=0.5)
+        return self.healthy()
 
     def _start(self, port: int | None) -> None:
         with ExitStack() as stack:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import preflight
-from tests.cluster.cgroups import detect
+from tests.cluster.cgroups import CgroupHost, Hierarchy, create, detect, members, remove
 from tests.cluster.host import CAP_SYS_RESOURCE, has_capability
 from tests.cluster.processes import ProcessId, free_ports, identify, is_zombie, parse_start_time, port_is_free
 
@@ -45,6 +45,26 @@ def test_cgroup_v2_alone_puts_the_node_at_the_root_of_the_tree() -> None:
     host = detect(V2_MOUNTS, "0::/user.slice/session-1.scope\n")
     assert host.version == 2
     assert [str(group) for group in host.groups("node")] == ["/sys/fs/cgroup/node"]
+
+
+def test_a_group_is_weighed_listed_and_removed(tmp_path: Path) -> None:
+    (tmp_path / "cpuset.cpus").write_text("0-1")
+    (tmp_path / "cpuset.mems").write_text("0")
+    group = tmp_path / "node"
+    group.mkdir()
+    (group / "cpu.shares").write_text("1024")
+    host = CgroupHost(1, (Hierarchy(("cpu", "cpuset"), tmp_path, tmp_path),))
+    create(host, "node")
+    assert (group / "cpuset.cpus").read_text() == "0-1"
+    assert int((group / "cpu.shares").read_text()) > 1024
+    (group / "kubepods" / "pod").mkdir(parents=True)
+    (group / "cgroup.procs").write_text("4000001\n")
+    (group / "kubepods" / "pod" / "cgroup.procs").write_text("4000002\n0\n")
+    assert members(host, "node") == {4000001, 4000002}
+    for file in [path for path in group.rglob("*") if path.is_file()]:
+        file.unlink()  # in the kernel's tree they vanish with their folder
+    remove(host, "node", seconds=1)
+    assert not group.exists()
 
 
 def test_capabilities_are_bits() -> None:
