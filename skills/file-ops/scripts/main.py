@@ -18,8 +18,11 @@ import workspace
 
 from openclaw_skill import SkillError
 
-MAX_READ = 1024 * 1024
-"""The most one read returns, in bytes; a result travels over a WebSocket and then into a model's context."""
+MAX_READ = 512 * 1024
+"""The most one read returns, in bytes; a call's result is at most 1 MiB of JSON."""
+
+MAX_FILE = 32 * 1024 * 1024
+"""Larger files are not read at all."""
 
 
 def list(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:  # noqa: A001 (the action's name)
@@ -50,9 +53,9 @@ def read(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
     place = workspace.locate_file(ctx, args["path"])
     encoding = args.get("encoding", "utf-8")
     size = place.stat().st_size
-    if size > 64 * MAX_READ:
-        raise SkillError(f"path: {args['path']!r} has {size} bytes; files up to {64 * MAX_READ} can be read")
-    data = workspace.read_bytes(place, 64 * MAX_READ)
+    if size > MAX_FILE:
+        raise SkillError(f"path: {args['path']!r} has {size} bytes; files up to {MAX_FILE} can be read")
+    data = workspace.read_bytes(place, MAX_FILE)
     facts = {"path": workspace.show(ctx, place), "encoding": encoding, **_facts(data)}
     if encoding == "base64":
         return {

@@ -54,7 +54,7 @@ def _fetch(ctx: Any, method: str, args: dict[str, Any], body: bytes | None) -> d
         body=body,
         check=partial(policy.check, domains=policy.domains_of(ctx)),
         timeout=args.get("timeoutSeconds", 20),
-        max_bytes=args.get("maxBytes", 1024 * 1024),
+        max_bytes=args.get("maxBytes", 256 * 1024),
     )
     ctx.logger.info("%s %s: %d, %d bytes", method, answer.url, answer.status, len(answer.body))
     kind = answer.headers.get("content-type", "")

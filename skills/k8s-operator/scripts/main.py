@@ -106,7 +106,7 @@ def logs(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
         "sinceSeconds": args.get("sinceSeconds"),
         "previous": args.get("previous", False),
         "timestamps": args.get("timestamps", False),
-        "limitBytes": 1024 * 1024,
+        "limitBytes": 512 * 1024,
     }
     text = _cluster(ctx).text(_POD.path(namespace, args["pod"], "log"), query)
     wanted = args.get("contains")

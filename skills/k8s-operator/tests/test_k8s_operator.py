@@ -189,7 +189,7 @@ async def test_logs(call, api):
     api.objects["/api/v1/namespaces/shop/pods/web-1/log"] = Reply(200, b"one\nerror two\nthree\n")
     got = await call("logs", pod="web-1", container="c", tailLines=5, previous=True, contains="error")
     assert got["lines"] == ["error two"]
-    assert api.seen[-1].query == {"container": "c", "tailLines": "5", "previous": "true", "limitBytes": "1048576"}
+    assert api.seen[-1].query == {"container": "c", "tailLines": "5", "previous": "true", "limitBytes": "524288"}
 
 
 async def test_events_and_top(call, api):

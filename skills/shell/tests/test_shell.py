@@ -64,7 +64,7 @@ async def test_output_is_capped_but_counted(call, ctx):
 
 async def test_large_input_does_not_deadlock(call, ctx):
     text = "y" * 1_000_000
-    done = await call("run", argv=["cat"], stdin=text, maxOutputBytes=524288)
+    done = await call("run", argv=["cat"], stdin=text, maxOutputBytes=262144)
     assert (done["stdoutBytes"], done["exitCode"]) == (1_000_000, 0)
     ignoring = await call("run", argv=["true"], stdin=text)
     assert ignoring["exitCode"] == 0

@@ -15,10 +15,10 @@ ATTEMPTS = 2
 def prompt(goal: str, limit: int, existing: Iterable[Task], complaint: str | None) -> str:
     """Returns the question; `complaint` is what was wrong with the answer before."""
     titles = [task["title"] for task in existing][:50]
-    known = f"Do not repeat these: {json.dumps(titles, ensure_ascii=False)}\n" if titles else ""
+    known = f"Exists already: {json.dumps(titles, ensure_ascii=False)}\n" if titles else ""
     again = f"Your last answer was refused: {complaint}. Correct that.\n" if complaint else ""
     return (
-        f"Break the goal below into at most {limit} tasks that one person can each finish in a day or less. Order them; "
+        f"Break the goal below into at most {limit} tasks that one person can each finish in a day. Order them; "
         "name for each the tasks that must be finished before it, by their position in your list, counted from 1.\n"
         'Answer with JSON only: {"tasks": [{"title": "<what to do, at most 80 characters>", "description": "<how one '
         'sees that it is done>", "priority": "high|medium|low", "dependsOn": [<positions>]}]}\n'
