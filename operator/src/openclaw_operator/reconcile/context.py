@@ -65,6 +65,9 @@ class Context:
         known = self.primaries.get(primary.key)
         if known and known.uid == primary.uid and known.generation == primary.generation:
             self.primaries.put(condense(primary.kind, item))
+            # Those who read this status would have been woken by the echo.
+            for name in self.primaries.users(primary.key):
+                self.queue.add(("Agent", primary.namespace, name))
         before, after = statuses.ready_condition(old), statuses.ready_condition(new)
         if after:
             await self.recorder.ready_changed(primary, before, after)
