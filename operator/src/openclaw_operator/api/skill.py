@@ -105,7 +105,7 @@ class SkillSandbox(Model):
         "where the Agent allows it.",
     )
     runtime_class_name: Name | None = Field(None, description="RuntimeClass of the pods, before the Agent's own.")
-    warm: int = Field(2, ge=0, le=100, description="Ready pods to keep waiting for calls.")
+    warm: int = Field(2, ge=1, le=100, description="Ready pods to keep waiting for calls.")
 
 
 class Signature(Model):
@@ -183,8 +183,6 @@ class SkillStatus(CommonStatus):
         default_factory=list, description="The first agents that use it.", json_schema_extra=LIST_ATOMIC
     )
     users: int | None = Field(None, description="How many agents use it.")
-    pools: int | None = Field(None, description="How many sandbox pools serve it.")
-    warm_pods: int | None = Field(None, description="How many warm pods those pools keep.")
 
 
 class Skill(Model):

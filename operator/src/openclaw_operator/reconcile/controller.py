@@ -99,7 +99,7 @@ class Controller:
         self._pool = PoolReconciler(context, pools)
         self._reconcilers: dict[str, _Reconciler] = {
             "Agent": AgentReconciler(context, pools),
-            "Skill": SkillReconciler(context, pools),
+            "Skill": SkillReconciler(context),
             "MemoryStore": MemoryStoreReconciler(context),
         }
 

@@ -18,17 +18,15 @@ from openclaw_operator.reconcile.status import Condition
 from openclaw_operator.resources import package
 from openclaw_operator.resources.meta import Owner
 from openclaw_operator.resources.package import Package
-from openclaw_operator.resources.pool import Pool
 
 USERS_SHOWN = 10
 
 
 class SkillReconciler:
-    """Reconciles Skills. `pools[namespace][agent]` is what the agents ask of the sandbox pools."""
+    """Reconciles Skills."""
 
-    def __init__(self, context: Context, pools: dict[str, dict[str, list[Pool]]]) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
-        self._pools = pools
 
     async def reconcile(self, primary: Primary) -> float | None:
         """Bring one Skill to its spec. Raises ApiError for a passing fault."""
