@@ -11,7 +11,7 @@ def connect(_ctx: object, given: dict[str, Any]) -> dict[str, str]:
     found = {}
     for host, port in given["targets"]:
         try:
-            socket.create_connection((host, port), timeout=3).close()
+            socket.create_connection((host, port), timeout=1.5).close()
             found[f"{host}:{port}"] = "connected"
         except OSError as error:
             found[f"{host}:{port}"] = type(error).__name__

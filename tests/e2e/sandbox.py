@@ -79,6 +79,15 @@ async def probe(key: Signer, where: Endpoint, action: str, given: dict[str, Any]
     return await SandboxClient(key).call(where, call, options, NoContext())
 
 
+async def call_once(kube: Kube, action: str, given: dict[str, Any]) -> Any:
+    """The output of a call on a warm pod, once that pod is gone: the next test finds only unused ones."""
+    pod = warm_pod(kube)
+    with endpoint(kube, pod) as where:
+        output = (await probe(signer(kube), where, action, given)).output
+    kube.delete_wait("pod", pod["metadata"]["name"])
+    return output
+
+
 def connect_from_pod(kube: Kube, pod: str, targets: list[tuple[str, int]]) -> dict[str, str]:
     """What becomes of TCP connections from an ordinary pod."""
     code = PROBE.read_text() + f"\nimport json; print(json.dumps(connect(None, {{'targets': {targets!r}}})))"

@@ -11,7 +11,7 @@ from tests.demo.kube import Kube
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/api/v1/skills", "/api/v1/memory", "/debug/tasks"])
-@pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer "}])
+@pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic d3Jvbmc6"}])
 def test_the_token_is_required(coordinator: Gateway, path: str, header: dict[str, str]) -> None:
     answer = httpx.get(f"{coordinator.url}{path}", headers=header)
     assert answer.status_code == 401
@@ -58,7 +58,9 @@ def test_a_killed_gateway_is_replaced_and_loses_no_memory(kube: Kube, coordinato
 
 def test_the_autoscaler_gets_real_metrics(kube: Kube) -> None:
     # metrics-server needs two scrapes of a pod, 15 s apart.
-    kube.wait("condition=ScalingActive", "hpa/coordinator-gateway", seconds=120)
+    for index in (0, 1):
+        current = f"jsonpath={{.status.currentMetrics[{index}].resource.current.averageUtilization}}"
+        kube.wait(current, "hpa/coordinator-gateway", seconds=120)
     autoscaler = kube.get("hpa", "coordinator-gateway")
     assert autoscaler is not None
     measured = {

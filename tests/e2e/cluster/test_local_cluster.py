@@ -188,10 +188,10 @@ def test_a_volume_outlives_its_pod_and_a_killed_node(kubectl: Kubectl, namespace
     kubectl.wait(namespace, "condition=Ready", "pod/holder")
 
     record = cluster.require_running()
-    members = cgroups.members(cgroups.host(), cluster.cgroup)
+    members = cgroups.members(cluster.groups())
     assert len(members) > len(CONTROL_PLANE)
     os.kill(record.init.pid, signal.SIGKILL)
-    assert poll(lambda: not alive(record.outer) and not cgroups.members(cgroups.host(), cluster.cgroup), seconds=20)
+    assert poll(lambda: not alive(record.outer) and not cgroups.members(cluster.groups()), seconds=20)
     assert not cluster.healthy()
     cluster.up()
     kubectl.wait(namespace, "condition=Ready", "pod/holder")
