@@ -259,7 +259,10 @@ def _yaml(data: bytes, where: str) -> dict[str, Any]:
 def _problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """Returns one line per mistake: field, value, what is allowed."""
     lines = []
+    places = [item["loc"] for item in error.errors()]
     for item in error.errors():
+        if any(len(place) > len(item["loc"]) and place[: len(item["loc"])] == item["loc"] for place in places):
+            continue  # a list counts as too short when an item of it is wrong: only the item is news
         path = ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
         match item["type"]:
