@@ -7,6 +7,7 @@ v1: https://docs.kernel.org/admin-guide/cgroup-v1/cgroups.html, v2: https://docs
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,10 +96,10 @@ def create(cgroups: CgroupHost, name: str) -> None:
                 (group / file).write_text((hierarchy.caller / file).read_text())
 
 
-def members(cgroups: CgroupHost, name: str) -> set[int]:
-    """The processes (host pids) in the node's groups, at any depth."""
+def members(groups: Iterable[Path]) -> set[int]:
+    """The processes (host pids) in these groups, at any depth."""
     found: set[int] = set()
-    for group in cgroups.groups(name):
+    for group in groups:
         for folder, _, _ in os.walk(group):
             with suppress(OSError):
                 found.update(int(pid) for pid in (Path(folder) / "cgroup.procs").read_text().split())
@@ -113,14 +114,14 @@ def enable_v2_controllers(group: Path) -> None:
                 (group / "cgroup.subtree_control").write_text(f"+{controller}")
 
 
-def remove(cgroups: CgroupHost, name: str, *, seconds: float = 10.0) -> None:
-    """Remove the node's groups, deepest first; tried until time is over, as their processes may still be ending."""
+def remove(groups: Collection[Path], *, seconds: float = 10.0) -> None:
+    """Remove these groups, deepest first; tried until time is over, as their processes may still be ending."""
 
     def gone() -> bool:
-        for group in cgroups.groups(name):
+        for group in groups:
             for folder, _, _ in os.walk(group, topdown=False):
                 with suppress(OSError):
                     Path(folder).rmdir()
-        return not any(group.exists() for group in cgroups.groups(name))
+        return not any(group.exists() for group in groups)
 
     poll(gone, seconds=seconds)

@@ -47,6 +47,8 @@ class Record:
     init: ProcessId
     outer: ProcessId
     port: int
+    groups: tuple[str, ...]
+    """The node's cgroups. Whoever ends it may be in other groups than who started it."""
 
     @classmethod
     def read(cls, path: Path) -> Record | None:
@@ -54,7 +56,12 @@ class Record:
             content = json.loads(path.read_text())
         except (FileNotFoundError, ValueError):
             return None
-        return cls(ProcessId(**content["init"]), ProcessId(**content["outer"]), content["port"])
+        return cls(
+            ProcessId(**content["init"]),
+            ProcessId(**content["outer"]),
+            content["port"],
+            tuple(content.get("groups", ())),
+        )
 
     def write(self, path: Path) -> None:
         fresh = path.with_suffix(".new")
@@ -219,6 +226,11 @@ class LocalCluster:
         place = hashlib.sha256(str(self.paths.root).encode()).hexdigest()[:8]
         return f"openclaw-{self.paths.name}-{place}"
 
+    def groups(self) -> set[Path]:
+        """The cgroups of this cluster: those it was started in, and those it would be started in now."""
+        record = self.record()
+        return {Path(group) for group in (record.groups if record else ())} | set(cgroups.host().groups(self.cgroup))
+
     def _launch(self, plan: Path, listener: socket.socket) -> Record:
         host = cgroups.host()
         cgroups.create(host, self.cgroup)
@@ -246,7 +258,7 @@ class LocalCluster:
         init, outside = identify(int(children.read_text().split()[0])), identify(outer.pid)
         if init is None or outside is None:
             raise ComponentError("supervisor", "ended", log)
-        record = Record(init, outside, listener.getsockname()[1])
+        record = Record(init, outside, listener.getsockname()[1], tuple(groups))
         record.write(self.record_file)
         outer.returncode = 0  # it outlives this program
         return record
@@ -304,11 +316,11 @@ class LocalCluster:
         if record is not None:
             end(record.init, grace_seconds=grace_seconds)
             end(record.outer, grace_seconds=0)
-        host = cgroups.host()
-        for pid in cgroups.members(host, self.cgroup):
+        groups = self.groups()
+        for pid in cgroups.members(groups):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        cgroups.remove(host, self.cgroup)
+        cgroups.remove(groups)
 
     def restart(self, *, control_plane_only: bool) -> None:
         """Like a reboot of the node, or a crash of its control plane: state is kept."""

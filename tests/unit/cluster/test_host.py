@@ -60,10 +60,10 @@ def test_a_group_is_weighed_listed_and_removed(tmp_path: Path) -> None:
     (group / "kubepods" / "pod").mkdir(parents=True)
     (group / "cgroup.procs").write_text("4000001\n")
     (group / "kubepods" / "pod" / "cgroup.procs").write_text("4000002\n0\n")
-    assert members(host, "node") == {4000001, 4000002}
+    assert members(host.groups("node")) == {4000001, 4000002}
     for file in [path for path in group.rglob("*") if path.is_file()]:
         file.unlink()  # in the kernel's tree they vanish with their folder
-    remove(host, "node", seconds=1)
+    remove(host.groups("node"), seconds=1)
     assert not group.exists()
 
 

@@ -92,7 +92,7 @@ def test_manifests_are_complete(tmp_path: Path) -> None:
 
 
 def test_a_record_survives_writing(tmp_path: Path) -> None:
-    record = lifecycle.Record(ProcessId(1, 2), ProcessId(3, 4), 16443)
+    record = lifecycle.Record(ProcessId(1, 2), ProcessId(3, 4), 16443, ("/group",))
     record.write(tmp_path / "node.json")
     assert lifecycle.Record.read(tmp_path / "node.json") == record
     assert lifecycle.Record.read(tmp_path / "absent") is None
