@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -37,9 +36,13 @@ CHILDREN: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
 }
 
 
-async def settle(cluster: Cluster) -> None:
+# An autoscaler would go on changing things for a while.
+FIXED_AGENT = changed(FULL_AGENT, "spec.gateway", {"replicas": 2})
+
+
+async def settle(cluster: Cluster, agent: str = FULL_AGENT) -> None:
     """A store, a skill and an agent with every kind of child."""
-    await cluster.apply(STORE, SKILL, FULL_AGENT)
+    await cluster.apply(STORE, SKILL, agent)
     await cluster.wait("Agent", "ada", lambda item: bool(item.get("status", {}).get("skills")))
     await cluster.wait("Skill", "echo", lambda item: item.get("status", {}).get("users") == 1)
     await cluster.wait("MemoryStore", "mem", lambda item: item.get("status", {}).get("users") == 1)
@@ -102,7 +105,8 @@ async def test_restart_writes_nothing(
 ) -> None:
     cluster, audit = full_cluster, full_audit
     operator: OperatorProcess = start_operator()
-    await settle(cluster)
+    await settle(cluster, FIXED_AGENT)
+    await cluster.wait("Agent", "ada", lambda item: item["status"].get("replicas") == 2)
     await quiet(audit)
     operator.stop()
     before = audit.writes()
@@ -119,11 +123,12 @@ async def test_restart_after_a_kill_ends_where_it_would_have(
 ) -> None:
     cluster, audit = full_cluster, full_audit
     operator: OperatorProcess = start_operator()
-    await cluster.apply(STORE, SKILL, FULL_AGENT)
+    await cluster.apply(STORE, SKILL, FIXED_AGENT)
     await cluster.wait("ServiceAccount", "ada-gateway", exists)
     operator.kill()
     start_operator()
-    await settle(cluster)
+    await settle(cluster, FIXED_AGENT)
+    await cluster.wait("Agent", "ada", lambda item: item["status"].get("replicas") == 2)
     await cluster.wait_condition("Agent", "ada", "ChildrenApplied", "True", "Applied")
     await quiet(audit)
 
@@ -180,9 +185,9 @@ async def test_two_operators_of_one_namespace_do_not_fight(
     cluster, audit = full_cluster, full_audit
     start_operator()
     start_operator()
-    await settle(cluster)
+    await settle(cluster, FIXED_AGENT)
+    await cluster.wait("Agent", "ada", lambda item: item["status"].get("replicas") == 2)
     for number in range(attempts):
-        await cluster.apply(changed(FULL_AGENT, "spec.description", f"number {number}"))
+        await cluster.apply(changed(FIXED_AGENT, "spec.description", f"number {number}"))
     await cluster.wait("ConfigMap", "ada-gateway", lambda item: f"number {attempts - 1}" in item["data"]["config.yaml"])
-    await asyncio.sleep(1)
     await quiet(audit)

@@ -61,6 +61,7 @@ class Reflector:
         version: str | None = None
         backoff = FIRST_BACKOFF_SECONDS
         while True:
+            told = False
             try:
                 if version is None:
                     version = await self._list()
@@ -75,12 +76,16 @@ class Reflector:
                 ):
                     version = self._take(event)
                     backoff = FIRST_BACKOFF_SECONDS
+                    told = True
             except GoneError:
                 version = None
                 self._metrics.watch_restarts.labels(self._kind.name, "gone").inc()
             except ApiError as error:
+                told = False
                 self._metrics.watch_restarts.labels(self._kind.name, "error").inc()
                 LOG.warning("watching %s: %s; again in %.1f s", self._kind.plural, error, backoff)
+            if not told:
+                # Not even a bookmark came: a server that ends each watch at once must not be asked in a tight loop.
                 await asyncio.sleep(backoff * (0.75 + self._jitter() / 2))
                 backoff = min(backoff * 2, LAST_BACKOFF_SECONDS)
 

@@ -153,7 +153,18 @@ class Children:
         annotations = {**(meta.get("annotations") or {}), APPLIED_HASH: wanted}
         body = {**desired, "metadata": {**meta, "annotations": annotations}}
         try:
-            answer = await self._client.apply(kind, body, reason, uid=uid)
+            try:
+                answer = await self._client.apply(kind, body, reason, uid=uid)
+            except RejectedError:
+                if uid is None:
+                    raise
+                # Apply merges lists by key: an entry that somebody else added may clash with ours for ever. A merge
+                # patch replaces whole lists; the apply after it makes the fields ours again.
+                content = {
+                    key: value for key, value in desired.items() if key not in ("apiVersion", "kind", "metadata")
+                }
+                await self._client.merge(kind, meta["namespace"], meta["name"], content, reason)
+                answer = await self._client.apply(kind, body, reason, uid=uid)
         except RejectedError as error:
             raise SpecError("ChildRejected", f"{kind.name} {meta['name']} was refused: {error.message}") from error
         live = self._store.observe(kind, answer)
