@@ -116,3 +116,16 @@ async def test_a_list_that_fails_is_tried_again() -> None:
     script = Script([UnavailableError("refused"), UnavailableError("refused"), [pod("a", 3)]], [([], None)])
     assert await follow(script, 2) == ["changed a", "listed ['a']"]
     assert script.asked[:3] == ["list", "list", "list"]
+
+
+async def test_a_watch_that_ends_at_once_is_not_asked_for_in_a_tight_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(reflector, "FIRST_BACKOFF_SECONDS", 0.2)
+    monkeypatch.setattr(reflector.asyncio, "sleep", pause)
+    await follow(Script([[]], [([], None), ([], None), ([event("ADDED", "a", 11)], None)]), 2)
+    assert len(pauses) == 2
+    assert pauses[1] > pauses[0] > 0
