@@ -12,7 +12,7 @@ import pytest
 from tests.cluster.apiserver import ApiServer
 from tests.cluster.apiserver import api_server as start_api_server
 from tests.faults import world
-from tests.faults.harness import Stage, open_stage, prepare
+from tests.faults.harness import BASELINE_QUIET_SECONDS, Stage, open_stage, prepare
 
 
 @pytest.fixture(scope="package")
@@ -41,7 +41,7 @@ async def expected(stage: Stage, known: dict[str, Any]) -> dict[str, Any]:
     if not known:
         await world.create(stage.api, world.resources())
         await stage.start()
-        await stage.settled()
+        await stage.settled(quiet=BASELINE_QUIET_SECONDS)
         known.update(await stage.snapshot())
         await stage.fresh()
     return known

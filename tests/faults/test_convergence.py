@@ -73,10 +73,10 @@ async def test_the_api_server_is_away_while_children_are_made(stage: Stage, expe
     await world.create(stage.api, world.resources())
     await stage.start()
 
-    async def down() -> bool:
-        return sum(call.is_write for call in stage.proxy.calls) > 10
+    async def refused() -> bool:
+        return stage.proxy.injected > 40
 
-    await eventually(down, "the operator has tried to write to an API server that is gone", seconds=60)
+    await eventually(refused, "the operator keeps asking an API server that is gone", seconds=60)
     stage.proxy.come_up()
     await stage.becomes(expected)
 

@@ -19,6 +19,7 @@ _OF_THE_SERVER = ("uid", "resourceVersion", "generation", "creationTimestamp", "
 _ASSIGNED = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
 # The hash covers the uid of the owner, which is new in each run.
 _APPLIED_HASH = "openclaw.io/applied-hash"
+_NAME_LABEL = "app.kubernetes.io/name"
 # Names a generated key.
 _SIGNING_KEY = "openclaw.io/signing-key"
 
@@ -142,11 +143,29 @@ async def snapshot(api: Api, namespace: str = NAMESPACE) -> dict[str, Any]:
         if kind == "Secret":
             secrets.update(_values(item))
         found[f"{kind}/{item['metadata']['name']}"] = normalised(kind, item)
+    found = _without_older_packages(found)
+    for key, item in found.items():
+        # Theirs alone: what an autoscaler left behind depends on when it looked.
+        if key.startswith("Deployment/") and key.replace("Deployment", "HorizontalPodAutoscaler") in found:
+            item["spec"] = {name: value for name, value in item["spec"].items() if name != "replicas"}
     text = json.dumps(_number_pods(found), sort_keys=True)
     for value, name in secrets.items():
         text = text.replace(json.dumps(value)[1:-1], f"<{name}>")
     result: dict[str, Any] = json.loads(text)
     return result
+
+
+def _without_older_packages(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The package before the current one stays for gateways that have not loaded the new one yet: one per Skill."""
+    skills = [item for key, item in found.items() if key.startswith("Skill/")]
+    current = {f"ConfigMap/{item.get('status', {}).get('packageConfigMap')}" for item in skills}
+    packages = {
+        key for key, item in found.items() if item["metadata"].get("labels", {}).get(_NAME_LABEL) == "skill-package"
+    }
+    older = packages - current
+    if len(older) > len(skills):
+        return dict(found)
+    return {key: item for key, item in found.items() if key not in older}
 
 
 def _values(secret: Object) -> dict[str, str]:

@@ -15,7 +15,7 @@ from tests.bench.api import Object, StatusError, collection_of, path_of
 from tests.bench.waiting import NotReachedError
 from tests.faults import world
 from tests.faults.fuzz.cases import Case, cases, spec_schemas
-from tests.faults.harness import Stage
+from tests.faults.harness import BASELINE_QUIET_SECONDS, Stage
 
 SETTLE_SECONDS = 30.0
 Progress = Callable[["Tally"], None]
@@ -51,7 +51,7 @@ class Fuzzer:
         await self.stage.fresh()
         await world.create(self.stage.api, world.resources())
         await self.stage.start()
-        await self.stage.settled()
+        await self.stage.settled(quiet=BASELINE_QUIET_SECONDS)
         self.good = await self.stage.snapshot()
         self.specs = {(item["kind"], item["metadata"]["name"]): item for item in self._all()}
 
