@@ -81,10 +81,11 @@ crds: $(STAMP) ## write crds/ from the models
 	@$(BIN)/openclaw-crds crds
 
 .PHONY: chart
-chart: crds ## copy CRDs and rights into the chart
+chart: crds ## copy CRDs and rights into the chart, and the rights into the documentation
 	@rm -f charts/openclaw-operator/files/crds/*.yaml
 	@cp crds/*.yaml charts/openclaw-operator/files/crds/
 	@$(BIN)/openclaw-operator rbac > charts/openclaw-operator/files/rules.yaml
+	@$(BIN)/python -m tests.contract.rights
 
 .PHONY: examples
 examples: $(STAMP) ## write the examples that are generated

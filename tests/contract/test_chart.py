@@ -213,7 +213,7 @@ def test_dashboards_arrive_as_they_are() -> None:
         for item in documents(template({"metrics": {"dashboards": {"enabled": True}}}))
         if item["kind"] == "ConfigMap"
     ]
-    shipped = {}
+    shipped: dict[str, str] = {}
     for item in maps:
         assert item["metadata"]["labels"]["grafana_dashboard"] == "1"
         shipped |= item["data"]

@@ -7,19 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from openclaw_operator import rbac
 from tests.cluster.paths import REPOSITORY
+from tests.contract import rights
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
 
 
 def test_security_page_lists_the_rights_of_the_operator() -> None:
-    page = (REPOSITORY / "docs" / "security.md").read_text()
-    rows = re.findall(r"^\| ([a-z.0-9A-Z]+) \| ([a-z/, ]+) \| ([a-z, ]+) \| (.+) \|$", page, re.MULTILINE)
-    documented = {(group, resources, verbs, reason) for group, resources, verbs, reason in rows}
-    assert documented == {
-        (rule.api_group or "core", ", ".join(rule.resources), ", ".join(rule.verbs), rule.reason) for rule in rbac.RULES
-    }
+    assert rights.documented() == rights.table(), "fix: make chart"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
