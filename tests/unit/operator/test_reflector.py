@@ -125,7 +125,7 @@ async def test_a_watch_that_ends_at_once_is_not_asked_for_in_a_tight_loop(monkey
         pauses.append(seconds)
 
     monkeypatch.setattr(reflector, "FIRST_BACKOFF_SECONDS", 0.2)
-    monkeypatch.setattr(reflector.asyncio, "sleep", pause)
+    monkeypatch.setattr(asyncio, "sleep", pause)
     await follow(Script([[]], [([], None), ([], None), ([event("ADDED", "a", 11)], None)]), 2)
     assert len(pauses) == 2
     assert pauses[1] > pauses[0] > 0
