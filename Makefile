@@ -66,6 +66,10 @@ test-contract: $(STAMP) programs ## what the parts promise each other, the chart
 test-integration: $(STAMP) programs ## the operator against a real etcd and kube-apiserver
 	@$(BIN)/pytest tests/integration -q $(ARGS)
 
+.PHONY: test-faults
+test-faults: $(STAMP) programs ## the operator killed after each write, behind a failing API server, with fuzzed specs: minutes
+	@$(BIN)/pytest tests/faults -q $(ARGS)
+
 .PHONY: test-e2e
 test-e2e: $(STAMP) programs ## the whole system on a real kubelet; keeps the cluster for the next run
 	@$(BIN)/pytest tests/e2e -q $(ARGS)
@@ -111,6 +115,10 @@ kubectl: $(STAMP) ## kubectl against the cluster: make kubectl ARGS="get pods -A
 .PHONY: bench-operator
 bench-operator: programs ## the operator against a Go twin and the API server's limit: ARGS="--sizes 1,100,1000"
 	@$(BIN)/python -m tests.bench.operator $(ARGS)
+
+.PHONY: fuzz-operator
+fuzz-operator: programs ## random specs for an hour: ARGS="--cases 2000 --seed 0"
+	@$(BIN)/python -m tests.faults.fuzz $(ARGS)
 
 .PHONY: cluster-deps
 cluster-deps: programs ## install and build what a local cluster is made of
