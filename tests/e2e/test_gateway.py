@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx
 import pytest
 
@@ -68,8 +70,8 @@ def test_the_autoscaler_gets_real_metrics(kube: Kube) -> None:
     }
     assert set(measured) == {"cpu", "memory"}
     assert measured["memory"]["averageUtilization"] > 0
-    deployment = kube.get("deployment", "coordinator-gateway")
-    assert deployment is not None
+    shown = kube.run("get", "deployment", "coordinator-gateway", "--show-managed-fields", "-o", "json")
+    deployment = json.loads(shown)
     owners = [
         entry["manager"]
         for entry in deployment["metadata"]["managedFields"]
