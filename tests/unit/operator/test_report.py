@@ -1,67 +1,90 @@
-"""What a report does besides the request itself."""
+"""What a status write leaves behind in memory."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any, cast
 
+import pytest
+
 from openclaw_operator.cluster.client import Client
-from openclaw_operator.cluster.kinds import Kind
-from openclaw_operator.cluster.references import References
-from openclaw_operator.cluster.store import ChildStore
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.primaries import PrimaryStore, condense
-from openclaw_operator.reconcile.queue import WorkQueue
 from openclaw_operator.reconcile.recorder import Recorder
 from openclaw_operator.reconcile.status import Condition
-from openclaw_operator.resources.meta import Images
-from openclaw_operator.telemetry import Metrics
+from openclaw_operator.reconcile.status import merged as merge
+from tests.unit.operator.builders import IMAGES
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Server:
-    """Answers status patches as the API server does, and notes who is woken."""
+    """One Agent in the API server. `before_write` is what somebody else does while the status is on its way."""
 
-    def __init__(self) -> None:
-        self.woken: list[tuple[str, str, str]] = []
+    def __init__(self, before_write: dict[str, Any]) -> None:
+        self.item: dict[str, Any] = {
+            "metadata": {
+                "name": "ada",
+                "namespace": "demo",
+                "uid": "u",
+                "resourceVersion": "10",
+                "generation": 1,
+                "labels": {"team": "a"},
+            },
+            "spec": {"role": "old"},
+        }
+        self.before_write = before_write
 
-    async def patch_status(self, kind: Kind, _namespace: str, name: str, _: dict[str, Any]) -> dict[str, Any]:
-        return item(kind.name, name, "2", {})
+    async def patch_status(self, _kind: object, _namespace: str, _name: str, status: dict[str, Any]) -> dict[str, Any]:
+        self.item = merge(self.item, self.before_write)
+        version = int(self.item["metadata"]["resourceVersion"]) + 1
+        self.item = merge(self.item, {"status": status, "metadata": {"resourceVersion": str(version)}})
+        return {"metadata": self.item["metadata"]}
 
-    async def create(self, *parts: Any) -> dict[str, Any]:
-        return dict(parts[2])
-
-    def add(self, key: tuple[str, str, str]) -> None:
-        self.woken.append(key)
-
-
-def item(kind: str, name: str, version: str, spec: dict[str, Any]) -> dict[str, Any]:
-    meta = {"name": name, "namespace": "demo", "uid": name, "resourceVersion": version, "generation": 1}
-    return {"kind": kind, "metadata": meta, "spec": spec}
+    async def create(self, *_: object) -> dict[str, Any]:
+        return {}
 
 
-async def test_agents_that_use_a_skill_are_woken_by_its_report() -> None:
-    """The watch's echo may come after the answer, and is then no news to anybody."""
-    server, primaries = Server(), PrimaryStore()
-    now = lambda: datetime(2026, 1, 1, tzinfo=UTC)  # noqa: E731
+async def write_status(server: Server) -> PrimaryStore:
+    """Report on the Agent as the watch told it, then hear the echo of the write; returns what is known after it."""
+    primaries = PrimaryStore()
+    primary = condense("Agent", server.item)
+    primaries.put(primary)
     client = cast("Client", server)
     context = Context(
         client=client,
-        children=ChildStore(lambda *_: None),
         primaries=primaries,
-        references=cast("References", None),
-        queue=cast("WorkQueue", server),
-        recorder=Recorder(client, now, bytes, "test"),
-        metrics=Metrics(),
-        images=Images("", "", "", "", "", "", ""),
+        recorder=Recorder(client, lambda: NOW, lambda count: b"0" * count, "test"),
+        images=IMAGES,
+        now=lambda: NOW,
         cluster_domain="cluster.local",
-        now=now,
         monotonic=lambda: 0.0,
-        random_bytes=bytes,
+        random_bytes=lambda count: b"0" * count,
+        **dict.fromkeys(("children", "references", "queue", "metrics"), cast("Any", None)),
     )
-    skill = condense("Skill", item("Skill", "shouting", "1", {}))
-    primaries.put(skill)
-    primaries.put(condense("Agent", item("Agent", "expert", "1", {"skills": [{"name": "shouting"}]})))
-    primaries.put(condense("Agent", item("Agent", "other", "1", {})))
-    ready = Condition("Ready", True, "Ready", "agents can call it")
-    await context.report(skill, {}, {"digest": "sha256:0"}, [ready])
-    assert server.woken == [("Agent", "demo", "expert")]
+    await context.report(primary, {}, {"replicas": 1}, [Condition("Ready", False, "Progressing", "wait")])
+    return primaries
+
+
+async def test_the_echo_of_an_own_write_is_no_news() -> None:
+    server = Server({})
+    primaries = await write_status(server)
+    echo = condense("Agent", server.item)
+    assert primaries.put(echo) == echo
+    assert primaries.get(echo.key) is not echo
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spec": {"role": "new"}, "metadata": {"generation": 2, "resourceVersion": "11"}},
+        {"metadata": {"labels": {"team": "b"}, "resourceVersion": "11"}},
+    ],
+    ids=["spec", "labels"],
+)
+async def test_an_edit_that_the_status_write_overtook_is_not_lost(change: dict[str, Any]) -> None:
+    server = Server(change)
+    primaries = await write_status(server)
+    echo = condense("Agent", server.item)
+    primaries.put(echo)
+    assert primaries.get(echo.key) is echo

@@ -55,15 +55,18 @@ class Context:
         if not changes:
             return
         answer = await self.client.patch_status(BY_NAME[primary.kind], primary.namespace, primary.name, changes)
-        # Remember what was written: its echo is then no news, and nobody reconciles because of it.
-        content = primary.load()
-        item = {
-            "metadata": {**answer["metadata"], "labels": content["labels"]},
-            "spec": content["spec"],
-            "status": statuses.merged(old, changes),
-        }
+        # Remember what was written: its echo is then no news, and nobody reconciles because of it. But the answer may
+        # already carry a spec or labels that no watch has told of: then the echo must stay news, or they were lost.
+        content, meta = primary.load(), answer["metadata"]
         known = self.primaries.get(primary.key)
-        if known and known.uid == primary.uid and known.generation == primary.generation:
+        if (
+            known
+            and known.uid == meta["uid"]
+            and known.content == primary.content
+            and known.generation == primary.generation == meta["generation"]
+            and (meta.get("labels") or {}) == content["labels"]
+        ):
+            item = {"metadata": meta, "spec": content["spec"], "status": statuses.merged(old, changes)}
             self.primaries.put(condense(primary.kind, item))
             # Those who read this status would have been woken by the echo.
             for name in self.primaries.users(primary.key):
