@@ -110,6 +110,9 @@ class Model:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serves a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
         body = await Request(scope, receive).body()
         if body:
             import json

@@ -157,8 +157,9 @@ async def test_a_turn_in_flight_outlives_sigterm(tmp_path: Path, model: tuple[Mo
 
     class Slow(Model):
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            asked.set()
-            await gate.wait()
+            if scope["type"] == "http":
+                asked.set()
+                await gate.wait()
             await super().__call__(scope, receive, send)
 
     async with serving(Slow()) as address, started(tmp_path, config(tmp_path, f"{address}/v1")) as gateway:

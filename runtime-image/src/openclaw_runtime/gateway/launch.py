@@ -72,8 +72,8 @@ def run(launch: Launch) -> bool:
         config = on_loopback(config)
     configure_logging(config.developer.log_level, sys.stderr, as_json=not launch.dev)
     environment = load_environment((path or default_config_path(environ)).parent, environ)
-    check_model(config.claw, environment)
     token, fresh = gateway_token(config, dev=launch.dev)
+    check_model(config.claw, environment)
     folder = data_dir(environment)
     around = Surroundings(
         environment=environment,
