@@ -38,6 +38,8 @@ def spec_schemas() -> dict[str, Schema]:
         crd = yaml.safe_load(file.read_text())
         version = crd["spec"]["versions"][0]
         schemas[crd["spec"]["names"]["kind"]] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    # A volume claim without a class can be given one, and nothing can take it away again: the API server forbids it.
+    del schemas["Agent"]["properties"]["workspace"]["properties"]["storageClassName"]
     return schemas
 
 
