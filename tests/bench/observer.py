@@ -66,11 +66,15 @@ class Observer:
         return wanted
 
     async def _follow(self, kind: str, path: str, version: str) -> None:
-        async for event in self.api.watch(path, version, metadata_only=kind != "Agent"):
-            if event["type"] in {"ADDED", "MODIFIED", "DELETED"}:
-                self._take(kind, event["type"], event["object"])
-                self._changed.set()
-        raise RuntimeError(f"the watch of {kind} ended")
+        while True:
+            # The API server ends a watch of a young custom resource when it looks at its CRD again.
+            async for event in self.api.watch(path, version, metadata_only=kind != "Agent"):
+                if event["type"] == "ERROR":
+                    raise RuntimeError(f"the watch of {kind} failed: {event['object'].get('message')}")
+                version = event["object"]["metadata"]["resourceVersion"]
+                if event["type"] != "BOOKMARK":
+                    self._take(kind, event["type"], event["object"])
+                    self._changed.set()
 
     def _take(self, kind: str, event: str, item: Object) -> None:
         metadata = item["metadata"]
