@@ -47,14 +47,18 @@ class Children:
     async def converge(self, desired: list[Object], *, keep: Iterable[tuple[str, str]] = ()) -> Outcome:
         """Apply what differs, then delete what is owned but in neither `desired` nor `keep` (kind, name).
 
-        Raises an ApiError for a passing fault.
+        Pods are not started on what is missing or somebody else's: without their NetworkPolicy, as a ServiceAccount or
+        over a volume that the user could not use himself. Raises an ApiError for a passing fault.
         """
         outcome = Outcome()
         first = [item for item in desired if item["kind"] not in LAST]
         last = [item for item in desired if item["kind"] in LAST]
-        for group in (first, last):
-            results = await asyncio.gather(*(self.ensure(item) for item in group), return_exceptions=True)
-            _collect(outcome, results)
+        _collect(outcome, await asyncio.gather(*(self.ensure(item) for item in first), return_exceptions=True))
+        unfit = [item for item in first if not self.owns(item["kind"], item["metadata"]["name"])]
+        if not unfit:
+            _collect(outcome, await asyncio.gather(*(self.ensure(item) for item in last), return_exceptions=True))
+        elif not (outcome.problem or outcome.refusal):
+            outcome.problem = OwnershipConflictError(unfit[0]["kind"], unfit[0]["metadata"]["name"])
         wanted = {(item["kind"], item["metadata"]["name"]) for item in desired} | set(keep)
         surplus = [
             live
@@ -128,15 +132,21 @@ class Children:
 
     def check_owned(self, live: Live) -> None:
         """Raise OwnershipConflictError unless the object is controlled by the owner, or was left behind by one."""
+        if not self._is_ours(live) and not (live.owner and live.deleting):
+            raise OwnershipConflictError(live.kind, live.name)
+
+    def owns(self, kind: str, name: str) -> bool:
+        """Whether that object is there and belongs to the owner, or was left behind by one of its name."""
+        live = self._store.get(kind, self._owner.namespace, name)
+        return live is not None and self._is_ours(live)
+
+    def _is_ours(self, live: Live) -> bool:
         owner = self._owner
         if live.owner is not None:
-            if live.owner.uid == owner.uid or live.deleting:
-                return
-        elif live.labels.get(MANAGED_BY) == OPERATOR and (
+            return live.owner.uid == owner.uid
+        return live.labels.get(MANAGED_BY) == OPERATOR and (
             owner.kind == NAMESPACE or live.labels.get(owner.label) == owner.name
-        ):
-            return
-        raise OwnershipConflictError(live.kind, live.name)
+        )
 
     async def _find(self, kind: str, namespace: str, name: str) -> Live:
         """An object that is there, although no watch has told of it: somebody else's, or one without our label."""
@@ -160,9 +170,9 @@ class Children:
                     raise
                 # Apply merges lists by key: an entry that somebody else added may clash with ours for ever. A merge
                 # patch replaces whole lists; the apply after it makes the fields ours again.
-                content = {
-                    key: value for key, value in desired.items() if key not in ("apiVersion", "kind", "metadata")
-                }
+                content = {key: value for key, value in desired.items() if key not in ("apiVersion", "kind")}
+                # Exactly that object: a uid is never changed by a patch, so one of another is refused.
+                content["metadata"] = {"uid": uid}
                 await self._client.merge(kind, meta["namespace"], meta["name"], content, reason)
                 answer = await self._client.apply(kind, body, reason, uid=uid)
         except RejectedError as error:
