@@ -260,20 +260,28 @@ async def test_store_that_does_not_exist(cluster: Cluster, operator: OperatorPro
         "{apiVersion: v1, kind: Service, metadata: {name: ada-gateway}, spec: {ports: [{port: 80}]}}",
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: ada-gateway}, data: {mine: x}}",
         "{apiVersion: v1, kind: Secret, metadata: {name: ada-gateway-token}, stringData: {token: mine}}",
+        "{apiVersion: v1, kind: ServiceAccount, metadata: {name: ada-gateway}}",
+        "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: ada-workspace}, spec: "
+        "{accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}",
     ],
-    ids=["Service", "ConfigMap", "Secret"],
+    ids=["Service", "ConfigMap", "Secret", "ServiceAccount", "PersistentVolumeClaim"],
 )
 async def test_object_of_somebody_else(
     cluster: Cluster, operator: OperatorProcess, audit: Audit, manifest: str
 ) -> None:
     (theirs,) = await cluster.apply(manifest)
-    await cluster.apply(AGENT)
+    reader = changed(SKILL, "spec.permissions", ["filesystem:read"])
+    await cluster.apply(reader, changed(AGENT, "spec.skills", [{"name": "echo"}]))
+    await cluster.wait_condition("Skill", "echo", "Ready", "True", "Ready")
     message = await cluster.wait_condition("Agent", "ada", "Ready", "False", "OwnershipConflict")
     assert f"{theirs['kind']} {theirs['metadata']['name']} already exists" in message
     assert "delete or rename it" in message
     kept = await cluster.get(theirs["kind"], theirs["metadata"]["name"])
     assert kept["metadata"]["resourceVersion"] == theirs["metadata"]["resourceVersion"]
     await quiet(audit)
+    # The user of an Agent need not be one who may start pods as that account, or on that volume.
+    assert not await cluster.all_of("Deployment")
+    assert theirs["kind"] != "PersistentVolumeClaim" or not await cluster.all_of("Pod")
     # What was in the way goes; the next look-out sees it.
     await cluster.delete(theirs["kind"], theirs["metadata"]["name"])
     await cluster.wait_condition("Agent", "ada", "ChildrenApplied", "True", "Applied")

@@ -37,9 +37,9 @@ def pod(name: str, *, phase: str = "Running", ready: bool = True, pool: str | No
     )
 
 
-def decide(pool: Pool | None, pods: list[Live], served: set[str] | None = None) -> tuple[int, set[str]]:
+def decide(pool: Pool | None, pods: list[Live], served: set[str] | None = None, **state: Any) -> tuple[int, set[str]]:
     pools = {pool.id: pool} if pool else {}
-    made = plan(pools, pods, {item.uid for item in pods if item.facts["ready"]} | (served or set()), KEY)
+    made = plan(pools, pods, {item.uid for item in pods if item.facts["ready"]} | (served or set()), KEY, **state)
     return sum(made.create.values()), {item.name for item in made.delete}
 
 
@@ -75,6 +75,38 @@ def test_pools_nobody_wants_end_but_calls_do_not() -> None:
 def test_pods_of_an_older_key_are_replaced_when_idle() -> None:
     old = [pod("idle", key="old"), pod("busy", ready=False, key="old")]
     assert decide(wanted(), old, {"busy"}) == (2, {"idle"})
+
+
+def test_while_an_agent_has_not_spoken_nothing_that_may_be_wanted_goes() -> None:
+    pods = [pod("a"), pod("b"), pod("c"), pod("other", pool="x"), pod("ended", phase="Failed"), pod("old", key="old")]
+    assert decide(wanted(), pods, complete=False) == (0, {"ended", "old"})
+    assert decide(wanted(), pods[3:4], complete=False) == (2, set())
+
+
+def test_pods_of_a_pool_that_retires_wait_for_their_last_callers() -> None:
+    pods = [pod("a", pool="x"), pod("b", pool="x", phase="Succeeded")]
+    assert decide(wanted(), pods, retiring={"x"}) == (2, {"b"})
+
+
+@pytest.mark.parametrize(
+    ("turned", "started", "was_ready"),
+    [
+        ("2026-01-01T00:00:05Z", "2026-01-01T00:00:02Z", True),
+        ("2026-01-01T00:00:02Z", "2026-01-01T00:00:02Z", False),
+        ("2026-01-01T00:00:01Z", "2026-01-01T00:00:02Z", False),
+        ("2026-01-01T00:00:05Z", None, False),
+    ],
+)
+def test_a_pod_shows_that_it_was_ready(turned: str, started: str | None, was_ready: bool) -> None:
+    """An operator that has just started must not take a pod at work for one that is starting."""
+    state = {"running": {"startedAt": started}} if started else {"waiting": {"reason": "ContainerCreating"}}
+    status = {
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": turned}],
+        "containerStatuses": [{"state": state}],
+    }
+    meta = {"name": "a", "namespace": "demo", "uid": "a", "resourceVersion": "1", "creationTimestamp": turned}
+    assert observe(BY_NAME["Pod"], {"metadata": meta, "status": status}).facts["was_ready"] is was_ready
 
 
 def test_equal_shapes_share_a_pool() -> None:

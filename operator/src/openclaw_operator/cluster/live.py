@@ -119,8 +119,12 @@ def _facts(kind: str, item: Object) -> dict[str, Any]:
             "problem": _problem(status),
         }
     if kind == "Pod":
-        conditions = {condition["type"]: condition["status"] for condition in status.get("conditions") or ()}
-        return {"phase": status.get("phase", "Pending"), "ready": conditions.get("Ready") == "True"}
+        ready: Object = next((each for each in status.get("conditions") or () if each["type"] == "Ready"), {})
+        return {
+            "phase": status.get("phase", "Pending"),
+            "ready": ready.get("status") == "True",
+            "was_ready": ready.get("status") == "True" or _lost_readiness(status, ready),
+        }
     if kind == "CronJob":
         return {
             "scheduled": _unix_seconds(status.get("lastScheduleTime")),
@@ -135,6 +139,15 @@ def _facts(kind: str, item: Object) -> dict[str, Any]:
             facts["public.key"] = data["public.key"]
         return facts
     return {}
+
+
+def _lost_readiness(status: Object, ready: Object) -> bool:
+    """Whether a pod that is not ready has been: it turned so only after its container had started."""
+    turned = ready.get("lastTransitionTime")
+    states = [container.get("state") or {} for container in status.get("containerStatuses") or ()]
+    started = [(state.get("running") or state.get("terminated") or {}).get("startedAt") for state in states]
+    # Both are of whole seconds in UTC, written alike. Where they are equal nothing is known.
+    return bool(turned) and bool(started) and all(time and time < turned for time in started)
 
 
 def _unix_seconds(time: str | None) -> float | None:

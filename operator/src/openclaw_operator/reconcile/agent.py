@@ -53,16 +53,25 @@ class AgentReconciler:
         content = primary.load()
         spec = AgentSpec.model_validate(content["spec"])
         owner = Owner("Agent", primary.name, primary.namespace, primary.uid)
+        if self._skill_is_checked(primary, spec, content["status"]):
+            return None
+        children = Children(self._context.client, self._context.children, owner)
         try:
             gathered = await self._gather(primary, owner, spec)
         except SpecError as problem:
             # Without it the agent would start as somebody else, or not at all: what runs is left as it is.
-            self._set_pools(primary, self._pools.get(primary.namespace, {}).get(primary.name, []))
+            if not children.owns("Deployment", owner.child("gateway")):
+                self._set_pools(primary, [])
             await self._report(primary, content["status"], spec, None, problem, Outcome())
             return None
         pools = [] if spec.suspend else [skill.pool for skill in gathered.inputs.skills if skill.pool]
-        outcome = await self._apply(owner, gathered.inputs)
-        self._set_pools(primary, pools)
+        try:
+            outcome = await self._apply(children, gathered.inputs)
+        finally:
+            # Said after a fault too, since the others of the namespace wait for it. Somebody else's volume is not
+            # handed to skills.
+            claimed = children.owns("PersistentVolumeClaim", owner.child("workspace"))
+            self._set_pools(primary, [pool for pool in pools if claimed or not pool.shape.claim])
         await self._report(primary, content["status"], spec, gathered.inputs, gathered.problem, outcome)
         if outcome.refusal:
             raise outcome.refusal
@@ -76,15 +85,32 @@ class AgentReconciler:
         if self._pools.get(key[1], {}).pop(key[2], None) is not None:
             self._context.queue.add(("Pool", key[1], ""))
 
+    def _skill_is_checked(self, primary: Primary, spec: AgentSpec, status: dict[str, Any]) -> bool:
+        """Whether a skill the agent has was just edited: to take it away until it is verified would cost its pods.
+
+        The report on the skill wakes the agent.
+        """
+        had = {skill["name"] for skill in status.get("skills") or ()}
+        for wanted in spec.skills:
+            skill = self._context.primaries.get(("Skill", primary.namespace, wanted.name))
+            if wanted.name in had and skill and not skill.deleting:
+                checked = skill.load()["status"].get("observedGeneration")
+                if checked != skill.generation:
+                    return True
+        return False
+
     def _set_pools(self, primary: Primary, pools: list[Pool]) -> None:
+        now = self._context.primaries.get(primary.key)
+        if now is None or now.uid != primary.uid:
+            # It was deleted meanwhile, and has no more wishes.
+            return
         known = self._pools.setdefault(primary.namespace, {})
         if known.get(primary.name) != pools:
             known[primary.name] = pools
             self._context.queue.add(("Pool", primary.namespace, ""))
 
-    async def _apply(self, owner: Owner, inputs: AgentInputs) -> Outcome:
-        context = self._context
-        children = Children(context.client, context.children, owner)
+    async def _apply(self, children: Children, inputs: AgentInputs) -> Outcome:
+        context, owner = self._context, inputs.owner
         token = token_secret_name(owner)
         try:
             await ensure_signing_key(context, owner.namespace)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from openclaw_operator.cluster.kinds import BY_NAME
@@ -17,12 +17,15 @@ from openclaw_operator.reconcile.queue import Key
 from openclaw_operator.reconcile.signing import ensure_signing_key
 from openclaw_operator.resources import network, sandbox, secrets
 from openclaw_operator.resources.meta import POOL_LABEL, Owner
-from openclaw_operator.resources.pool import Pool, merge
+from openclaw_operator.resources.pool import Pool, merge, workspace_claim
 
 LOG = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS = 1.0
 LAST_PAUSE_SECONDS = 60.0
 REFUSED_RECHECK_SECONDS = 15.0
+# Gateways go on calling the pools of their old configuration until the kubelet has brought them the new one: up to its
+# sync period of a minute and the life of its cache, https://kubernetes.io/docs/concepts/configuration/configmap/.
+RETIRE_SECONDS = 150.0
 FINISHED = frozenset({"Succeeded", "Failed"})
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
@@ -43,9 +46,19 @@ class _Health:
     not_before: float = 0.0
 
 
-def plan(pools: Mapping[str, Pool], pods: Iterable[Live], served: set[str], signing: str) -> Plan:
+def plan(
+    pools: Mapping[str, Pool],
+    pods: Iterable[Live],
+    served: set[str],
+    signing: str,
+    *,
+    complete: bool = True,
+    retiring: Collection[str] = (),
+) -> Plan:
     """Compare pods with pools. `served` are uids of pods that have been ready; `signing` the label of today's key.
 
+    While `pools` is not `complete`, a pod that seems not to be wanted may be: then only finished and stale ones go.
+    Pods of `retiring` pools are kept, but no more are made.
     A pod that was ready and no longer is has taken a call: it does not count as waiting, and its replacement is made
     while it still works. Never more pods than warm ones plus calls that can run at once, whatever readiness says.
     """
@@ -57,7 +70,8 @@ def plan(pools: Mapping[str, Pool], pods: Iterable[Live], served: set[str], sign
             continue
         stale = pod.labels.get(sandbox.SIGNING_LABEL) != signing
         busy = pod.uid in served and not pod.facts["ready"]
-        if pod.facts["phase"] in FINISHED or ((pool not in pools or stale) and not busy):
+        unwanted = stale or (complete and pool not in pools and pool not in retiring)
+        if pod.facts["phase"] in FINISHED or (unwanted and not busy):
             result.delete.append(pod)
         else:
             by_pool.setdefault(pool, []).append(pod)
@@ -67,7 +81,7 @@ def plan(pools: Mapping[str, Pool], pods: Iterable[Live], served: set[str], sign
         missing = min(pool_wanted.warm - len(waiting), pool_wanted.warm + pool_wanted.busy - len(present))
         if missing > 0:
             result.create[name] = missing
-        elif missing < 0 and len(waiting) > pool_wanted.warm:
+        elif complete and missing < 0 and len(waiting) > pool_wanted.warm:
             # Those that are not ready yet go first: nobody can have chosen them.
             surplus = sorted(waiting, key=lambda pod: (pod.facts["ready"], pod.created))
             result.delete += surplus[: len(waiting) - pool_wanted.warm]
@@ -84,6 +98,8 @@ class PoolReconciler:
         self._health: dict[tuple[str, str], _Health] = {}
         self._told_refused: set[str] = set()
         self._observed: dict[str, set[str]] = {}
+        # Until when the pods of a pool that nobody asks for any more are kept, by namespace and pool.
+        self._retiring: dict[str, dict[str, float]] = {}
 
     def pod_changed(self, before: Live | None, after: Live | None) -> None:
         """Follow one pod from a watch event."""
@@ -92,8 +108,9 @@ class PoolReconciler:
                 self._served.discard(before.uid)
             return
         key = (after.namespace, after.labels.get(POOL_LABEL, ""))
-        if after.facts["ready"]:
+        if after.facts["was_ready"]:
             self._served.add(after.uid)
+        if after.facts["ready"]:
             self._health.pop(key, None)
         ended = after.facts["phase"] in FINISHED
         was_running = before is not None and before.uid == after.uid and before.facts["phase"] not in FINISHED
@@ -111,9 +128,6 @@ class PoolReconciler:
         context, namespace = self._context, key[1]
         known = self._pools.get(namespace, {})
         agents = context.primaries.agents(namespace)
-        if any(name not in known for name in agents):
-            # Not every agent has said what it needs: what is there may be wanted. The last one calls again.
-            return None
         pods = list(context.children.of_kind("Pod", namespace))
         if not agents:
             await self._leave(namespace, pods)
@@ -127,9 +141,29 @@ class PoolReconciler:
             LOG.warning("sandbox pools of namespace %s: %s", namespace, error.message)
             return REFUSED_RECHECK_SECONDS
         label = hashlib.sha256(public_key.encode()).hexdigest()[:10]
-        todo = plan(pools, pods, self._served, label)
+        # Until every agent has said what it needs, what is there may be wanted. Each calls again, if it ever can.
+        complete = all(name in known for name in agents)
+        retiring = self._retire(namespace, known, pools, pods)
+        todo = plan(pools, pods, self._served, label, complete=complete, retiring=retiring)
         self._observe(namespace, pools, pods)
-        return await self._carry_out(namespace, pools, todo, public_key, label)
+        pause = await self._carry_out(namespace, pools, todo, public_key, label)
+        return min([*retiring.values(), *([] if pause is None else [pause])], default=None)
+
+    def _retire(
+        self, namespace: str, known: Mapping[str, list[Pool]], pools: Mapping[str, Pool], pods: Iterable[Live]
+    ) -> dict[str, float]:
+        """The pools that nobody asks for any more but gateways may still call, and for how many seconds."""
+        # Of an agent that was deleted or suspended, nobody calls; its volume must not be held either.
+        claims = {workspace_claim(name) for name, wanted in known.items() if wanted}
+        now = self._context.monotonic()
+        before, until = self._retiring.pop(namespace, {}), dict[str, float]()
+        for pod in pods:
+            pool, claim = pod.labels.get(POOL_LABEL, ""), pod.labels.get(sandbox.WORKSPACE_LABEL)
+            if pool not in pools and claims and (claim is None or claim in claims):
+                until[pool] = before.get(pool, now + RETIRE_SECONDS)
+        if until:
+            self._retiring[namespace] = until
+        return {pool: end - now for pool, end in until.items() if end > now}
 
     async def _carry_out(
         self, namespace: str, pools: Mapping[str, Pool], todo: Plan, public_key: str, label: str
@@ -178,6 +212,7 @@ class PoolReconciler:
         """The last agent is gone: leave nothing behind."""
         context = self._context
         self._pools.pop(namespace, None)
+        self._retiring.pop(namespace, None)
         self._observe(namespace, {}, pods)
         shared = (
             context.children.get("NetworkPolicy", namespace, network.SANDBOX_POLICY),

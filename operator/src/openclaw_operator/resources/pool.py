@@ -64,6 +64,11 @@ def effective_level(agent: AgentSpec, skill: SkillSpec) -> str:
     return min(agent.execution.sandbox.level, skill.sandbox.level, key=LEVELS.index)
 
 
+def workspace_claim(agent_name: str) -> str:
+    """Name of the claim that the sandbox pods of an agent mount."""
+    return f"{agent_name}-workspace"
+
+
 def pool_for(agent_name: str, agent: AgentSpec, skill: SkillSpec, image: str) -> Pool | None:
     """The pool a skill of an agent runs in; None when it runs in the gateway itself."""
     if effective_level(agent, skill) == "trusted":
@@ -80,7 +85,7 @@ def pool_for(agent_name: str, agent: AgentSpec, skill: SkillSpec, image: str) ->
         resources=json.dumps(resources, sort_keys=True, separators=(",", ":")),
         runtime_class=skill.sandbox.runtime_class_name or agent.execution.sandbox.runtime_class_name,
         egress="proxied" if permissions & {"network:external", "network:internal"} else "none",
-        claim=f"{agent_name}-workspace" if mode else None,
+        claim=workspace_claim(agent_name) if mode else None,
         mode=mode,
     )
     scaling = agent.gateway.autoscaling
