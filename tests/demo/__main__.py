@@ -56,7 +56,7 @@ def up(cluster: Cluster, cache: Cache, report: Report) -> None:
     report.phase("2 · Operator")
     tools = steps.Tools.of(cache, cluster)
     with report.step("helm upgrade --install"):
-        steps.install_chart(tools, cluster, restart=bool(changed))
+        steps.install_chart(tools, cluster)
 
     report.phase("3 · Agents")
     kube = tools.kube(steps.NAMESPACE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -53,6 +54,9 @@ class Cluster(Protocol):
     def load_images(self) -> list[str]:
         """Bring images into the cluster; returns the names of those that are new to it."""
 
+    def revision(self) -> str:
+        """Changes with the operator's image, whose tag stays the same."""
+
     def down(self) -> None:
         """Remove it."""
 
@@ -98,6 +102,9 @@ class Local:
     def load_images(self) -> list[str]:
         return self.cluster.images.load(self.builder.archives([*IMAGES, *STORES]))
 
+    def revision(self) -> str:
+        return self.builder.archives(["operator"])[0].digest
+
     def down(self) -> None:
         self.cluster.down()
 
@@ -137,6 +144,10 @@ class Kind:
     def load_images(self) -> list[str]:
         self.cluster.load(self.tags)
         return self.tags
+
+    def revision(self) -> str:
+        command = [self.cluster.engine, "image", "inspect", "--format={{.Id}}", "openclaw.local/operator:test"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     def down(self) -> None:
         self.cluster.down()

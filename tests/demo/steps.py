@@ -76,16 +76,13 @@ class Tools:
         return Kube(self.kubectl, self.kubeconfig, namespace)
 
 
-def install_chart(tools: Tools, cluster: Cluster, *, restart: bool) -> None:
-    """`helm upgrade --install`, then wait until the operator answers. Raises DemoError.
-
-    `restart`: images were rebuilt under the same tag, so the running operator has to be replaced.
-    """
+def install_chart(tools: Tools, cluster: Cluster) -> None:
+    """`helm upgrade --install`, then wait until the operator answers. Raises DemoError."""
     command = [str(tools.helm), f"--kubeconfig={tools.kubeconfig}", f"--namespace={SYSTEM}", "upgrade", "--install"]
     command += [RELEASE, str(CHART), "--create-namespace"]
     command += [argument for file in cluster.values for argument in ("--values", str(file))]
-    if restart:
-        command += ["--set-string", f"podAnnotations.rebuilt={time.time():.0f}"]
+    # A rebuilt image has the same tag: this is what replaces the running operator, and only then.
+    command += ["--set-string", f"podAnnotations.image-revision={cluster.revision()}"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     if result.returncode:
         raise DemoError(f"helm: {result.stderr.strip().splitlines()[-1]}", result.stderr)
