@@ -218,6 +218,16 @@ async def test_closing_lets_a_running_handler_finish(agents: Agents) -> None:
     await closing
 
 
+@pytest.mark.parametrize("timeout_ms", [1, 2, 3, 5])
+async def test_redis_keeps_to_a_timeout_that_ends_while_it_connects(redis_url: str, timeout_ms: int) -> None:
+    for _ in range(5):
+        crowd = Agents(lambda: redis_transport(redis_url))
+        asker = await crowd.join("coordinator")
+        with pytest.raises(BusTimeoutError):
+            await asker.request("nobody", {}, timeout_ms=timeout_ms)
+        await asker.close()
+
+
 async def test_redis_takes_over_what_a_dead_replica_left(redis_url: str) -> None:
     taken = asyncio.Event()
 

@@ -75,8 +75,16 @@ class RedisTransport:
         """See `Transport`."""
         oldest = self._now_ms() - _RETENTION_MS - message.timeout
         fields: dict[Any, Any] = {"message": message.encode(), "reply": self._key("reply", self._replica)}
+        sending = asyncio.ensure_future(
+            self._redis.xadd(self._key("agent", agent), fields, minid=str(max(oldest, 0)), approximate=True)
+        )
         try:
-            await self._redis.xadd(self._key("agent", agent), fields, minid=str(max(oldest, 0)), approximate=True)
+            # Shielded: a cancellation can be lost in the client while it opens a connection, and with it the caller's
+            # timeout. What is sent too late is not executed.
+            await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            sending.add_done_callback(_forget)
+            raise
         except RedisError as error:
             raise BusError(f"the bus cannot be reached: {error}") from error
 
@@ -229,6 +237,12 @@ def _streams(found: Any) -> list[tuple[bytes, list[tuple[bytes, dict[bytes, byte
     if isinstance(found, dict):
         return [(name, [pair for batch in batches for pair in batch]) for name, batches in found.items()]
     return list(found)
+
+
+def _forget(sending: "asyncio.Future[Any]") -> None:
+    """Takes note of how a send ended that nobody waits for any more."""
+    if not sending.cancelled() and (error := sending.exception()) is not None:
+        logger.warning("bus: a message was not sent: %s", error)
 
 
 async def _cancel(tasks: Collection[asyncio.Task[None]]) -> None:
