@@ -1,10 +1,10 @@
 """One call inside the pod: relays between the gateway and the child, and decides how the call ended."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from openclaw_runtime.sandbox.protocol import (
@@ -25,14 +25,13 @@ from openclaw_runtime.sandbox.protocol import (
     dumps,
 )
 from openclaw_runtime.sandbox.runner.channel import ChannelError
-from openclaw_runtime.sandbox.runner.child import Child, Exit
-from openclaw_runtime.sandbox.runner.output import MAX_LINE_BYTES, Allowance, LineSplitter
+from openclaw_runtime.sandbox.runner.child import Child, Usage
+from openclaw_runtime.sandbox.runner.output import MAX_LINE_BYTES, Allowance
 
 MAX_OPEN_REQUESTS: Final = 32
 KILL_GRACE_SECONDS: Final = 0.5
 _DRAIN_SECONDS: Final = 1.0
 _COUNT_SECONDS: Final = 0.05
-_READ_SIZE: Final = 64 * 1024
 _CHILD_CODES: Final = frozenset(
     {
         ErrorCode.INVALID_PARAMS,
@@ -70,6 +69,16 @@ class Ended:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Died:
+    """The child ended without an answer: exit code, or minus the signal."""
+
+    code: int
+
+
+Outcome = Success | Failure | Ended | Died
+
+
 class CallRun:
     """Runs one call. `send` writes a message to the gateway; the gateway's messages come in through `receive`."""
 
@@ -77,7 +86,8 @@ class CallRun:
         self._child = child
         self._payload = payload
         self._send = send
-        self._outcome: asyncio.Future[Success | Failure | Ended | Exit] = asyncio.get_running_loop().create_future()
+        self._outbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._open: set[str] = set()
         self._logs = Allowance()
         self._progress = Allowance(burst=20, per_second=20)
@@ -86,7 +96,7 @@ class CallRun:
         """Ends the call from outside; the first reason counts."""
         self._settle(Ended(code, message))
 
-    def _settle(self, outcome: Success | Failure | Ended | Exit) -> None:
+    def _settle(self, outcome: Outcome) -> None:
         if not self._outcome.done():
             self._outcome.set_result(outcome)
 
@@ -103,15 +113,22 @@ class CallRun:
                 raise ProtocolError("frame: not expected while a call runs")
 
     async def run(self, tar: bytes) -> Success | Failure:
-        """Runs the call with its unpacked package and returns the response. Nothing of it is left behind."""
-        started = time.monotonic()
+        """Runs the call with its package and returns the response. What the call has started is killed by then.
+
+        Skills that may start programs are also reaped before the response; of the others only the one process is left,
+        which was killed and cannot have children.
+        """
+        started, before = time.monotonic(), self._child.usage()
+        sender = asyncio.ensure_future(self._deliver())
+        for name, stream in (("stdout", self._child.stdout), ("stderr", self._child.stderr)):
+            stream.follow(partial(self._print, name))
         self._child.send_package(tar)
         self._child.send(Request(CALL_ID, "run", {"payload": self._payload.encode()}))
         relay = asyncio.ensure_future(self._relay())
         watchers = [relay, asyncio.ensure_future(self._watch_exit(relay))]
-        if "process:execute" in self._payload.permissions:
+        executes = "process:execute" in self._payload.permissions
+        if executes:
             watchers.append(asyncio.ensure_future(self._watch_processes()))
-        output = [asyncio.ensure_future(self._copy(stream)) for stream in (self._child.stdout, self._child.stderr)]
         timeout = self._payload.limits.timeout_seconds
         deadline = asyncio.get_running_loop().call_later(
             timeout, self.end, ErrorCode.TIMEOUT, f"the action took longer than {timeout:g} s"
@@ -123,30 +140,50 @@ class CallRun:
             for task in watchers:
                 task.cancel()
         duration_ms = (time.monotonic() - started) * 1000
+        after = self._child.usage()
         if isinstance(outcome, Ended):
-            exit_ = await self._child.terminate(KILL_GRACE_SECONDS)
+            await self._child.terminate(KILL_GRACE_SECONDS)
+        elif executes:
+            await self._child.finish()
         else:
-            exit_ = await self._child.finish()
-        # Every writer is dead, so the pipes end; what is still in them belongs before the response.
-        await asyncio.wait(output, timeout=_DRAIN_SECONDS)
-        await self._report_dropped()
-        return self._response(outcome, exit_, duration_ms)
+            self._child.kill()
+        await self._empty_outbox(sender)
+        usage = Usage(max(0.0, after.cpu_ms - before.cpu_ms), after.max_rss_bytes)
+        return self._response(outcome, usage, duration_ms)
 
-    def _response(
-        self, outcome: Success | Failure | Ended | Exit, exit_: Exit, duration_ms: float
-    ) -> Success | Failure:
+    async def _deliver(self) -> None:
+        """Sends what is to be sent, in order; a gateway that is slow to read never holds up the call itself."""
+        while True:
+            await self._send(await self._outbox.get())
+            self._outbox.task_done()
+
+    async def _empty_outbox(self, sender: "asyncio.Future[None]") -> None:
+        """Sends what was printed and logged before the end: it belongs before the response."""
+        self._child.stdout.drain()
+        self._child.stderr.drain()
+        if self._logs.dropped:
+            text = f"{self._logs.dropped} log lines were dropped: too many, or too much"
+            self._outbox.put_nowait(Notification("log", {"level": "warning", "message": text, "fields": {}}))
+        await asyncio.wait(
+            [asyncio.ensure_future(self._outbox.join()), sender],
+            timeout=_DRAIN_SECONDS,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        sender.cancel()
+
+    def _response(self, outcome: Outcome, usage: Usage, duration_ms: float) -> Success | Failure:
         match outcome:
             case Ended(code, message):
                 return failure(code, message)
-            case Exit(code):
+            case Died(code):
                 return failure(ErrorCode.SKILL_CRASHED, _death(code))
             case Failure(_, code, message, data):
                 if code not in _CHILD_CODES:
                     return failure(ErrorCode.SKILL_CRASHED, "the skill's process broke the protocol")
                 return failure(ErrorCode(code), message, **{k: v for k, v in data.items() if k == "detail"})
-        return self._success(outcome, exit_, duration_ms)
+        return self._success(outcome, usage, duration_ms)
 
-    def _success(self, outcome: Success, exit_: Exit, duration_ms: float) -> Success | Failure:
+    def _success(self, outcome: Success, usage: Usage, duration_ms: float) -> Success | Failure:
         if not isinstance(outcome.result, dict) or "output" not in outcome.result:
             return failure(ErrorCode.SKILL_CRASHED, "the skill's process broke the protocol")
         output = outcome.result["output"]
@@ -157,7 +194,7 @@ class CallRun:
         limit = self._payload.limits.max_result_bytes
         if size > limit:
             return failure(ErrorCode.RESULT_TOO_LARGE, f"the result is {size} bytes; at most {limit} are allowed")
-        result = CallResult(output, round(duration_ms, 3), sha256, round(exit_.cpu_ms, 3), exit_.max_rss_bytes)
+        result = CallResult(output, round(duration_ms, 3), sha256, round(usage.cpu_ms, 3), usage.max_rss_bytes)
         return Success(CALL_ID, result.wire())
 
     async def _relay(self) -> None:
@@ -167,20 +204,21 @@ class CallRun:
                 if isinstance(message, Success | Failure):
                     self._settle(message)
                     return
-                await self._relay_one(message)
+                self._relay_one(message)
         except ProtocolError as error:
             self.end(ErrorCode.SKILL_CRASHED, f"the skill's process broke the protocol: {error}")
         except ChannelError as error:
             self.end(ErrorCode.RESULT_TOO_LARGE, f"the skill's process sent {error}")
 
-    async def _relay_one(self, message: Request | Notification) -> None:
+    def _relay_one(self, message: Request | Notification) -> None:
         match message:
             case Notification("log", params):
-                await self._log(params)
+                self._log(params)
             case Notification("progress", {"fraction": int() | float() as fraction, "message": str() as text}):
                 if self._progress.take(len(text), time.monotonic()):
                     fraction = min(1.0, max(0.0, float(fraction)))
-                    await self._send(Notification("progress", {"fraction": fraction, "message": text[:1000]}))
+                    report = {"fraction": fraction, "message": text[:1000]}
+                    self._outbox.put_nowait(Notification("progress", report))
             case Request(str() as identity, method, params) if len(identity) <= 64:
                 if method not in CONTEXT_METHODS:
                     self._child.send(Failure(identity, ErrorCode.METHOD_NOT_FOUND, f"there is no {method[:64]}"))
@@ -189,11 +227,11 @@ class CallRun:
                     self._child.send(Failure(identity, ErrorCode.INVALID_REQUEST, text))
                 else:
                     self._open.add(identity)
-                    await self._send(Request(identity, method, params))
+                    self._outbox.put_nowait(Request(identity, method, params))
             case _:
                 raise ProtocolError("frame: neither a log, progress nor a request")
 
-    async def _log(self, params: Json) -> None:
+    def _log(self, params: Json) -> None:
         level, message, fields = params.get("level"), params.get("message"), params.get("fields")
         if level not in LOG_LEVELS or not isinstance(message, str) or not isinstance(fields, dict):
             raise ProtocolError("log: expected level, message and fields")
@@ -201,34 +239,19 @@ class CallRun:
         if size > MAX_LINE_BYTES:
             message, fields = message[:MAX_LINE_BYTES], {}
         if self._logs.take(min(size, MAX_LINE_BYTES), time.monotonic()):
-            await self._send(Notification("log", {"level": level, "message": message, "fields": fields}))
+            self._outbox.put_nowait(Notification("log", {"level": level, "message": message, "fields": fields}))
 
-    async def _copy(self, stream: asyncio.StreamReader) -> None:
-        """Turns output of the skill into log lines; it is always drained, so a flood never blocks anyone."""
-        name = "stdout" if stream is self._child.stdout else "stderr"
-        lines = LineSplitter()
-        while data := await stream.read(_READ_SIZE):
-            for line in lines.feed(data):
-                await self._print(line, name)
-        for line in lines.flush():
-            await self._print(line, name)
-
-    async def _print(self, line: str, stream: str) -> None:
+    def _print(self, stream: str, line: str) -> None:
         if self._logs.take(len(line), time.monotonic()):
             level = "info" if stream == "stdout" else "warning"
-            await self._send(Notification("log", {"level": level, "message": line, "fields": {"stream": stream}}))
-
-    async def _report_dropped(self) -> None:
-        if self._logs.dropped:
-            text = f"{self._logs.dropped} log lines were dropped: too many, or too much"
-            with contextlib.suppress(ConnectionError):
-                await self._send(Notification("log", {"level": "warning", "message": text, "fields": {}}))
+            params = {"level": level, "message": line, "fields": {"stream": stream}}
+            self._outbox.put_nowait(Notification("log", params))
 
     async def _watch_exit(self, relay: "asyncio.Future[None]") -> None:
-        exit_ = await self._child.exited()
+        code = await self._child.exited()
         # Its answer may still be in the channel, which ends right after it, unless a process it left holds it open.
         await asyncio.wait([relay], timeout=_DRAIN_SECONDS)
-        self._settle(exit_)
+        self._settle(Died(code))
 
     async def _watch_processes(self) -> None:
         limit = self._payload.limits.max_processes

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,17 +13,18 @@ from typing import Final
 from openclaw_runtime.sandbox.protocol import Message, decode, encode
 from openclaw_runtime.sandbox.runner import linux
 from openclaw_runtime.sandbox.runner.channel import ChannelError, FrameReader, Kind, pack
+from openclaw_runtime.sandbox.runner.output import LineSplitter
 
 _READ_SIZE: Final = 256 * 1024
+_MAX_DRAIN_READS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Exit:
-    """How the child ended: `code` is its exit code, or minus the signal that killed it."""
+class Usage:
+    """What the child has used since some moment: CPU time of all its threads, and the most memory it ever had."""
 
-    code: int
-    cpu_ms: float
-    max_rss_bytes: int
+    cpu_ms: float = 0.0
+    max_rss_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,47 @@ def fork_child(workspace: Path, scratch: Path) -> Forked:
     return Forked(pid, ours, stdout_read, stderr_read)
 
 
-async def _pipe_reader(descriptor: int) -> asyncio.StreamReader:
-    reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
-    )
-    return reader
+class OutputPipe:
+    """Cuts what the child prints into lines. It is read whatever happens to the lines, so a flood blocks nobody."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lines = LineSplitter()
+        self._take: Callable[[str], None] = lambda _: None
+        os.set_blocking(descriptor, False)
+        asyncio.get_running_loop().add_reader(descriptor, self._read)
+
+    def follow(self, take: Callable[[str], None]) -> None:
+        """Has every further line given to `take`."""
+        self._take = take
+
+    def _read(self) -> bool:
+        """Reads once; returns whether there may be more."""
+        try:
+            data = os.read(self._descriptor, _READ_SIZE)
+        except BlockingIOError:
+            return False
+        if not data:
+            self.close()
+            return False
+        for line in self._lines.feed(data):
+            self._take(line)
+        return True
+
+    def drain(self) -> None:
+        """Takes what is in the pipe by now, an unfinished line included; what came after it is not waited for."""
+        for _ in range(_MAX_DRAIN_READS):
+            if self._descriptor < 0 or not self._read():
+                break
+        for line in self._lines.flush():
+            self._take(line)
+
+    def close(self) -> None:
+        """Stops reading."""
+        if self._descriptor >= 0:
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 class Child:
@@ -66,26 +102,26 @@ class Child:
     def __init__(self, forked: Forked, frame_limit: int) -> None:
         self._forked = forked
         self._frames = FrameReader(frame_limit)
-        self._exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._alone = asyncio.Event()
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
-        self.stdout: asyncio.StreamReader
-        self.stderr: asyncio.StreamReader
+        self.stdout: OutputPipe
+        self.stderr: OutputPipe
 
     async def attach(self) -> None:
         """Starts reaping and reading."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
         self._reap()
         self._reader, self._writer = await asyncio.open_connection(sock=self._forked.channel)
-        self.stdout = await _pipe_reader(self._forked.stdout)
-        self.stderr = await _pipe_reader(self._forked.stderr)
+        self.stdout = OutputPipe(self._forked.stdout)
+        self.stderr = OutputPipe(self._forked.stderr)
 
     def _reap(self) -> None:
         """Collects every process that ended: the child, and orphans that came to us as their subreaper."""
         while True:
             try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 self._alone.set()
                 return
@@ -93,12 +129,10 @@ class Child:
                 self._alone.clear()
                 return
             if pid == self._forked.pid and not self._exited.done():
-                cpu_ms = (usage.ru_utime + usage.ru_stime) * 1000
-                # getrusage(2): ru_maxrss is in kilobytes on Linux.
-                self._exited.set_result(Exit(os.waitstatus_to_exitcode(status), cpu_ms, usage.ru_maxrss * 1024))
+                self._exited.set_result(os.waitstatus_to_exitcode(status))
 
-    async def exited(self) -> Exit:
-        """Waits for the child itself to end."""
+    async def exited(self) -> int:
+        """Waits for the child itself to end; returns its exit code, or minus the signal that killed it."""
         return await asyncio.shield(self._exited)
 
     async def messages(self) -> AsyncIterator[Message]:
@@ -121,20 +155,31 @@ class Child:
         """Returns how many processes the call has at the moment."""
         return len(linux.descendants(os.getpid()))
 
-    async def finish(self) -> Exit:
-        """Kills the child and whatever it started, at once, and waits until all of it is reaped."""
-        self._writer.close()
+    def usage(self) -> Usage:
+        """Returns what the child has used, as the kernel counts it; nothing if it is gone."""
+        try:
+            return Usage(linux.cpu_seconds(self._forked.pid) * 1000, linux.peak_memory(self._forked.pid))
+        except OSError:
+            return Usage()
+
+    def kill(self) -> None:
+        """Sends SIGKILL to the child and its group: none of them runs another instruction of its own."""
         linux.signal_group(self._forked.pid, signal.SIGKILL)
-        exit_ = await self.exited()
+
+    async def finish(self) -> int:
+        """Kills the child and whatever it started and waits until all of it is reaped; returns the exit code."""
+        self._writer.close()
+        self.kill()
+        code = await self.exited()
         self._reap()
         while not self._alone.is_set():
             linux.kill_descendants(os.getpid())
             with contextlib.suppress(TimeoutError):
                 # A process forked between listing and killing is found by the next round.
                 await asyncio.wait_for(self._alone.wait(), 0.02)
-        return exit_
+        return code
 
-    async def terminate(self, grace_seconds: float) -> Exit:
+    async def terminate(self, grace_seconds: float) -> int:
         """Asks the child's group to end, gives it a moment, then kills what is left."""
         linux.signal_group(self._forked.pid, signal.SIGTERM)
         with contextlib.suppress(TimeoutError):

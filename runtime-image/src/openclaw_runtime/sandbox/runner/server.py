@@ -42,6 +42,7 @@ from openclaw_runtime.sandbox.protocol import (
 )
 from openclaw_runtime.sandbox.runner.call import CallRun, failure
 from openclaw_runtime.sandbox.runner.child import Child
+from openclaw_runtime.sandbox.runner.rehearsal import own_address, rehearse_server
 from openclaw_runtime.sandbox.runner.settings import Settings
 from openclaw_runtime.sandbox.signing import SigningError, Verifier
 
@@ -72,6 +73,7 @@ class Runner:
         self._verifier = verifier
         self._child = child
         self._warm = False
+        self._ready = False
         self._claimed = False
         self._run: CallRun | None = None
         self._connections = 0
@@ -96,8 +98,15 @@ class Runner:
             "process_request": self._process_request,
         }
         if self._settings.socket_path is not None:
-            return await unix_serve(self._handle, str(self._settings.socket_path), **options)
-        return await serve(self._handle, self._settings.host, self._settings.port, **options)
+            server = await unix_serve(self._handle, str(self._settings.socket_path), **options)
+        else:
+            server = await serve(self._handle, self._settings.host, self._settings.port, **options)
+        try:
+            await rehearse_server(own_address(next(iter(server.sockets))))
+        except (OSError, TimeoutError) as error:
+            _log.warning("the rehearsal failed", extra={"fields": {"reason": str(error) or type(error).__name__}})
+        self._ready = True
+        return server
 
     def stop(self) -> None:
         """Ends the runner: at once if it is idle, else by cancelling its call first."""
@@ -108,9 +117,9 @@ class Runner:
 
     async def watch_child(self) -> None:
         """Ends the runner when its child dies before any call came: it could only fail."""
-        exit_ = await self._child.exited()
+        code = await self._child.exited()
         if not self._claimed:
-            _log.error("the warm child died", extra={"fields": {"code": exit_.code}})
+            _log.error("the warm child died", extra={"fields": {"code": code}})
             self.finished.set()
 
     def _process_request(self, connection: ServerConnection, request: HttpRequest) -> Response | None:
@@ -121,8 +130,9 @@ class Runner:
         if request.path == "/health":
             return connection.respond(http.HTTPStatus.OK, "ok\n")
         if request.path == "/ready":
-            if self._claimed:
-                return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "claimed\n")
+            if self._claimed or not self._ready:
+                text = "claimed\n" if self._claimed else "starting\n"
+                return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, text)
             return connection.respond(http.HTTPStatus.OK, "warm\n")
         return connection.respond(http.HTTPStatus.NOT_FOUND, f"only {CALL_PATH}, /ready and /health\n")
 
@@ -143,7 +153,8 @@ class Runner:
             self._connections -= 1
 
     async def _refuse(self, connection: ServerConnection, response: Failure) -> None:
-        _log.warning("refused", extra={"fields": {"code": int(response.code), "reason": response.message}})
+        if self._ready:
+            _log.warning("refused", extra={"fields": {"code": int(response.code), "reason": response.message}})
         with contextlib.suppress(ConnectionClosed):
             await connection.send(encode(response))
         await connection.close(1008, "refused")

@@ -17,6 +17,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, NoReturn
@@ -37,6 +38,7 @@ from openclaw_runtime.sandbox.protocol import (
 from openclaw_runtime.sandbox.runner import linux, seccomp
 from openclaw_runtime.sandbox.runner.channel import FrameReader, Kind
 from openclaw_runtime.sandbox.runner.context import BlockingContext, Link, build_context
+from openclaw_runtime.sandbox.runner.rehearsal import clear, sample_call, sample_tar
 from openclaw_skill import SkillError
 
 
@@ -54,6 +56,7 @@ PRELOADED: Final = _words(
 """Standard modules that skills use most: importing them is the pod's start-up time, not the call's."""
 
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_MODULE: Final = "skill_entrypoint"
 _READ_SIZE: Final = 256 * 1024
 _MAX_DETAIL: Final = 4000
 _MAX_MESSAGE: Final = 2000
@@ -104,6 +107,7 @@ class _Worker:
         loop = asyncio.get_running_loop()
         self._job = loop.create_future()
         loop.add_reader(self._channel, self._read)
+        await self._rehearse()
         self._link.send(Notification("ready", {}))
         payload = await self._job
         task = asyncio.ensure_future(self._answer(payload))
@@ -114,7 +118,9 @@ class _Worker:
             self._link.send(message)
         except BrokenPipeError:
             os._exit(71)
-        # Threads and exit handlers of the skill are not waited for.
+        # The runner reads what this process used and kills it; exiting by itself would make it wait for the memory to
+        # be torn down. Threads and exit handlers of the skill are not waited for either way.
+        self._channel.recv(1)
         os._exit(0)
 
     def _read(self) -> None:
@@ -165,22 +171,48 @@ class _Worker:
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like end the call, not the protocol
             return _failure(ErrorCode.SKILL_CRASHED, f"{type(error).__name__}: {error}", traceback.format_exc())
 
-    async def _call(self, payload: CallPayload) -> Any:
+    async def _rehearse(self) -> None:
+        """Runs a call that does nothing, without confining anything."""
+        tar = sample_tar()
+        payload = CallPayload.parse(sample_call(tar).encode())
+        folders = self._folders(payload)
+        seccomp.program(seccomp.Policy(execute=True, network=True), seccomp.architecture())
+        unpack(tar, folders.package)
+        path = list(sys.path)
+        await _load_action(folders.package, payload)(None, {})
+        dumps({})
+        sys.path[:] = path
+        sys.modules.pop(_MODULE, None)
+        importlib.invalidate_caches()
+        os.chdir("/")
+        clear(self._scratch)
+
+    def _folders(self, payload: CallPayload) -> "_Folders":
         workspace = self._workspace if _uses_files(payload) and self._workspace.is_dir() else None
-        package = self._scratch / "package"
-        scratch = self._scratch / "work"
-        package.mkdir()
-        scratch.mkdir()
-        os.chdir(workspace or scratch)
+        folders = _Folders(self._scratch / "package", self._scratch / "work", workspace)
+        folders.package.mkdir()
+        folders.work.mkdir()
+        os.chdir(workspace or folders.work)
+        return folders
+
+    async def _call(self, payload: CallPayload) -> Any:
+        folders = self._folders(payload)
         _confine(payload)
-        unpack(self._package, package)
+        unpack(self._package, folders.package)
         self._package = b""
-        action = _load_action(package, payload)
-        context = build_context(payload, link=self._link, workspace=workspace, scratch=scratch)
+        action = _load_action(folders.package, payload)
+        context = build_context(payload, link=self._link, workspace=folders.workspace, scratch=folders.work)
         if inspect.iscoroutinefunction(action):
             return await action(context, payload.input)
         blocking = BlockingContext(context, asyncio.get_running_loop())
         return await asyncio.to_thread(action, blocking, payload.input)
+
+
+@dataclass(frozen=True, slots=True)
+class _Folders:
+    package: Path
+    work: Path
+    workspace: Path | None
 
 
 class _RefusedError(Exception):
@@ -236,7 +268,7 @@ def _load_action(package: Path, payload: CallPayload) -> Callable[..., Any]:
 
 
 def _import(entrypoint: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("skill_entrypoint", entrypoint)
+    spec = importlib.util.spec_from_file_location(_MODULE, entrypoint)
     if spec is None or spec.loader is None:
         raise _RefusedError(ErrorCode.PACKAGE, f"entrypoint: {entrypoint.name} is not a Python file")
     module = importlib.util.module_from_spec(spec)
