@@ -109,7 +109,7 @@ async def test_an_agent_deleted_while_it_is_reconciled_leaves_no_wish(world: Wor
 
     def deleted(verb: str, kind: str, _name: str) -> None:
         if (verb, kind) == ("apply", "Deployment"):
-            world.context.primaries.remove(ada.key)
+            world.context.primaries.remove(ada.key, str(10**9))
             world.agents.gone(ada.key)
 
     world.api.fault = deleted

@@ -32,7 +32,7 @@ def build(controller: Controller, connection: Connection) -> kopf.OperatorRegist
         item = event["object"]
         meta = item["metadata"]
         if event["type"] == "DELETED":
-            controller.primary_removed(resource.kind or "", meta["namespace"], meta["name"])
+            controller.primary_removed(resource.kind or "", meta["namespace"], meta["name"], meta["resourceVersion"])
         else:
             controller.primary_changed(resource.kind or "", dict(item))
 

@@ -149,11 +149,11 @@ class Controller:
         self._queue.add(after.key)
         self._wake_related(before, after)
 
-    def primary_removed(self, kind: str, namespace: str, name: str) -> None:
-        """An Agent, Skill or MemoryStore is gone."""
+    def primary_removed(self, kind: str, namespace: str, name: str, version: str) -> None:
+        """An Agent, Skill or MemoryStore is gone since resource version `version`."""
         key = (kind, namespace, name)
         used = self._primaries.uses(key)
-        before = self._primaries.remove(key)
+        before = self._primaries.remove(key, version)
         if before is None:
             return
         self._queue.forget(key)
@@ -220,21 +220,18 @@ class Controller:
         selector = self._settings.agent_selector or None
         for kind in PRIMARY:
             for namespace in self._settings.watch_namespaces or (None,):
-                present = await self._list(kind, namespace, selector)
-                for primary in self._primaries:
-                    if (
-                        primary.kind == kind.name
-                        and namespace in (None, primary.namespace)
-                        and primary.key not in present
-                    ):
-                        self.primary_removed(*primary.key)
+                present, version = await self._list(kind, namespace, selector)
+                for key in self._primaries.missing(kind.name, namespace, present, version):
+                    self.primary_removed(*key, version)
         for namespace in {live.namespace for live in self._children.all_of_kind("Pod")}:
             self._queue.add(("Pool", namespace, ""))
 
-    async def _list(self, kind: Kind, namespace: str | None, selector: str | None) -> set[Key]:
+    async def _list(self, kind: Kind, namespace: str | None, selector: str | None) -> tuple[set[Key], str]:
         present: set[Key] = set()
+        version = ""
         try:
             async for page in self._client.pages(kind, namespace, selector=selector):
+                version = version or page["metadata"]["resourceVersion"]
                 for item in page["items"]:
                     present.add((kind.name, item["metadata"]["namespace"], item["metadata"]["name"]))
                     self.primary_changed(kind.name, item)
@@ -242,7 +239,7 @@ class Controller:
             raise SettingsError(
                 f"the API server does not know {kind.plural}.{kind.group}: install the CRDs with kubectl apply -f crds/"
             ) from error
-        return present
+        return present, version
 
     async def _resync(self) -> None:
         """Now and then look at everything again: a net below the watches, spread out so that nobody notices."""

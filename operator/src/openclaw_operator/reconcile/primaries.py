@@ -70,6 +70,8 @@ class PrimaryStore:
         self._uses: dict[Key, frozenset[Key]] = {}
         self._coordinators: defaultdict[str, set[str]] = defaultdict(set)
         self._agents: defaultdict[str, set[str]] = defaultdict(set)
+        # At which resource version what is gone was deleted, until a list has shown that nobody remembers it.
+        self._deleted: dict[Key, int] = {}
 
     def get(self, key: Key) -> Primary | None:
         """A resource by key."""
@@ -93,21 +95,45 @@ class PrimaryStore:
     def put(self, primary: Primary) -> Primary | None:
         """Remember a resource; returns what was known of it, None when it is new. Old news is ignored."""
         before = self._items.get(primary.key)
-        if before and before.uid == primary.uid and int(before.resource_version) >= int(primary.resource_version):
+        version = int(primary.resource_version)
+        if version <= (int(before.resource_version) if before else self._deleted.get(primary.key, -1)):
             return before
         self._items[primary.key] = primary
         if primary.kind == "Agent" and (before is None or before.content != primary.content):
             self._index(primary)
         return before
 
-    def remove(self, key: Key) -> Primary | None:
-        """Forget a resource; returns what was known of it."""
-        before = self._items.pop(key, None)
+    def remove(self, key: Key, version: str) -> Primary | None:
+        """Forget a resource that was deleted at resource version `version`; returns what was known of it.
+
+        One made since under the same name stays.
+        """
+        before = self._items.get(key)
+        if before and int(before.resource_version) > int(version):
+            return None
+        self._items.pop(key, None)
+        self._deleted[key] = int(version)
         if before and before.kind == "Agent":
             self._set_uses(before, frozenset())
             self._coordinators[before.namespace].discard(before.name)
             self._agents[before.namespace].discard(before.name)
         return before
+
+    def missing(self, kind: str, namespace: str | None, present: set[Key], version: str) -> list[Key]:
+        """What a complete list of `version` should have held and did not; what was made since is not missed."""
+        at = int(version)
+        listed = [key for key in self._deleted if key[0] == kind and namespace in (None, key[1])]
+        for key in listed:
+            if self._deleted[key] <= at:
+                del self._deleted[key]
+        return [
+            item.key
+            for item in self
+            if item.kind == kind
+            and namespace in (None, item.namespace)
+            and item.key not in present
+            and int(item.resource_version) <= at
+        ]
 
     def uses(self, key: Key) -> frozenset[Key]:
         """The Skills and MemoryStore an agent names."""
