@@ -88,12 +88,15 @@ async def run_size(plan: Plan, size: int, twin: Path, console: Console) -> dict[
     return results
 
 
-def show(console: Console, size: int, results: dict[str, list[Measurement]], children: int) -> dict[str, Any]:
+def show(
+    console: Console, plan: Plan, size: int, results: dict[str, list[Measurement]], children: int
+) -> dict[str, Any]:
     """Print one size; what to keep of it as JSON."""
     summary = {name: medians(run.values for run in runs) for name, runs in results.items()}
     console.print()
     console.print(report.table(f"{size} agents with {children} children each", summary))
-    judged = report.verdicts(summary, children, size)
+    namespaces = len(set(workload.namespaces_for(size, plan.options.per_namespace)))
+    judged = report.verdicts(summary, children, size, namespaces)
     console.print(report.goal_table(judged))
     if "operator, poisoned" in summary:
         clean, poisoned = (summary[name]["children p99 s"] for name in ("operator", "operator, poisoned"))
@@ -122,7 +125,7 @@ async def bench(plan: Plan, console: Console, command: str) -> None:
     console.print(f"{command}\n{machine}")
     kept: list[dict[str, Any]] = []
     for size in plan.sizes:
-        kept.append(show(console, size, await run_size(plan, size, twin, console), children))
+        kept.append(show(console, plan, size, await run_size(plan, size, twin, console), children))
         if plan.json_path is not None:
             plan.json_path.write_text(json.dumps({"command": command, "machine": machine, "sizes": kept}, indent=1))
 
