@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,12 +43,13 @@ def up(cluster: Cluster, cache: Cache, report: Report) -> None:
     report.phase("1 · Cluster")
     with report.step("look at the host", remember="look at the host"):
         cluster.check()
-        if not model.stand_in:
-            cluster.check_way_out()
     with report.step("programs and packages"):
         cluster.install_tools()
     with report.step("cluster"):
         cluster.up()
+    if not model.stand_in:
+        with report.step("way to the model"):
+            model = replace(model, base_url=cluster.way_out(model.base_url))
     with report.step("images built"):
         cluster.build_images()
     with report.step("images loaded"):

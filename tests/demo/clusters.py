@@ -13,7 +13,7 @@ from tests.cluster.kind import KindCluster
 from tests.cluster.lifecycle import DEFAULT_NAME, LocalCluster
 from tests.cluster.paths import REPOSITORY, Cache
 from tests.cluster.progress import Progress
-from tests.demo.errors import SetUpError
+from tests.demo import relay
 
 VALUES = REPOSITORY / "tests" / "demo"
 IMAGES = ["operator", "runtime", "sandbox", "testkit"]
@@ -39,8 +39,8 @@ class Cluster(Protocol):
     def check(self) -> None:
         """Find out what the host lacks, before anything is changed."""
 
-    def check_way_out(self) -> None:
-        """Find out whether pods reach a model on the internet."""
+    def way_out(self, base_url: str) -> str:
+        """Where pods reach the model's API at `base_url`."""
 
     def install_tools(self) -> None:
         """Programs and packages; nothing when they are there."""
@@ -84,11 +84,8 @@ class Local:
         if not self.running():
             preflight.check(self.cache.root, port=None, programs_built=deps.programs_built(self.cache))
 
-    def check_way_out(self) -> None:
-        raise SetUpError(
-            "OPENAI_API_KEY or OPENAI_BASE_URL is set, but no packet leaves the local cluster; "
-            "fix: CLUSTER=kind, or unset both for the stand-in"
-        )
+    def way_out(self, base_url: str) -> str:
+        return relay.start(base_url, self.cluster.require_running().init, self.cluster.paths)
 
     def install_tools(self) -> None:
         deps.ensure(self.cache, self.progress)
@@ -129,8 +126,9 @@ class Kind:
     def check(self) -> None:
         self.cluster.preflight()
 
-    def check_way_out(self) -> None:
+    def way_out(self, base_url: str) -> str:
         """Pods go out through the engine's network."""
+        return base_url
 
     def install_tools(self) -> None:
         self.cluster.deps()

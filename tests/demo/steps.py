@@ -54,7 +54,7 @@ def model_from(environment: Mapping[str, str]) -> Model:
     if base_url:
         return Model(f"{name} at {base_url}", "openai-compatible", name, base_url, key or "unused", stand_in=False)
     if key:
-        return Model(f"OpenAI's {name}", "openai", name, "https://api.openai.com/v1", key, stand_in=False)
+        return Model(f"OpenAI's {name}", "openai-compatible", name, "https://api.openai.com/v1", key, stand_in=False)
     title = "a stand-in (fixed rules, no intelligence; set OPENAI_API_KEY for a real one)"
     return Model(title, "openai-compatible", "stand-in", stand_in.BASE_URL, "stand-in", stand_in=True)
 
@@ -108,9 +108,6 @@ def provide_model(kube: Kube, model: Model) -> None:
 
 def apply_quickstart(kube: Kube, model: Model) -> None:
     """examples/quickstart; only the agents' model differs, when it is not OpenAI's."""
-    if model.provider == "openai" and model.name == "gpt-4o-mini":
-        kube.run("apply", "--server-side", "-k", str(QUICKSTART))
-        return
     with tempfile.TemporaryDirectory(prefix="openclaw-demo-") as folder:
         quickstart = os.path.relpath(QUICKSTART, Path(folder).resolve())  # kustomize takes no absolute paths
         overlay = stand_in.kustomization(quickstart, model.provider, model.name, model.base_url)
