@@ -17,6 +17,7 @@ from openclaw_operator.resources.inputs import AgentInputs, Member, ResolvedSkil
 from openclaw_operator.resources.meta import CONFIG_DIR, Images, Owner
 from openclaw_operator.resources.pool import effective_level, pool_for
 from openclaw_runtime.config import ENVIRONMENT_KEYS, RuntimeConfig, load_config
+from openclaw_runtime.gateway.reload import restart_needed
 
 IMAGES = Images("runtime", "sandbox", "qdrant", "postgresql", "redis", "backup", "IfNotPresent")
 DIGEST = f"sha256:{'a' * 64}"
@@ -161,3 +162,29 @@ def test_unknown_keys_are_refused_so_that_the_table_above_means_something(tmp_pa
     path.write_text(agent_config.config_map(given, rendered)["data"]["config.yaml"])
     with pytest.raises(Exception, match=r"gateway\.prot"):
         load_config(path)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"level": "restricted"},
+        {"store": "managed"},
+        {"store": "external"},
+        {"model": "groq"},
+        {"skill": "closed"},
+        {"team": True},
+    ],
+    ids=str,
+)
+def test_pods_are_replaced_exactly_where_the_runtime_needs_it(changed: dict[str, Any], tmp_path: Path) -> None:
+    plain: dict[str, Any] = {
+        "model": "openai",
+        "store": "embedded",
+        "skill": "none",
+        "team": False,
+        "level": "isolated",
+    }
+    old, new = inputs(**plain), inputs(**{**plain, **changed})
+    needed = restart_needed(read(old, tmp_path), read(new, tmp_path))
+    hashes = {agent_config.restart_hash(agent_config.render(given)) for given in (old, new)}
+    assert (len(hashes) > 1) == bool(needed), needed

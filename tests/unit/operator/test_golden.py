@@ -181,6 +181,7 @@ def test_restart_only_for_what_cannot_be_reloaded() -> None:
     plain = restart_hash({})
     assert restart_hash({"role": "sysops", "execution": {"timeoutSeconds": 9}}) == plain
     assert restart_hash({}, store()) != plain
+    assert restart_hash({"execution": {"sandbox": {"level": "trusted"}}}) != plain
 
 
 def test_config_names_every_secret_by_file() -> None:

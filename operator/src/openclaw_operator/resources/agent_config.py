@@ -153,7 +153,8 @@ def _skill(skill: ResolvedSkill) -> dict[str, Any]:
 
 def restart_hash(config: dict[str, Any]) -> str:
     """A hash over what the gateway reads once at start; everything else it reloads from the mounted file."""
-    return digest({key: config[key] for key in ("gateway", "memory", "bus")})
+    fixed = {key: config[key] for key in ("gateway", "memory", "bus")}
+    return digest({**fixed, "sandbox": config["execution"]["sandbox"]})
 
 
 def config_map(inputs: AgentInputs, config: dict[str, Any]) -> Object:
