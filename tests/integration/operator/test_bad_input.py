@@ -96,6 +96,14 @@ REFUSED = {
         {"postgresql": {"external": {"url": "postgresql://me:secret@db/x"}}},
         "spec.records.postgresql.external.url",
     ),
+    "port out of range": (AGENT, "spec.model.baseURL", "http://llm:65536/v1", "spec.model.baseURL"),
+    "port that is no number": (
+        STORE,
+        "spec.cache",
+        {"redis": {"external": {"url": "redis://cache:abc/0"}}},
+        "spec.cache.redis.external.url",
+    ),
+    "password in the address of a model": (AGENT, "spec.model.baseURL", "https://me:pw@llm/v1", "spec.model.baseURL"),
     "two destinations": (
         STORE,
         "spec.backup.destination.pvc",
@@ -143,8 +151,8 @@ ACCEPTED = {
         STORE,
         "spec",
         {
-            "vector": {"qdrant": {"external": {"url": "https://q.example:6333"}}},
-            "records": {"postgresql": {"external": {"url": "postgresql://me@db:5432/x"}}},
+            "vector": {"qdrant": {"external": {"url": "http://[fd00::1]:65535?x=y"}}},
+            "records": {"postgresql": {"external": {"url": "postgresql://me@db.example:5432/x?ssl=true"}}},
             "cache": {"redis": {"external": {"url": "rediss://cache:6380/1"}}},
             "embedding": {"provider": "openai", "model": "text-embedding-3-small", "dimensions": 1536},
             "backup": {"destination": {"pvc": {"claimName": "backups"}}},
@@ -167,6 +175,14 @@ async def test_embedding_of_a_store_stays(cluster: Cluster) -> None:
     await cluster.apply(STORE)
     with pytest.raises(RejectedError, match="make a new MemoryStore"):
         await cluster.apply(changed(STORE, "spec.embedding", {"provider": "openai", "model": "x", "dimensions": 256}))
+
+
+async def test_volumes_of_a_store_stay(cluster: Cluster) -> None:
+    path = "spec.records.postgresql.managed.storage"
+    await cluster.apply(changed(STORE, path, {"size": "5Gi"}))
+    for storage in ({"size": "6Gi"}, {"size": "5Gi", "storageClassName": "fast"}):
+        with pytest.raises(RejectedError, match="the volumes of a server cannot be changed: make a new MemoryStore"):
+            await cluster.apply(changed(STORE, path, storage))
 
 
 async def quiet(audit: Audit, allowed: int = 0) -> None:

@@ -23,7 +23,12 @@ _RANGE = rf"{_PARTIAL}( - {_PARTIAL}|( {_PARTIAL})*)"
 # Ranges as npm reads them: https://docs.npmjs.com/cli/v6/using-npm/semver#ranges
 SEMVER_RANGE = rf"^{_RANGE}( ?\|\| ?{_RANGE})*$"
 CRON = r"^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|[0-9*/,A-Za-z?-]+( [0-9*/,A-Za-z?-]+){4})$"
-HTTP_URL = r"^https?://[^\s/$.?#][^\s]*$"
+# Host name, IPv4 or bracketed IPv6 address, and a port up to 65535; no user name or password.
+HOST_PORT = (
+    r"(\[[0-9A-Fa-f:.]+\]|[^\s/:?#@\[\]$.][^\s/:?#@\[\]]*)"
+    r"(:([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
+)
+HTTP_URL = rf"^https?://{HOST_PORT}([/?#][^\s]*)?$"
 
 Name = Annotated[str, Field(pattern=DNS_SUBDOMAIN, min_length=1, max_length=253)]
 DataKey = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)]

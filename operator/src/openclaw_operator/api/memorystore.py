@@ -9,6 +9,7 @@ from pydantic import Field
 from openclaw_operator.api.base import (
     CRON,
     DNS_LABEL,
+    HOST_PORT,
     HTTP_URL,
     CommonStatus,
     DeletionPolicy,
@@ -29,6 +30,12 @@ Image = str
 class Storage(Model):
     """The volume of one replica."""
 
+    model_config = schema_extra(
+        cel(
+            "self == oldSelf",
+            "the volumes of a server cannot be changed: make a new MemoryStore with the storage you need",
+        )
+    )
     size: Quantity = Field("10Gi", description="Requested size; it cannot be changed later.")
     storage_class_name: Name | None = Field(None, description="Storage class; the cluster's default when unset.")
 
@@ -85,7 +92,7 @@ class ExternalPostgreSQL(Model):
     """A PostgreSQL server that is already there."""
 
     url: str = Field(
-        pattern=r"^postgresql://[^:@/\s]+@[^\s/]+/[^\s/?]+(\?[^\s]*)?$",
+        pattern=rf"^postgresql://[^:@/\s]+@{HOST_PORT}/[^\s/?]+(\?[^\s]*)?$",
         max_length=2048,
         description="postgresql://user@host:5432/database, without the password.",
     )
@@ -112,7 +119,7 @@ class ExternalRedis(Model):
     """A server of the Redis protocol that is already there."""
 
     url: str = Field(
-        pattern=r"^rediss?://[^:@/\s]+(:[0-9]+)?(/[0-9]+)?$",
+        pattern=rf"^rediss?://{HOST_PORT}(/[0-9]+)?$",
         max_length=2048,
         description="redis://host:6379/0, or rediss:// for TLS, without the password.",
     )

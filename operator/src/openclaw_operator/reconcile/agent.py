@@ -115,9 +115,9 @@ class AgentReconciler:
         try:
             await ensure_signing_key(context, owner.namespace)
             await children.ensure_secret(token, "gateway", (TOKEN_KEY,), self._new_token)
+            desired = builders.build(inputs)
         except SpecError as problem:
             return Outcome(problem=problem)
-        desired = builders.build(inputs)
         await self._hand_over_replicas(owner, inputs)
         return await children.converge(desired, keep=[("Secret", token)])
 

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from openclaw_operator.api.base import KeyRef
 from openclaw_operator.api.memorystore import MemoryStoreSpec
+from openclaw_operator.errors import SpecError
 from openclaw_operator.resources.meta import Object
 
 QDRANT_KEY, POSTGRESQL_KEY, REDIS_KEY = "qdrant-api-key", "postgresql-password", "redis-password"
@@ -77,11 +78,19 @@ def projected(files: dict[str, KeyRef]) -> list[Object]:
 
 
 def ports(urls: tuple[str | None, ...]) -> list[int]:
-    """The TCP ports of some addresses, sorted; their scheme's port where none is written."""
+    """The TCP ports of some addresses, sorted; their scheme's port where none is written.
+
+    Raises SpecError for an address that no client could parse either.
+    """
     known = {"http": 80, "https": 443, "postgresql": POSTGRESQL_PORT, "redis": REDIS_PORT, "rediss": REDIS_PORT}
     found = set()
     for url in urls:
         if url:
-            parts = urlsplit(url)
-            found.add(parts.port or known.get(parts.scheme, 443))
+            try:
+                parts = urlsplit(url)
+                found.add(parts.port or known.get(parts.scheme, 443))
+            except ValueError as error:
+                raise SpecError(
+                    "InvalidURL", f"{url!r} is no URL ({error}): correct it where the spec names it"
+                ) from None
     return sorted(found)
