@@ -173,3 +173,12 @@ async def test_pods_of_a_suspended_agent_go_at_once(world: World) -> None:
     assert len(world.pods()) == 3
     await world.settle(world.primary("Agent", "ada", {**USES_ECHO, "suspend": True}))
     assert len(world.pods()) == 2
+
+
+@pytest.mark.parametrize("selective", [False, True])
+async def test_pods_of_another_operators_agents_are_left_alone(world: World, selective: bool) -> None:
+    await world.settle(world.primary("Agent", "ada", USES_ECHO))
+    before = world.pods()
+    world.context.primaries.remove(("Agent", "demo", "ada"), str(10**9))
+    await PoolReconciler(world.context, {}, selective=selective).reconcile(KEY)
+    assert world.pods() == (before if selective else set())

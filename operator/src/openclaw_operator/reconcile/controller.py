@@ -96,7 +96,7 @@ class Controller:
             random_bytes=random_bytes,
         )
         pools: dict[str, dict[str, list[Pool]]] = {}
-        self._pool = PoolReconciler(context, pools)
+        self._pool = PoolReconciler(context, pools, selective=bool(settings.agent_selector))
         self._reconcilers: dict[str, _Reconciler] = {
             "Agent": AgentReconciler(context, pools),
             "Skill": SkillReconciler(context),

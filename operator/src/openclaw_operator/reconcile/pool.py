@@ -89,11 +89,15 @@ def plan(
 
 
 class PoolReconciler:
-    """Reconciles the pools of a namespace; `pools[namespace][agent]` is what each agent asks for."""
+    """Reconciles the pools of a namespace; `pools[namespace][agent]` is what each agent asks for.
 
-    def __init__(self, context: Context, pools: dict[str, dict[str, list[Pool]]]) -> None:
+    `selective` means that other operators serve other agents: a namespace without agents of ours may be theirs.
+    """
+
+    def __init__(self, context: Context, pools: dict[str, dict[str, list[Pool]]], *, selective: bool = False) -> None:
         self._context = context
         self._pools = pools
+        self._selective = selective
         self._served: set[str] = set()
         self._health: dict[tuple[str, str], _Health] = {}
         self._told_refused: set[str] = set()
@@ -130,7 +134,8 @@ class PoolReconciler:
         agents = context.primaries.agents(namespace)
         pods = list(context.children.of_kind("Pod", namespace))
         if not agents:
-            await self._leave(namespace, pods)
+            if namespace in self._pools or not self._selective:
+                await self._leave(namespace, pods)
             return None
         pools = merge([pool for wanted in known.values() for pool in wanted])
         try:
