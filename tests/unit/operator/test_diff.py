@@ -32,6 +32,9 @@ JSON = st.recursive(
         ({"c": [{"name": "b"}, {"name": "a"}]}, {"c": [{"name": "a"}, {"name": "b"}]}, True),
         ({"c": [{"name": "y"}]}, {"c": [{"name": "x"}]}, False),
         ({"m": [{"mountPath": "/a", "name": "n"}]}, {"m": [{"mountPath": "/a", "name": "n"}]}, True),
+        # One subject more is another right given away.
+        ({"subjects": [{"name": "x"}, {"name": "y"}]}, {"subjects": [{"name": "x"}]}, False),
+        ({"subjects": [{"name": "x", "apiGroup": ""}]}, {"subjects": [{"name": "x"}]}, True),
         # Other lists are as they are.
         ({"l": [1, 2, 3]}, {"l": [1, 2]}, False),
         ({"l": [2, 1]}, {"l": [1, 2]}, False),

@@ -23,6 +23,15 @@ def test_time_moves_only_when_the_status_flips() -> None:
     assert flipped[0]["lastTransitionTime"] == NOW
 
 
+def test_a_message_that_quotes_without_end_keeps_its_field_and_its_fix() -> None:
+    message = conditions([], [Condition("Ready", False, "A", f"spec.a: {'x' * 40000} is wrong: correct it")], 1, NOW)[
+        0
+    ]["message"]
+    assert len(message) <= 2048
+    assert message.startswith("spec.a: xxx")
+    assert message.endswith("is wrong: correct it")
+
+
 def test_order_is_that_of_the_new_ones_and_others_go() -> None:
     old = conditions([], [Condition("Gone", True, "A", ""), Condition("Ready", None, "A", "")], 1, THEN)
     new = conditions(old, [Condition("First", True, "A", ""), Condition("Ready", None, "A", "")], 1, NOW)

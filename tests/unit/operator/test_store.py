@@ -112,3 +112,18 @@ def test_values_of_secrets_are_not_kept() -> None:
 def test_packages_are_kept_as_their_hash() -> None:
     stripped = strip("ConfigMap", item(5, binaryData={"package.tar.gz": "A" * 100_000}))
     assert len(str(stripped)) < 1000
+
+
+def test_children_of_a_namespace_by_kind() -> None:
+    told = Told()
+    told.store.changed(SERVICE, item(5))
+    told.store.changed(SERVICE, item(6, metadata={"name": "bob-gateway", "uid": "u2"}))
+    told.store.changed(SERVICE, item(7, metadata={"namespace": "other", "uid": "u3"}))
+    told.store.changed(CONFIG_MAP, item(8, metadata={"uid": "u4"}))
+    told.store.changed(SERVICE, item(9))
+    assert [live.name for live in told.store.of_kind("Service", "demo")] == ["ada-gateway", "bob-gateway"]
+    told.store.removed(SERVICE, "demo", "ada-gateway", "10")
+    assert [live.name for live in told.store.of_kind("Service", "demo")] == ["bob-gateway"]
+    told.store.listed(SERVICE, None, set(), "11")
+    assert not [*told.store.of_kind("Service", "demo"), *told.store.of_kind("Service", "other")]
+    assert [live.name for live in told.store.of_kind("ConfigMap", "demo")] == ["ada-gateway"]

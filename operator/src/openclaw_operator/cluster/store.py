@@ -19,6 +19,8 @@ class ChildStore:
         self._on_change = on_change
         self._items: dict[Key, Live] = {}
         self._by_owner: defaultdict[str, set[Key]] = defaultdict(set)
+        # Kind and namespace → names in the order they came: each event of a pod asks for the pods of its namespace.
+        self._by_place: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
         # How far the watches have told the story of a kind in a namespace.
         self._told: dict[tuple[str, str], str] = {}
 
@@ -32,7 +34,7 @@ class ChildStore:
 
     def of_kind(self, kind: str, namespace: str) -> Iterable[Live]:
         """The children of one kind in a namespace."""
-        return [live for key, live in self._items.items() if key[0] == kind and key[1] == namespace]
+        return [self._items[kind, namespace, name] for name in self._by_place.get((kind, namespace), ())]
 
     def all_of_kind(self, kind: str) -> Iterable[Live]:
         """The children of one kind in all namespaces."""
@@ -71,6 +73,7 @@ class ChildStore:
         before = self._items.get(key)
         if before and not newer(before.resource_version, version):
             del self._items[key]
+            self._forget_place(key)
             self._forget_owner(before)
             self._on_change(before, None)
 
@@ -94,6 +97,7 @@ class ChildStore:
                 live.verified, live.content = before.verified, None
             self._forget_owner(before)
         self._items[key] = live
+        self._by_place[live.kind, live.namespace][live.name] = None
         if live.owner:
             self._by_owner[live.owner.uid].add(key)
         return before, live
@@ -106,6 +110,12 @@ class ChildStore:
         told = self._told.get((kind, namespace))
         if told is None or newer(version, told):
             self._told[kind, namespace] = version
+
+    def _forget_place(self, key: Key) -> None:
+        names = self._by_place[key[:2]]
+        del names[key[2]]
+        if not names:
+            del self._by_place[key[:2]]
 
     def _forget_owner(self, live: Live) -> None:
         if live.owner:

@@ -8,6 +8,8 @@ from typing import Any
 
 # Keys by which the API server merges lists: https://kubernetes.io/docs/reference/using-api/server-side-apply/#merge-strategy
 _LIST_KEYS = ("name", "mountPath", "uid")
+# Lists whose items have such a key and that are one value nevertheless: one subject more is another right given away.
+_ATOMIC = frozenset({"subjects"})
 _QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]|[eE][+-]?[0-9]+)?$")
 _SUFFIXES = {
     "": Decimal(1),
@@ -34,7 +36,10 @@ def contains(live: Any, desired: Any) -> bool:
     if isinstance(desired, dict):
         if not isinstance(live, dict):
             return live is None and all(_empty(value) for value in desired.values())
-        return all(contains(live.get(key), value) for key, value in desired.items())
+        return all(
+            contains(live.get(key), value) and (key not in _ATOMIC or len(live.get(key) or ()) == len(value))
+            for key, value in desired.items()
+        )
     if isinstance(desired, list):
         return _contains_list(live or [], desired) if isinstance(live, list | None) else False
     if _empty(desired) and _empty(live):

@@ -8,6 +8,8 @@ from typing import Any
 
 # Reasons of an agent that its author stopped: not ready, and nothing is wrong.
 MEANT_TO_STOP = frozenset({"Suspended", "ScaledToZero"})
+# A message quotes what the user wrote. The CRD takes 32768 characters; nobody reads more than this.
+MESSAGE_LENGTH = 2048
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,20 @@ def conditions(
                 "type": condition.type,
                 "status": condition.text,
                 "reason": condition.reason,
-                "message": condition.message,
+                "message": shorten(condition.message),
                 "lastTransitionTime": now if before is None or flipped else before["lastTransitionTime"],
                 "observedGeneration": generation,
             }
         )
     return result
+
+
+def shorten(message: str) -> str:
+    """The beginning, with the field, and the end, with the fix."""
+    if len(message) <= MESSAGE_LENGTH:
+        return message
+    half = (MESSAGE_LENGTH - 5) // 2
+    return f"{message[:half]} ... {message[-half:]}"
 
 
 def patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
