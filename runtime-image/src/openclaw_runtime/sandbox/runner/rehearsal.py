@@ -83,7 +83,10 @@ def _frame(opcode: int, body: bytes) -> bytes:
 
 
 async def rehearse_server(address: str | tuple[str, int]) -> None:
-    """Makes a call with a wrong signature on our own server. Raises OSError or TimeoutError if it does not answer."""
+    """Makes a call with a wrong signature on our own server.
+
+    Raises OSError, EOFError or TimeoutError if it does not answer as it should.
+    """
     tar = sample_tar()
     text = sample_call(tar).encode()
     params = {"payload": text, "signature": base64.b64encode(bytes(64)).decode()}
@@ -95,7 +98,8 @@ async def rehearse_server(address: str | tuple[str, int]) -> None:
         try:
             writer.write(_upgrade() + _frame(2, b"package"))
             writer.write(_frame(1, encode(Request(CALL_ID, "call", params)).encode()))
-            await reader.read()
+            # Not until the end of the connection: the server would wait for us to take part in closing it.
+            await reader.readuntil(b'"unauthorized"')
         finally:
             writer.close()
     # What comes after a call was accepted, as far as it is pure.

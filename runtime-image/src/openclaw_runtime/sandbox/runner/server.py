@@ -103,7 +103,7 @@ class Runner:
             server = await serve(self._handle, self._settings.host, self._settings.port, **options)
         try:
             await rehearse_server(own_address(next(iter(server.sockets))))
-        except (OSError, TimeoutError) as error:
+        except (OSError, EOFError, TimeoutError) as error:
             _log.warning("the rehearsal failed", extra={"fields": {"reason": str(error) or type(error).__name__}})
         self._ready = True
         return server
