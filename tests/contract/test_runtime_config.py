@@ -43,7 +43,13 @@ STORES: dict[str, dict[str, Any] | None] = {
         },
         "records": {"postgresql": {"external": {"url": "postgresql://u@db:5432/x"}}},
         "cache": {"redis": {"external": {"url": "rediss://cache:6379/0"}}},
-        "embedding": {"provider": "openai-compatible", "model": "m", "dimensions": 1024, "baseURL": "http://e/v1"},
+        "embedding": {
+            "provider": "openai-compatible",
+            "model": "m",
+            "dimensions": 1024,
+            "baseURL": "http://e/v1",
+            "credentials": {"secretKeyRef": {"name": "e", "key": "k"}},
+        },
     },
 }
 SKILLS: dict[str, dict[str, Any] | None] = {
@@ -137,12 +143,22 @@ def test_every_file_the_configuration_names_is_mounted(store: str, tmp_path: Pat
         config.memory.vector_store.api_key_file,
         config.memory.records.password_file,
         config.bus.password_file,
+        config.memory.embedding.api_key_file,
         config.execution.sandbox.signing_key_file,
         *(path for skill in config.skills.installed for path in skill.secret_files.values()),
     ]
     for path in filter(None, named):
         assert any(path.is_relative_to(mount) for mount in mounts), path
     assert CONFIG_DIR in mounts
+
+
+def test_the_key_of_the_embedding_api_reaches_the_gateway(tmp_path: Path) -> None:
+    given = inputs("anthropic", "external", "none", team=False, level="isolated")
+    path = read(given, tmp_path).memory.embedding.api_key_file
+    assert path is not None
+    volumes = deployment(given, agent_config.render(given))["spec"]["template"]["spec"]["volumes"]
+    sources = next(volume["projected"]["sources"] for volume in volumes if volume["name"] == "memory")
+    assert {"secret": {"name": "e", "items": [{"key": "k", "path": path.name}]}} in sources
 
 
 @pytest.mark.parametrize("model", MODELS)

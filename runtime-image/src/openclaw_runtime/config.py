@@ -124,6 +124,8 @@ class Embedding(Section):
     model: str | None = None
     dimensions: int = Field(default=256, ge=1, le=65536)
     base_url: str | None = None
+    api_key_file: UserPath | None = None
+    """Holds the key of the embedding API; OPENAI_API_KEY is used where it is unset."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Embedding":

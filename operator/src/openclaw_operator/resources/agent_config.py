@@ -83,7 +83,7 @@ def _memory(inputs: AgentInputs) -> dict[str, Any]:
         memory["vector_store"] = {"provider": "qdrant", "path": f"{EMBEDDED_DATA_DIR}/vectors"}
         memory["records"] = {"url": f"sqlite+aiosqlite:///{EMBEDDED_DATA_DIR}/records.db"}
         return memory
-    files = stores.secret_files(store.name, store.spec)
+    files = stores.gateway_files(store.name, store.spec)
     memory["vector_store"] = {
         "provider": "qdrant",
         "url": stores.qdrant_url(store.name, store.spec),
@@ -100,6 +100,7 @@ def _memory(inputs: AgentInputs) -> dict[str, Any]:
         "model": embedding.model,
         "dimensions": embedding.dimensions,
         "base_url": embedding.base_url,
+        "api_key_file": _file(files, stores.EMBEDDING_KEY),
     }
     return memory
 

@@ -186,7 +186,7 @@ def _volumes(inputs: AgentInputs) -> tuple[list[Object], list[Object]]:
         pairs.append(({"name": "workspace", "persistentVolumeClaim": claim}, agent_config.WORKSPACE_DIR, False))
     else:
         pairs.append(({"name": "data", "emptyDir": {"sizeLimit": "1Gi"}}, "/var/lib/openclaw", False))
-        files = stores.secret_files(store.name, store.spec)
+        files = stores.gateway_files(store.name, store.spec)
         if files:
             sources = stores.projected(files)
             pairs.append(({"name": "memory", "projected": {"sources": sources}}, MEMORY_DIR, True))

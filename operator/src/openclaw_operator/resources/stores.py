@@ -10,6 +10,7 @@ from openclaw_operator.errors import SpecError
 from openclaw_operator.resources.meta import Object
 
 QDRANT_KEY, POSTGRESQL_KEY, REDIS_KEY = "qdrant-api-key", "postgresql-password", "redis-password"
+EMBEDDING_KEY = "embedding-api-key"
 QDRANT_PORT, QDRANT_GRPC_PORT, QDRANT_P2P_PORT, POSTGRESQL_PORT, REDIS_PORT = 6333, 6334, 6335, 5432, 6379
 DATABASE = "openclaw"
 
@@ -52,6 +53,13 @@ def secret_files(store: str, spec: MemoryStoreSpec) -> dict[str, KeyRef]:
         elif managed is not None:
             files[key] = KeyRef(name=generated, key=key)
     return files
+
+
+def gateway_files(store: str, spec: MemoryStoreSpec) -> dict[str, KeyRef]:
+    """What gateways get under /etc/openclaw/memory: the servers' secrets, and the key of the embedding API."""
+    credentials = spec.embedding.credentials
+    embedding = {EMBEDDING_KEY: credentials.secret_key_ref} if credentials else {}
+    return {**secret_files(store, spec), **embedding}
 
 
 def user_secrets(spec: MemoryStoreSpec) -> dict[str, KeyRef]:

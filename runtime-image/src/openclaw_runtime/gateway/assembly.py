@@ -291,15 +291,21 @@ def _embedder(embedding: Embedding, environment: Mapping[str, str]) -> Embedder:
 
     if embedding.provider == "wordllama":
         return WordLlamaEmbedder()
-    key = environment.get("OPENAI_API_KEY")
+    if embedding.api_key_file:
+        key: SecretStr | None = read_secret(embedding.api_key_file, "memory.embedding.api_key_file")
+    else:
+        own = environment.get("OPENAI_API_KEY")
+        key = SecretStr(own) if own else None
     if embedding.provider == "openai" and not key:
-        problem = ConfigProblem("memory.embedding.provider", "openai needs OPENAI_API_KEY in the environment or .env")
+        problem = ConfigProblem(
+            "memory.embedding.provider", "openai needs api_key_file, or OPENAI_API_KEY in the environment or .env"
+        )
         raise ConfigError("memory", [problem])
     return EndpointEmbedder(
         embedding.model or "",
         embedding.dimensions,
         base_url=embedding.base_url,
-        api_key=SecretStr(key) if key else None,
+        api_key=key,
     )
 
 
