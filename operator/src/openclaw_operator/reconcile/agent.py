@@ -148,6 +148,7 @@ class AgentReconciler:
         try:
             soul = await self._soul(primary, spec, named)
             await self._require_secrets(primary, spec, named)
+            await self._require_config_maps(primary, spec, named)
             store = self._store(primary, spec)
             skills, problem = await self._skills(primary, spec, named)
         finally:
@@ -194,6 +195,21 @@ class AgentReconciler:
                 wanted[f"spec.gateway.extraEnv[{item.name}].valueFrom.secretKeyRef"] = item.value_from.secret_key_ref
         for path, ref in wanted.items():
             await require_secret(self._context, primary, path, ref, named)
+
+    async def _require_config_maps(self, primary: Primary, spec: AgentSpec, named: set[ReferenceKey]) -> None:
+        for item in spec.gateway.extra_env:
+            ref = item.value_from.config_map_key_ref if item.value_from else None
+            if ref is None:
+                continue
+            named.add(("ConfigMap", primary.namespace, ref.name))
+            data = await self._context.references.config_map(primary.namespace, ref.name, primary.key)
+            if data is None or ref.key not in data:
+                there = "does not exist" if data is None else f"has nothing under {ref.key!r}"
+                raise SpecError(
+                    "ConfigMapNotFound",
+                    f"spec.gateway.extraEnv[{item.name}].valueFrom.configMapKeyRef: ConfigMap {ref.name!r} {there} in "
+                    f"namespace {primary.namespace}: create it with the key {ref.key!r}, or name another",
+                )
 
     def _store(self, primary: Primary, spec: AgentSpec) -> Store | None:
         ref = spec.memory.store_ref

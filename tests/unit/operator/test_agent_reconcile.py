@@ -1,0 +1,39 @@
+"""What an Agent names and is not there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from openclaw_operator.cluster.kinds import BY_NAME
+from openclaw_operator.reconcile.agent import AgentReconciler
+from openclaw_operator.reconcile.status import ready_condition
+from tests.unit.operator.fake_api import Bench
+
+MODEL = {"provider": "openai-compatible", "name": "m", "baseURL": "http://llm:8000/v1"}
+FROM_SETTINGS = {"name": "MODE", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "mode"}}}
+SPEC = {"model": MODEL, "gateway": {"extraEnv": [FROM_SETTINGS]}}
+
+
+async def ready(bench: Bench) -> Any:
+    await AgentReconciler(bench.context, {}).reconcile(bench.primary("Agent", "ada", SPEC))
+    return ready_condition(bench.api.items["Agent", "ada"]["status"])
+
+
+@pytest.mark.parametrize(("data", "there"), [(None, "does not exist"), ({"other": "x"}, "has nothing under 'mode'")])
+async def test_a_config_map_of_the_environment_that_is_missing_is_named(data: Any, there: str) -> None:
+    """Without it the kubelet would keep the pod from starting, and the Agent only say that it waits."""
+    bench = Bench()
+    if data:
+        bench.api.put("ConfigMap", "settings", data=data)
+    found = await ready(bench)
+    assert found["reason"] == "ConfigMapNotFound"
+    assert found["message"].startswith(
+        f"spec.gateway.extraEnv[MODE].valueFrom.configMapKeyRef: ConfigMap 'settings' {there} in namespace demo: create"
+    )
+    assert bench.api.writes("Deployment") == []
+    bench.api.put("ConfigMap", "settings", data={"mode": ""})
+    bench.context.references.changed(BY_NAME["ConfigMap"], bench.api.items["ConfigMap", "settings"])
+    assert (await ready(bench))["reason"] != "ConfigMapNotFound"
+    assert bench.api.writes("Deployment") == [("apply", "ada-gateway")]
