@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from openclaw_operator.cluster.kinds import BY_NAME
+from openclaw_operator.errors import ForbiddenError
 from openclaw_operator.reconcile.agent import AgentReconciler
 from openclaw_operator.reconcile.status import ready_condition
 from tests.unit.operator.fake_api import Bench
@@ -36,4 +37,27 @@ async def test_a_config_map_of_the_environment_that_is_missing_is_named(data: An
     bench.api.put("ConfigMap", "settings", data={"mode": ""})
     bench.context.references.changed(BY_NAME["ConfigMap"], bench.api.items["ConfigMap", "settings"])
     assert (await ready(bench))["reason"] != "ConfigMapNotFound"
+    assert bench.api.writes("Deployment") == [("apply", "ada-gateway")]
+
+
+@pytest.mark.parametrize("kind", ["NetworkPolicy", "ServiceAccount", "PersistentVolumeClaim", "Role"])
+async def test_no_pod_starts_without_what_it_stands_on(kind: str) -> None:
+    bench = Bench()
+
+    def quota(_verb: str, written: str, _name: str) -> None:
+        if written == kind:
+            raise ForbiddenError(403, "Forbidden", "exceeded quota")
+
+    bench.api.fault = quota
+    agents = AgentReconciler(bench.context, {})
+    ada = bench.primary("Agent", "ada", {"model": MODEL})
+    with pytest.raises(ForbiddenError):
+        await agents.reconcile(ada)
+    assert bench.api.writes("Deployment") == []
+    assert bench.api.writes("RoleBinding") == []
+    found = ready_condition(bench.api.items["Agent", "ada"]["status"])
+    assert found
+    assert (found["reason"], found["message"]) == ("Refused", "exceeded quota")
+    bench.api.fault = lambda *_: None
+    await agents.reconcile(ada)
     assert bench.api.writes("Deployment") == [("apply", "ada-gateway")]
