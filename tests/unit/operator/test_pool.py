@@ -84,8 +84,8 @@ def test_while_an_agent_has_not_spoken_nothing_that_may_be_wanted_goes() -> None
 
 
 def test_pods_of_a_pool_that_retires_wait_for_their_last_callers() -> None:
-    pods = [pod("a", pool="x"), pod("b", pool="x", phase="Succeeded")]
-    assert decide(wanted(), pods, retiring={"x"}) == (2, {"b"})
+    pods = [pod("a", pool="x"), pod("b", pool="x", phase="Succeeded"), pod("c", pool="x", ready=False)]
+    assert decide(wanted(), pods, retiring={"x"}) == (2, {"b", "c"})
 
 
 @pytest.mark.parametrize(

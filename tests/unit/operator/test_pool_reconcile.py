@@ -38,6 +38,12 @@ class World(Bench):
         self.agents = AgentReconciler(self.context, self.pools)
         self.pool = PoolReconciler(self.context, self.pools)
 
+    def start_pods(self) -> None:
+        """Every pod gets ready, as its watch tells."""
+        status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+        for name in self.pods():
+            self.child("Pod", name, **{**self.api.items["Pod", name], "kind": "Pod", "status": status})
+
     def pods(self) -> set[str]:
         return {name for kind, name in self.api.items if kind == "Pod"}
 
@@ -150,6 +156,7 @@ async def test_a_skill_that_is_checked_anew_is_not_taken_away(world: World) -> N
 
 async def test_old_pods_stay_until_gateways_have_read_which_pool_is_new(world: World) -> None:
     await world.settle(world.primary("Agent", "ada", USES_ECHO))
+    world.start_pods()
     old = world.pods()
     world.primary("Skill", "echo", {**SKILL, "resources": {"limits": {"memory": "1Gi"}}}, **CHECKED)
     ada = world.context.primaries.get(("Agent", "demo", "ada"))

@@ -58,7 +58,7 @@ def plan(
     """Compare pods with pools. `served` are uids of pods that have been ready; `signing` the label of today's key.
 
     While `pools` is not `complete`, a pod that seems not to be wanted may be: then only finished and stale ones go.
-    Pods of `retiring` pools are kept, but no more are made.
+    Ready pods of `retiring` pools are kept, but no more are made.
     A pod that was ready and no longer is has taken a call: it does not count as waiting, and its replacement is made
     while it still works. Never more pods than warm ones plus calls that can run at once, whatever readiness says.
     """
@@ -70,7 +70,8 @@ def plan(
             continue
         stale = pod.labels.get(sandbox.SIGNING_LABEL) != signing
         busy = pod.uid in served and not pod.facts["ready"]
-        unwanted = stale or (complete and pool not in pools and pool not in retiring)
+        retires = pool in retiring and pod.facts["ready"]
+        unwanted = stale or (complete and pool not in pools and not retires)
         if pod.facts["phase"] in FINISHED or (unwanted and not busy):
             result.delete.append(pod)
         else:
@@ -164,7 +165,7 @@ class PoolReconciler:
         before, until = self._retiring.pop(namespace, {}), dict[str, float]()
         for pod in pods:
             pool, claim = pod.labels.get(POOL_LABEL, ""), pod.labels.get(sandbox.WORKSPACE_LABEL)
-            if pool not in pools and claims and (claim is None or claim in claims):
+            if pod.facts["ready"] and pool not in pools and claims and (claim is None or claim in claims):
                 until[pool] = before.get(pool, now + RETIRE_SECONDS)
         if until:
             self._retiring[namespace] = until
