@@ -2,7 +2,7 @@
 client sees it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ from openai import (
 )
 from prometheus_client.parser import text_string_to_metric_families
 
+from openclaw_runtime.agent.events import TextDelta, TurnEvent
 from openclaw_runtime.bus.messages import Message
 from openclaw_runtime.errors import BusError
+from openclaw_runtime.gateway import chat
+from openclaw_runtime.gateway.openai import Answer, comment
 from tests.cluster.qdrant_front.app import create_app as create_front
 from tests.fakes.llm.gateways import ANSWER, TOKEN, FakeSkills, House, Model, broken_stream, failure
 from tests.fakes.llm.serve import serving
@@ -267,6 +270,8 @@ async def test_every_other_error_has_the_same_shape(house: House) -> None:
             400: await raw.post("/v1/chat/completions", content=b"{broken"),
             413: await raw.post("/v1/chat/completions", content=b" " * (4 * 1024 * 1024 + 1)),
         }
+        not_text = await raw.post("/v1/chat/completions", content=b'{"messages":[{"role":"user","content":"\xff"}]}')
+        assert (not_text.status_code, not_text.json()["error"]["type"]) == (400, "invalid_request_error")
         for status, answer in answers.items():
             assert answer.status_code == status
             assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
@@ -276,6 +281,50 @@ async def test_every_other_error_has_the_same_shape(house: House) -> None:
             assert answer.json()["error"]["param"] in ("limit", "scope")
         assert (await raw.get("/api/v1/sessions/none")).status_code == 404
         assert (await raw.get("/api/v1/nothing")).json()["error"]["message"] == "Not Found"
+
+
+async def test_a_session_may_have_any_printable_name(house: House) -> None:
+    async with house.gateway(house.config("a"), FakeSkills()) as (_, client), http(client) as raw:
+        body: dict[str, Any] = {"messages": USER, "user": "Zoë 用户"}
+        first = await raw.post("/v1/chat/completions", json=body)
+        assert (first.status_code, first.headers["x-openclaw-session"]) == (200, "Zoë 用户")
+        again = await raw.post(
+            "/v1/chat/completions",
+            json={"messages": USER, "stream": True},
+            headers={"X-OpenClaw-Session": "Zoë 用户".encode()},
+        )
+        assert (again.status_code, again.headers["x-openclaw-session"]) == (200, "Zoë 用户")
+        assert len((await raw.get("/api/v1/sessions/Zoë 用户")).json()["messages"]) == 4
+
+
+async def test_closing_a_stream_that_waits_ends_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "_KEEP_ALIVE_SECONDS", 0.001)
+    ended = asyncio.Event()
+
+    async def turn() -> AsyncGenerator[TurnEvent, None]:
+        try:
+            yield TextDelta("first")
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    events = turn()
+    stream = chat._server_sent(await anext(events), events, Answer("id", "a", 0))
+    async for event in stream:
+        if event == comment("working"):
+            break
+    await stream.aclose()
+    assert ended.is_set()
+
+
+async def test_what_anybody_asks_for_makes_no_new_metrics(house: House) -> None:
+    async with house.gateway(house.config("a"), FakeSkills()) as (_, client), httpx.AsyncClient() as raw:
+        for path in ("/api/v1/skills", "/api/v1/one", "/api/v1/two/x", "/three"):
+            assert (await raw.get(address_of(client) + path)).status_code == 401
+        page = (await raw.get(f"{address_of(client)}/metrics")).text
+    samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+    routes = {sample.labels["route"] for sample in samples if "route" in sample.labels}
+    assert routes == {"/api/v1/skills", "other"}
 
 
 async def test_text_parts_are_accepted(house: House) -> None:

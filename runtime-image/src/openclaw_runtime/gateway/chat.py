@@ -1,7 +1,7 @@
 """The OpenAI-compatible routes."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from starlette.requests import ClientDisconnect, Request
@@ -38,7 +38,7 @@ def routes(state: GatewayState) -> list[Route]:
             )
         turn = openai.to_turn(
             asked,
-            session_header=request.headers.get(SESSION_HEADER),
+            session_header=_from_header(request.headers.get(SESSION_HEADER)),
             fresh_session=state.new_id(),
             now=state.now(),
         )
@@ -48,7 +48,7 @@ def routes(state: GatewayState) -> list[Route]:
             created=int(state.now()),
             with_usage=bool(asked.stream_options and asked.stream_options.include_usage),
         )
-        headers = {SESSION_HEADER: turn.session}
+        headers = {SESSION_HEADER: turn.session.encode().decode("latin-1")}
         events = state.turn(turn)
         if not asked.stream:
             return await _whole(events, answer, headers)
@@ -63,6 +63,14 @@ def routes(state: GatewayState) -> list[Route]:
 def _names(state: GatewayState) -> list[str]:
     """The agent's name, and the model's own name for clients with a fixed one."""
     return list(dict.fromkeys([state.agent, state.loop.config.claw.model]))
+
+
+def _from_header(value: str | None) -> str | None:
+    """Returns a header's text. The framework reads and writes headers as Latin-1; a session's name travels as UTF-8."""
+    try:
+        return value.encode("latin-1").decode() if value else value
+    except UnicodeDecodeError:
+        return value
 
 
 async def _body(request: Request) -> bytes:
@@ -106,15 +114,16 @@ async def _streamed(
 
 async def _server_sent(
     first: TurnEvent, events: AsyncGenerator[TurnEvent, None], answer: openai.Answer
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     yield answer.first()
     async with aclosing(events):
         try:
             yield _encoded(first, answer)
             if isinstance(first, TurnDone):
                 return
-            async for event in _with_keep_alive(events):
-                yield openai.comment("working") if event is None else _encoded(event, answer)
+            async with aclosing(_with_keep_alive(events)) as lively:
+                async for event in lively:
+                    yield openai.comment("working") if event is None else _encoded(event, answer)
         except OpenClawError as error:
             failed = as_request_error(error)
             yield openai.error_event(failed.status, str(failed), failed.code)
@@ -130,8 +139,8 @@ def _encoded(event: TurnEvent, answer: openai.Answer) -> bytes:
             return answer.last(event.finish_reason, event.usage)
 
 
-async def _with_keep_alive(events: AsyncGenerator[TurnEvent, None]) -> AsyncIterator[TurnEvent | None]:
-    """Yields the events, and None whenever nothing happened for a while."""
+async def _with_keep_alive(events: AsyncGenerator[TurnEvent, None]) -> AsyncGenerator[TurnEvent | None, None]:
+    """Yields the events, and None whenever nothing happened for a while. To be closed before `events`."""
     upcoming: asyncio.Task[TurnEvent] | None = None
     try:
         while True:

@@ -19,6 +19,8 @@ OPEN_PATHS = frozenset({"/health", "/ready", "/metrics"})
 """What answers without a token: probes and the scraper have none. Nothing there tells about conversations."""
 
 _ROUTES = ("/v1/chat/completions", "/v1/models", "/health", "/ready", "/metrics", "/debug/tasks")
+_API = "/api/v1/"
+_API_ROUTES = ("skills", "memory", "sessions", "openapi.json")
 
 
 def error_response(
@@ -35,11 +37,12 @@ def error_response(
 
 
 def route_label(path: str) -> str:
-    """Returns a path as a metric label: few values whatever is asked for."""
+    """Returns a path as a metric label: few values whatever is asked for, since anybody may ask without a token."""
     if path in _ROUTES:
         return path
-    if path.startswith("/api/v1/"):
-        return "/api/v1/" + path.removeprefix("/api/v1/").partition("/")[0][:32]
+    resource = path.removeprefix(_API).partition("/")[0]
+    if path.startswith(_API) and resource in _API_ROUTES:
+        return _API + resource
     return "other"
 
 

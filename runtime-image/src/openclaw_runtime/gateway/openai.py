@@ -93,7 +93,7 @@ def parse_request(body: bytes) -> ChatRequest:
         text, _, place = str(error).partition(" - at `$")
         field = place.strip("`.") or None
         raise RequestError(f"{field or 'body'}: {text}", param=field) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"the body is not valid JSON: {error}") from None
     _check(request)
     return request

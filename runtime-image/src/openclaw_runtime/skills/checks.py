@@ -27,20 +27,27 @@ _MAX_STRING: Final = 100_000
 
 _DANGEROUS: Final = (
     (
-        re.compile(r"\brm\s+(?:-\S+\s+)*-\S*[rR]\S*\s+(?:-\S+\s+)*[\"']?(?:/|~|\$HOME|\*)(?:\s|/\*|[\"']|$)"),
+        re.compile(
+            r"\brm\s+(?=(?:-[^\srR]*+\s++)*+-[^\srR]*+[rR])(?:-\S++\s++)++[\"']?(?:/\*?|(?:~|\$HOME)(?:/\*?)?|\*)(?:\s|[\"']|$)"
+        ),
         "rm -r of a root",
     ),
-    (re.compile(r":\s*\(\s*\)\s*\{\s*:\s*\|\s*:\s*&\s*\}\s*;\s*:"), "a fork bomb"),
+    (re.compile(r":\s*+\(\s*+\)\s*+\{\s*+:\s*+\|\s*+:\s*+&\s*+\}\s*+;\s*+:"), "a fork bomb"),
     (re.compile(r"\bmkfs(?:\.\w+)?\s"), "formatting a disk"),
-    (re.compile(r"\bdd\b[^\n]*\bof=/dev/"), "writing to a device"),
-    (re.compile(r">\s*/dev/(?:sd|nvme|vd|hd|mem|kmem)"), "writing to a device"),
-    (re.compile(r"\b(?:curl|wget)\b[^\n|]*\|\s*(?:sudo\s+)?(?:ba|z|da|k)?sh\b"), "running what was downloaded"),
-    (re.compile(r"\bchmod\s+(?:-\S+\s+)*(?:0?777|a\+rwx)\s+/(?:\s|$)"), "opening up the root folder"),
-    (re.compile(r"(?:^|[;&|`(]\s*)(?:sudo|su)\s+-?\w"), "becoming another user"),
+    (re.compile(r"\bdd\b(?:(?!\bof=/dev/)[^\n])*+(?P<harm>of=/dev/)?"), "writing to a device"),
+    (re.compile(r">\s*+/dev/(?:sd|nvme|vd|hd|mem|kmem)"), "writing to a device"),
+    (
+        re.compile(r"\b(?:curl|wget)\b[^\n|]*+(?P<harm>\|\s*+(?:sudo\s+)?(?:ba|z|da|k)?sh\b)?"),
+        "running what was downloaded",
+    ),
+    (re.compile(r"\bchmod\s+(?:-\S++\s++)*+(?:0?777|a\+rwx)\s+/(?:\s|$)"), "opening up the root folder"),
+    (re.compile(r"(?:^|[;&|`(]\s*+)(?:sudo|su)\s+-?\w"), "becoming another user"),
     (re.compile(r"\b(?:shutdown|reboot|halt|poweroff)\b\s+(?:-|now)"), "stopping the machine"),
     (re.compile(r"/dev/(?:tcp|udp)/"), "a network shell"),
-    (re.compile(r"\bnc\b[^\n]*\s-\S*e\s"), "a network shell"),
+    (re.compile(r"\bnc\b(?:(?!\s-[^\s]*e\s)[^\n])*+(?P<harm>\s-\S*e\s)?"), "a network shell"),
 )
+"""Patterns, searched by `_does_harm`. The text is anybody's, so each takes time linear in its length: repetitions are
+possessive, and what begins often (a command's name) consumes its line up to the group `harm` in one match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,13 +231,17 @@ def forbidden_extensions(attempt: Attempt) -> tuple[str, str] | None:
     return None
 
 
+def _does_harm(pattern: re.Pattern[str], text: str) -> bool:
+    return any(match["harm"] if "harm" in pattern.groupindex else True for match in pattern.finditer(text))
+
+
 def dangerous_commands(attempt: Attempt) -> tuple[str, str] | None:
     """No string of the input is a command that only does harm."""
     if attempt.security_level == "permissive" or "process:execute" not in attempt.skill.permissions:
         return None
     for where, text in strings_of(attempt.input):
         for pattern, meaning in _DANGEROUS:
-            if pattern.search(text):
+            if _does_harm(pattern, text):
                 return "DangerousCommand", f"{where}: holds a command that is refused: {meaning}"
     return None
 
