@@ -271,6 +271,73 @@ async def test_redis_keeps_a_long_call_with_its_replica(redis_url: str) -> None:
         await bus.close()
 
 
+async def test_redis_keeps_long_calls_with_their_replica_when_it_is_full(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One replica is full and finds the entry of a dead one: the lease of what it handles must not end over that."""
+    monkeypatch.setattr("openclaw_runtime.bus.streams._MAX_RUNNING", 1)
+    calls: list[str] = []
+    taken, held = asyncio.Event(), asyncio.Event()
+
+    async def full(message: Message) -> dict[str, Any]:
+        calls.append(f"full {message.payload['n']}")
+        taken.set()
+        await held.wait()
+        return {}
+
+    async def free(message: Message) -> dict[str, Any]:
+        calls.append(f"free {message.payload['n']}")
+        return {}
+
+    crowd = Agents(lambda: redis_transport(redis_url))
+    asker = await crowd.join("coordinator")
+    first = await crowd.join("code-expert", full)
+    one = asyncio.create_task(asker.request("code-expert", {"n": 1}))
+    await taken.wait()
+    # A replica that died with an entry: delivered to a consumer that is not there any more.
+    redis = aioredis.Redis.from_url(redis_url)
+    transport = first._transport
+    assert isinstance(transport, RedisTransport)
+    await transport.pause()
+    two = asyncio.create_task(asker.request("code-expert", {"n": 2}))
+    while not await redis.xreadgroup("replicas", "dead", {transport._stream: ">"}, count=1, block=1000):
+        pass
+    transport._paused = False
+    await asyncio.sleep(5 * LEASE_MS / 1000)  # several leases, with nobody else to take anything over
+    await crowd.join("code-expert", free)
+    await two
+    await asyncio.sleep(2 * LEASE_MS / 1000)  # the free replica would take over what is not renewed
+    held.set()
+    await one
+    assert sorted(calls) == ["free 2", "full 1"]
+    for bus in crowd.buses:
+        await bus.close()
+    await redis.aclose()
+
+
+async def test_redis_takes_nothing_over_while_it_drains(redis_url: str) -> None:
+    calls: list[str] = []
+
+    async def never(message: Message) -> dict[str, Any]:
+        calls.append(message.id)
+        return {}
+
+    crowd = Agents(lambda: redis_transport(redis_url))
+    asker = await crowd.join("coordinator")
+    draining = await crowd.join("code-expert", never)
+    transport = draining._transport
+    assert isinstance(transport, RedisTransport)
+    await draining.pause()
+    redis = aioredis.Redis.from_url(redis_url)
+    await asker.send("code-expert", {})
+    assert await redis.xreadgroup("replicas", "dead", {transport._stream: ">"}, count=1, block=1000)
+    await asyncio.sleep(3 * LEASE_MS / 1000)  # the lease of the dead replica is over for long
+    assert calls == []
+    for bus in crowd.buses:
+        await bus.close()
+    await redis.aclose()
+
+
 async def test_redis_leaves_nothing_behind(redis_url: str) -> None:
     crowd = Agents(lambda: redis_transport(redis_url))
     asker = await crowd.join("coordinator")

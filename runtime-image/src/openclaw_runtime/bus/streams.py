@@ -55,7 +55,9 @@ class RedisTransport:
         self._handle: Handle | None = None
         self._loops: list[asyncio.Task[None]] = []
         self._running: dict[bytes, asyncio.Task[None]] = {}
-        self._slots = asyncio.Semaphore(_MAX_RUNNING)
+        self._room = asyncio.Event()
+        self._room.set()
+        self._paused = False
 
     async def start(self, agent: str, handle: Handle, on_reply: OnReply) -> None:
         """See `Transport`."""
@@ -105,6 +107,7 @@ class RedisTransport:
 
     async def pause(self) -> None:
         """See `Transport`."""
+        self._paused = True
         await _cancel(self._loops[:1])
 
     async def close(self, drain_seconds: float) -> None:
@@ -159,34 +162,41 @@ class RedisTransport:
                     await self._join()
 
     async def _read(self) -> None:
-        async with self._slots:
-            found = await self._redis.xreadgroup(
-                _GROUP, self._replica, {self._stream: ">"}, count=1, block=min(_BLOCK_MS, self._lease_ms)
-            )
+        await self._room.wait()
+        found = await self._redis.xreadgroup(
+            _GROUP, self._replica, {self._stream: ">"}, count=1, block=min(_BLOCK_MS, self._lease_ms)
+        )
         for _, entries in _streams(found):
             for entry_id, fields in entries:
-                await self._accept(entry_id, fields)
+                self._accept(entry_id, fields)
 
     async def _renew(self) -> None:
-        """Renews the lease on entries being handled, and takes over those whose replica went silent."""
+        """Renews the lease on entries being handled, and takes over those whose replica went silent.
+
+        It never waits for room: an entry whose lease ends meanwhile would be handled a second time elsewhere.
+        """
         await asyncio.sleep(self._lease_ms / 3000)
         if self._running:
             await self._redis.xclaim(self._stream, _GROUP, self._replica, 0, list(self._running), justid=True)
-        claimed = await self._redis.xautoclaim(self._stream, _GROUP, self._replica, self._lease_ms, count=16)
-        for entry_id, fields in claimed[1]:
-            if entry_id not in self._running:
-                logger.info("bus: took over an entry", extra={"entry": entry_id.decode()})
-                await self._accept(entry_id, fields)
+        if self._room.is_set() and not self._paused:
+            count = min(16, _MAX_RUNNING - len(self._running))
+            claimed = await self._redis.xautoclaim(self._stream, _GROUP, self._replica, self._lease_ms, count=count)
+            for entry_id, fields in claimed[1]:
+                if entry_id not in self._running:
+                    logger.info("bus: took over an entry", extra={"entry": entry_id.decode()})
+                    self._accept(entry_id, fields)
         await self._drop_consumers(lambda consumer: consumer["idle"] > _IDLE_CONSUMER_MS)
 
-    async def _accept(self, entry_id: bytes, fields: dict[bytes, bytes]) -> None:
-        await self._slots.acquire()
+    def _accept(self, entry_id: bytes, fields: dict[bytes, bytes]) -> None:
         task = asyncio.create_task(self._serve(entry_id, fields), name=f"bus-message-{entry_id.decode()}")
         self._running[entry_id] = task
+        if len(self._running) >= _MAX_RUNNING:
+            self._room.clear()
 
         def done(_: asyncio.Task[None]) -> None:
             self._running.pop(entry_id, None)
-            self._slots.release()
+            if len(self._running) < _MAX_RUNNING:
+                self._room.set()
 
         task.add_done_callback(done)
 
