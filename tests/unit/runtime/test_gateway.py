@@ -291,7 +291,7 @@ async def test_a_session_may_have_any_printable_name(house: House) -> None:
         again = await raw.post(
             "/v1/chat/completions",
             json={"messages": USER, "stream": True},
-            headers={"X-OpenClaw-Session": "Zoë 用户".encode()},
+            headers={b"X-OpenClaw-Session": "Zoë 用户".encode()},
         )
         assert (again.status_code, again.headers["x-openclaw-session"]) == (200, "Zoë 用户")
         assert len((await raw.get("/api/v1/sessions/Zoë 用户")).json()["messages"]) == 4

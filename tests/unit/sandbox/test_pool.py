@@ -12,7 +12,7 @@ import pytest
 
 from openclaw_runtime.sandbox import errors
 from openclaw_runtime.sandbox.endpoint import Endpoint, SandboxQueue
-from openclaw_runtime.sandbox.executors import PodExecutor
+from openclaw_runtime.sandbox.executors import PodExecutor, SubprocessExecutor
 from openclaw_runtime.sandbox.kube import KubeApi, KubeError
 from openclaw_runtime.sandbox.local import LocalRunner
 from openclaw_runtime.sandbox.pool import PodPool, endpoint_of
@@ -237,6 +237,19 @@ async def test_a_waiter_that_gives_up_passes_its_pod_on(queue: SandboxQueue) -> 
     assert (await second).name == "a"
 
 
+async def test_a_lane_made_anew_is_not_forgotten_with_the_old_one(queue: SandboxQueue) -> None:
+    first = asyncio.ensure_future(queue.acquire(POOL, soon()))
+    await asyncio.sleep(0)
+    # In one turn of the loop: the first call gets its sandbox, another sandbox goes, and the next call comes to wait.
+    second = asyncio.ensure_future(queue.acquire(POOL, soon()))
+    queue.offer(POOL, Endpoint("a", "a", ("127.0.0.1", 1)))
+    queue.withdraw(POOL, "gone")
+    assert (await first).name == "a"
+    await asyncio.sleep(0)
+    queue.offer(POOL, Endpoint("b", "b", ("127.0.0.1", 1)))
+    assert (await second).name == "b"
+
+
 # --- calls on pods ----------------------------------------------------------------------------------------------------
 
 
@@ -347,6 +360,32 @@ async def test_busy_and_unreachable_pods_are_passed_over(
     taken.cancel()
     with pytest.raises(asyncio.CancelledError):
         await taken
+
+
+TOO_MUCH = {"text": '"' * (1 << 20)}
+"""Fits into an input; quoted twice it does not fit into the frame of a call."""
+
+
+async def test_a_pod_that_never_got_its_call_is_used_again(
+    pods: Pods, make_executor: Make, context: RecordingContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openclaw_runtime.sandbox.pool.SUSPECT_SECONDS", 0.01)
+    only = await pods.add()
+    executor = await make_executor(pods.port)
+    with pytest.raises(errors.ProtocolViolationError, match="the call is"):
+        await executor.execute(make_call(make_skill(pool=POOL), TOO_MUCH), context)
+    assert (await executor.execute(make_call(make_skill(pool=POOL)), context)).sandbox == only.endpoint.name
+
+
+async def test_a_process_that_never_got_its_call_makes_room(context: RecordingContext) -> None:
+    executor = SubprocessExecutor(warm=1, limit=1)
+    await executor.start()
+    try:
+        with pytest.raises(errors.ProtocolViolationError, match="the call is"):
+            await executor.execute(make_call(make_skill(), TOO_MUCH), context)
+        await executor.execute(make_call(make_skill()), context)
+    finally:
+        await executor.close()
 
 
 async def test_pods_with_another_key_are_passed_over(

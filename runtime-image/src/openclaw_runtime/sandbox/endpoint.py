@@ -62,7 +62,8 @@ class SandboxQueue:
             self._forget_if_empty(pool, lane)
 
     def _forget_if_empty(self, pool: str, lane: _Lane) -> None:
-        if not lane.free and not lane.waiting:
+        # A call that was just handed its sandbox may still hold a lane that was forgotten and made anew since.
+        if not lane.free and not lane.waiting and self._lanes.get(pool) is lane:
             del self._lanes[pool]
 
     async def acquire(self, pool: str, deadline: float) -> Endpoint:
@@ -96,8 +97,7 @@ class SandboxQueue:
         finally:
             if future in lane.waiting:
                 lane.waiting.remove(future)
-            if pool in self._lanes:
-                self._forget_if_empty(pool, lane)
+            self._forget_if_empty(pool, lane)
 
     def status(self) -> dict[str, dict[str, int]]:
         """Returns per pool how many sandboxes are free and how many calls wait."""

@@ -35,8 +35,8 @@ class Source(Protocol):
     def taken(self, uid: str) -> None:
         """A sandbox was handed out."""
 
-    def unreachable(self, uid: str) -> None:
-        """A sandbox could not be reached."""
+    def given_up(self, uid: str) -> None:
+        """A sandbox was handed out and its call failed: it could not be reached, or perhaps never got the call."""
 
     def explain(self) -> str | None:
         """Returns why there may be no sandboxes, if something is known to be wrong."""
@@ -85,7 +85,10 @@ class CallRunner:
                     raise
             except UnreachableError as error:
                 last = error
-                self._source.unreachable(endpoint.uid)
+                self._source.given_up(endpoint.uid)
+            except BaseException:
+                self._source.given_up(endpoint.uid)
+                raise
             finally:
                 self.running -= 1
 
@@ -156,8 +159,9 @@ class SubprocessExecutor:
         """See `Source`."""
         self._pool.taken(uid)
 
-    def unreachable(self, uid: str) -> None:
-        """A process that cannot be reached is about to end; its exit is what is acted on."""
+    def given_up(self, uid: str) -> None:
+        """Ends the process: it is of no use to anybody else, and nothing else would end one that got no call."""
+        self._pool.end(uid)
 
     def explain(self) -> str | None:
         """See `Source`."""
@@ -224,7 +228,7 @@ class PodExecutor:
         """See `Source`."""
         self._pool.taken(uid)
 
-    def unreachable(self, uid: str) -> None:
+    def given_up(self, uid: str) -> None:
         """See `Source`."""
         self._pool.suspect(uid)
 

@@ -114,6 +114,7 @@ class LocalPool:
         self._folder: Path | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._free: set[str] = set()
+        self._alive: dict[str, LocalRunner] = {}
         self._starting = 0
         self.last_error: str | None = None
 
@@ -139,6 +140,11 @@ class LocalPool:
         self._free.discard(uid)
         self.fill()
 
+    def end(self, uid: str) -> None:
+        """Ends a runner that was taken; one whose call is over ends by itself and is fine."""
+        if (runner := self._alive.get(uid)) is not None:
+            runner.lifeline.close()
+
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         self.fill()
@@ -158,10 +164,12 @@ class LocalPool:
         uid = runner.endpoint.uid
         try:
             self._free.add(uid)
+            self._alive[uid] = runner
             self._queue.offer(POOL, runner.endpoint)
             await runner.process.wait()
         finally:
             self._free.discard(uid)
+            del self._alive[uid]
             self._queue.withdraw(POOL, uid)
             await stop_runner(runner)
             runner.lifeline.close()

@@ -72,7 +72,10 @@ class PodPool:
         self._used.add(uid)
 
     def suspect(self, uid: str) -> None:
-        """Notes that a pod could not be reached. It is offered again after a while, if it is still ready."""
+        """Notes that a pod may not have got its call. It is offered again after a while, if it is still ready.
+
+        One that did get it turned unready and is over soon, and the watch says so.
+        """
         loop = asyncio.get_running_loop()
         self._suspects[uid] = loop.call_later(SUSPECT_SECONDS, self.give_back, uid)
 
