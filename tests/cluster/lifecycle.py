@@ -49,6 +49,8 @@ class Record:
     port: int
     groups: tuple[str, ...]
     """The node's cgroups. Whoever ends it may be in other groups than who started it."""
+    program: str
+    """The Python that runs its own parts. Without it (its checkout was removed) no pod gets a network any more."""
 
     @classmethod
     def read(cls, path: Path) -> Record | None:
@@ -61,7 +63,13 @@ class Record:
             ProcessId(**content["outer"]),
             content["port"],
             tuple(content.get("groups", ())),
+            content.get("program", ""),
         )
+
+    @property
+    def usable(self) -> bool:
+        """Whether its own parts still can be started."""
+        return Path(self.program).is_file()
 
     def write(self, path: Path) -> None:
         fresh = path.with_suffix(".new")
@@ -110,7 +118,7 @@ class LocalCluster:
 
     def healthy(self) -> bool:
         record = self.running()
-        if record is None:
+        if record is None or not record.usable:
             return False
         states = self.components()
         return bool(states) and all(state["ready"] for state in states.values()) and self.api(record).node_ready()
@@ -140,7 +148,8 @@ class LocalCluster:
 
     def _recovers(self) -> bool:
         """A busy host makes a good cluster slow to answer: it gets time before it is replaced under its pods."""
-        if self.running() is None:
+        record = self.running()
+        if record is None or not record.usable:
             return False
         with self.progress.step("the cluster runs but is not ready: wait for it"):
             poll(lambda: self.running() is None or self.healthy(), seconds=RECOVERY_SECONDS, interval=0.5)
@@ -258,7 +267,7 @@ class LocalCluster:
         init, outside = identify(int(children.read_text().split()[0])), identify(outer.pid)
         if init is None or outside is None:
             raise ComponentError("supervisor", "ended", log)
-        record = Record(init, outside, listener.getsockname()[1], tuple(groups))
+        record = Record(init, outside, listener.getsockname()[1], tuple(groups), sys.executable)
         record.write(self.record_file)
         outer.returncode = 0  # it outlives this program
         return record

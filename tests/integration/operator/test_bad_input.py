@@ -188,9 +188,9 @@ async def test_volumes_of_a_store_stay(cluster: Cluster) -> None:
 async def quiet(audit: Audit, allowed: int = 0) -> None:
     """What is under way comes to an end; then nothing but up to `allowed` reads happens for a while."""
     for _ in range(SETTLE_ROUNDS):
-        before = len(audit.requests(*NOT_WATCHES))
+        before, written = len(audit.requests(*NOT_WATCHES)), len(audit.writes())
         await asyncio.sleep(SETTLED_SECONDS)
-        if len(audit.requests(*NOT_WATCHES)) <= before + (1 if allowed else 0):
+        if len(audit.requests(*NOT_WATCHES)) <= before + (1 if allowed else 0) and len(audit.writes()) == written:
             break
     before = len(audit.requests(*NOT_WATCHES))
     await asyncio.sleep(OBSERVED_SECONDS)
