@@ -13,7 +13,16 @@ from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from openclaw_runtime.errors import ConfigError, ConfigProblem
@@ -153,7 +162,7 @@ class Bus(Section):
     """How agents talk to each other. `timeout` is the default for a request, in milliseconds."""
 
     provider: Literal["memory", "redis"] = "memory"
-    url: ServiceUrl | None = None
+    url: Annotated[ServiceUrl, Field(pattern=r"^(redis|rediss|unix)://")] | None = None
     password_file: UserPath | None = None
     timeout: int = Field(default=30_000, ge=1)
 
@@ -284,7 +293,8 @@ class Developer(Section):
 class RuntimeConfig(Section):
     """The whole file."""
 
-    version: Literal["2026.1"] = "2026.1"
+    # Without quotes YAML reads a number.
+    version: Annotated[Literal["2026.1"], BeforeValidator(str)] = "2026.1"
     claw: Claw = Claw()
     gateway: Gateway = Gateway()
     memory: Memory = Memory()

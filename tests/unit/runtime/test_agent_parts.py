@@ -1,11 +1,18 @@
 """The pure parts of the agent and of the model side."""
 
+import asyncio
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock, Mock
+
 import pytest
+from pydantic_ai import ToolFailed
 from pydantic_ai.exceptions import ModelAPIError, ModelConnectionError, ModelHTTPError, ModelQuotaExceededError
 
 from openclaw_runtime.agent.context import to_record
 from openclaw_runtime.agent.prompt import choose_recalled, instructions, memory_line, within_budget
-from openclaw_runtime.agent.tools import tool_name
+from openclaw_runtime.agent.tools import Toolbox, build_toolset, tool_name
 from openclaw_runtime.config import Claw, TeamMember
 from openclaw_runtime.errors import ConfigError
 from openclaw_runtime.gateway.query import summarize
@@ -13,6 +20,18 @@ from openclaw_runtime.memory.types import MemoryRecord, SessionMessage
 from openclaw_runtime.models.factory import check_model
 from openclaw_runtime.models.retry import delay_ms, is_passing
 from openclaw_runtime.telemetry import Metrics
+from tests.fakes.llm.gateways import FakeSkills
+
+BOX = Toolbox(
+    skills=FakeSkills(),
+    memory=Mock(),
+    bus=Mock(),
+    team=(),
+    metrics=Mock(),
+    slots=asyncio.Semaphore(1),
+    generate=AsyncMock(),
+    ask=AsyncMock(),
+)
 
 
 def record(name: str, *, at: float = 0, kind: str = "note", session: str = "") -> MemoryRecord:
@@ -114,6 +133,34 @@ def test_a_tool_name_fits_every_provider() -> None:
     assert tool_name("git-ai-helper", "smartCommit") == "git-ai-helper__smartCommit"
     assert tool_name("a.b", "c d") == "a_b__c_d"
     assert len(tool_name("s" * 60, "a" * 60)) == 64
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "said"),
+    [
+        ("memory_add", {"text": "x", "importance": None}, ""),
+        ("memory_add", {"text": "x", "importance": "high"}, "importance is 'high'; give a number from 0 to 1"),
+        ("memory_search", {"query": "x", "limit": "five"}, "limit is 'five'; give a number from 1 to 20"),
+    ],
+)
+async def test_what_a_model_gets_wrong_is_told_to_it(tool: str, arguments: dict[str, Any], said: str) -> None:
+    memory = AsyncMock()
+    memory.add.return_value.id = "1"
+    memory.search.return_value = []
+    box = replace(BOX, skills=FakeSkills(), memory=memory)
+    function = build_toolset(box).tools[tool].function
+    context: Any = SimpleNamespace(deps=SimpleNamespace(request=SimpleNamespace(session="s")))
+    if said:
+        with pytest.raises(ToolFailed, match=said):
+            await function(context, **arguments)
+    else:
+        await function(context, **arguments)
+        assert memory.add.call_args.args[0].importance == 0.7
+
+
+def test_two_actions_that_would_be_one_tool_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"a\.b smartCommit and a_b smartCommit are both the tool a_b__smartCommit"):
+        build_toolset(replace(BOX, skills=FakeSkills("a.b", "a_b")))
 
 
 def test_a_skills_record_keeps_its_text_kind_and_the_rest() -> None:

@@ -39,6 +39,10 @@ def test_an_empty_file_means_the_defaults() -> None:
     assert parse_config("", "config.yaml") == RuntimeConfig()
 
 
+def test_the_version_may_be_written_without_quotes() -> None:
+    assert parse_config("version: 2026.1", "c").version == "2026.1"
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -46,7 +50,8 @@ def test_an_empty_file_means_the_defaults() -> None:
         ("[]", "c: must be a mapping of sections, like claw: and memory:"),
         ("memroy: {}", "c: memroy: unknown key; did you mean memory?"),
         ("memory: {type: foo}", "c: memory.type: 'foo' is not allowed; allowed: 'hybrid', 'vector', 'file'"),
-        ("version: 2026.1", "c: version: 2026.1 is not allowed; allowed: '2026.1'"),
+        ("version: 2025.1", "c: version: 2025.1 is not allowed; allowed: '2026.1'"),
+        ("bus: {provider: redis, url: 'http://x'}", "c: bus.url: 'http://x' is not allowed; string should match"),
         (
             "gateway: {port: 99999}",
             "c: gateway.port: 99999 is not allowed; input should be less than",

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import httpx2
 import pytest
@@ -258,6 +259,16 @@ async def test_an_unreachable_server_is_a_memory_error() -> None:
 async def test_an_unreachable_database_is_a_memory_error() -> None:
     store = RecordStore("postgresql+asyncpg://openclaw@127.0.0.1:1/openclaw")
     with pytest.raises(MemoryStoreError, match="the records store failed"):
+        await store.start()
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), RuntimeError("the database system is starting up")])
+async def test_whatever_a_driver_raises_while_it_connects_is_a_memory_error(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr("asyncpg.connect", AsyncMock(side_effect=error))
+    store = RecordStore("postgresql+asyncpg://openclaw@127.0.0.1:1/openclaw")
+    with pytest.raises(MemoryStoreError, match=str(error) or "TimeoutError"):
         await store.start()
 
 

@@ -219,6 +219,14 @@ def test_asking_where_nothing_runs_says_so(tmp_path: Path) -> None:
         assert "no gateway answers at http://127.0.0.1:1" in done.stderr
 
 
+async def test_asking_something_else_says_so(tmp_path: Path, model: tuple[Model, str]) -> None:
+    for arguments in (["metrics"], ["gateway", "--status"]):
+        address = model[1].removesuffix("/v1")
+        done = await asyncio.to_thread(run, *arguments, "--address", address, home=tmp_path)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert "is no gateway" in done.stderr
+
+
 def test_install_writes_a_unit_for_a_valid_configuration(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("claw: {name: home}")
     done = run("gateway", "--install", "--config", str(tmp_path / "config.yaml"), home=tmp_path)

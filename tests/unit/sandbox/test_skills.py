@@ -218,6 +218,21 @@ async def test_secrets_are_read_from_files(tmp_path: Path) -> None:
         await registry.load(Skills(installed=[resolved(skill.digest, secret_files={"TOKEN": tmp_path / "none"})]))
 
 
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    folder = write_skill(tmp_path / "demo")
+    for arguments in (["pack", str(folder), "--output", str(tmp_path)], ["init", "x", "--directory", "/proc/none"]):
+        with pytest.raises(cli.CommandError, match=r"cannot be written: .*; choose another place"):
+            CliRunner().invoke(cli.app, arguments, catch_exceptions=False)
+
+
+def test_a_manifest_of_any_bytes_is_one_line(tmp_path: Path) -> None:
+    folder = write_skill(tmp_path / "demo")
+    (folder / "skill.yaml").write_bytes(b"\xff")
+    with pytest.raises(ManifestError) as caught:
+        read_folder(folder, {})
+    assert len(str(caught.value).splitlines()) == 1
+
+
 # --- checks -----------------------------------------------------------------------------------------------------------
 
 

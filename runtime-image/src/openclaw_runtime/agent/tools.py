@@ -17,7 +17,7 @@ from openclaw_runtime.agent.events import Activity, SkillUse, Turn
 from openclaw_runtime.agent.prompt import memory_view
 from openclaw_runtime.bus.bus import MessageBus
 from openclaw_runtime.config import TeamMember
-from openclaw_runtime.errors import MemoryStoreError, OpenClawError
+from openclaw_runtime.errors import ConfigError, ConfigProblem, MemoryStoreError, OpenClawError
 from openclaw_runtime.memory.types import MemoryStore, NewRecord
 from openclaw_runtime.sandbox.errors import SandboxError
 from openclaw_runtime.skills.types import CallContext, InstalledSkill, SkillResult
@@ -81,7 +81,15 @@ def tool_name(skill: str, action: str) -> str:
 
 
 def build_toolset(box: Toolbox) -> FunctionToolset[Turn]:
-    """Returns all tools of an agent."""
+    """Returns all tools of an agent. Raises `ConfigError` when two actions would be the same tool."""
+    owners: dict[str, str] = {}
+    for skill in box.skills.installed():
+        for action in skill.actions:
+            name, owner = tool_name(skill.name, action.name), f"{skill.name} {action.name}"
+            if other := owners.get(name):
+                problem = f"{other} and {owner} are both the tool {name}; rename one of them"
+                raise ConfigError("skills", [ConfigProblem("", problem)])
+            owners[name] = owner
     tools = [
         _skill_tool(box, skill, action.name, action.description or skill.description, action.input_schema)
         for skill in box.skills.installed()
@@ -140,9 +148,19 @@ async def _measured(
     return result
 
 
+def _number(arguments: dict[str, Any], name: str, default: float, *, low: float, high: float) -> float:
+    """Returns a number the model gave, within bounds. Nothing has checked it: raises `OpenClawError` for the model."""
+    value = arguments.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise OpenClawError(f"{name} is {value!r}; give a number from {low:g} to {high:g}")
+    return max(low, min(value, high))
+
+
 def _search_tool(box: Toolbox) -> Tool[Turn]:
     async def work(_turn: Turn, arguments: dict[str, Any]) -> str:
-        limit = max(1, min(int(arguments.get("limit", 5)), 20))
+        limit = int(_number(arguments, "limit", 5, low=1, high=20))
         found = await box.memory.search(str(arguments.get("query", "")), limit, team=bool(box.team))
         return json.dumps({"results": [memory_view(item.record) for item in found]}, ensure_ascii=False)
 
@@ -155,7 +173,7 @@ def _add_tool(box: Toolbox) -> Tool[Turn]:
         text = str(arguments.get("text", "")).strip()
         if not text:
             raise MemoryStoreError("text is empty; give the text to remember")
-        importance = max(0.0, min(float(arguments.get("importance", 0.7)), 1.0))
+        importance = _number(arguments, "importance", 0.7, low=0, high=1)
         session = turn.request.session
         record = await box.memory.add(NewRecord(text=text, kind="note", session=session, importance=importance))
         return json.dumps({"remembered": record.id})

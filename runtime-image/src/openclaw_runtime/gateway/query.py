@@ -13,14 +13,21 @@ _SECONDS = 5.0
 def fetch(address: str, path: str) -> httpx.Response:
     """Returns what the gateway at `address` answers. Raises `OpenClawError` when there is none."""
     try:
-        return httpx.get(f"{address}{path}", timeout=_SECONDS, trust_env=False)
-    except httpx.HTTPError as error:
+        answer = httpx.get(f"{address}{path}", timeout=_SECONDS, trust_env=False)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise OpenClawError(f"no gateway answers at {address}: {error}; start it with: openclaw gateway") from None
+    # /ready says with 503 what is missing; anything else but success is not a gateway's.
+    if answer.status_code not in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE):
+        raise OpenClawError(f"{address} is no gateway: {path} answers {answer.status_code}; check --address")
+    return answer
 
 
 def status(address: str) -> dict[str, Any]:
     """Returns what /health and /ready say. Raises `OpenClawError`."""
-    return {"health": fetch(address, "/health").json(), "ready": fetch(address, "/ready").json()}
+    try:
+        return {"health": fetch(address, "/health").json(), "ready": fetch(address, "/ready").json()}
+    except ValueError:
+        raise OpenClawError(f"{address} is no gateway: its answer is not JSON; check --address") from None
 
 
 def summarize(exposition: str, *, now: float) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Memory a person can read and edit: MEMORY.md for what matters, and one Markdown log per day."""
 
 import asyncio
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -52,7 +53,12 @@ class MemoryFiles:
 
     def _read(self, limit: int) -> str:
         file = self._folder / "MEMORY.md"
-        return file.read_text(encoding="utf-8", errors="replace")[-limit:] if file.is_file() else ""
+        if not file.is_file():
+            return ""
+        with file.open("rb") as stream:
+            # A character has at most four bytes; the file grows for years and is read in every turn.
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - 4 * limit))
+            return stream.read().decode(errors="replace")[-limit:]
 
 
 def _append(file: Path, head: str, text: str) -> None:

@@ -25,7 +25,6 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from openclaw_runtime.errors import MemoryStoreError
@@ -167,6 +166,10 @@ class RecordStore:
         try:
             async with self._engine.begin() as connection:
                 yield connection
-        except (SQLAlchemyError, OSError) as error:
-            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise MemoryStoreError(f"the records store failed: {reason}") from error
+        except Exception as error:
+            # Not only SQLAlchemy's: what a driver raises while it connects (a server that starts up, a wrong
+            # password) comes through as it is.
+            lines = str(getattr(error, "orig", None) or error).splitlines()
+            raise MemoryStoreError(
+                f"the records store failed: {lines[0] if lines else type(error).__name__}"
+            ) from error

@@ -37,6 +37,14 @@ def _read(folder: Path) -> SkillFolder:
         raise ManifestError(str(folder), [str(error)]) from None
 
 
+def _write(target: Path, data: bytes) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    except OSError as error:
+        raise CommandError(f"{target}: cannot be written: {error.strerror}; choose another place") from None
+
+
 @app.command()
 def init(
     name: Annotated[str, typer.Argument(help="lower case letters, digits and -")],
@@ -48,9 +56,7 @@ def init(
         raise CommandError(f"{folder}: exists and is not empty; choose another name or --directory")
     files = new_skill(name)
     for path, text in files.items():
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
+        _write(folder / path, text.encode())
     _read(folder)
     typer.echo(f"made {folder}; next: openclaw skill test {folder}")
 
@@ -86,8 +92,7 @@ def pack(
     skill = _read(folder)
     package = pack_files(skill.files)
     target = output or Path(f"{skill.head.name}-{skill.manifest.version}.tar.gz")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(package.data)
+    _write(target, package.data)
     typer.echo(f"{target} ({len(package.data)} bytes)\n{package.digest}")
 
 

@@ -250,7 +250,8 @@ def _yaml(data: bytes, where: str) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}: " if mark else ""
-        raise ManifestError(where, [f"{place}not valid YAML: {getattr(error, 'problem', None) or error}"]) from None
+        reason = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise ManifestError(where, [f"{place}not valid YAML: {reason}"]) from None
     if not isinstance(value, dict):
         raise ManifestError(where, ["must be a mapping of fields, like version: 1.0.0"])
     return value
