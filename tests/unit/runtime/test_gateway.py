@@ -22,6 +22,7 @@ from openclaw_runtime.agent.events import TextDelta, TurnEvent
 from openclaw_runtime.bus.messages import Message
 from openclaw_runtime.errors import BusError
 from openclaw_runtime.gateway import chat
+from openclaw_runtime.gateway.assembly import Opening
 from openclaw_runtime.gateway.openai import Answer, comment
 from tests.cluster.qdrant_front.app import create_app as create_front
 from tests.fakes.llm.gateways import ANSWER, TOKEN, FakeSkills, House, Model, broken_stream, failure
@@ -445,6 +446,25 @@ async def test_a_gateway_without_its_stores_is_alive_and_not_ready(house: House)
         assert ready.status_code == 503
         assert ready.json()["details"]["memory"] != "ok"
         assert ready.json()["details"]["bus"] != "ok"
+
+
+async def test_what_fails_to_open_in_any_way_is_tried_again() -> None:
+    attempts = iter([RuntimeError("a driver's own error"), BusError("not yet"), None])
+    pauses: list[float] = []
+    seen: list[str] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        seen.append(opening.errors["store"])
+
+    async def step() -> None:
+        if (error := next(attempts)) is not None:
+            raise error
+
+    opening = Opening(sleep)
+    await opening.run({"store": step})
+    assert (pauses, opening.errors) == ([0.2, 0.4], {})
+    assert seen == ['RuntimeError("a driver\'s own error")', "not yet"]
 
 
 async def test_turns_in_flight_finish_before_the_end_and_no_new_ones_start(house: House) -> None:

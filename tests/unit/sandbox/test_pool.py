@@ -250,6 +250,16 @@ async def test_a_lane_made_anew_is_not_forgotten_with_the_old_one(queue: Sandbox
     assert (await second).name == "b"
 
 
+async def test_nothing_ends_the_watch(server: ApiServer, pool: PodPool, queue: SandboxQueue) -> None:
+    pool.start()
+    await server.watching.wait()
+    server.watching.clear()
+    server.emit("ERROR", {"code": "not a number"})
+    await server.watching.wait()
+    server.emit("ADDED", pod("a"))
+    assert (await queue.acquire(POOL, soon())).name == "a"
+
+
 # --- calls on pods ----------------------------------------------------------------------------------------------------
 
 
@@ -404,6 +414,20 @@ async def test_a_key_that_no_pod_knows_is_an_error(pods: Pods, make_executor: Ma
     executor = await make_executor(pods.port)
     with pytest.raises(errors.UnauthorizedError, match="no key of this pod"):
         await executor.execute(make_call(make_skill(pool=POOL)), context)
+
+
+async def test_an_api_server_that_goes_away_does_not_make_the_gateway_unready(
+    server: ApiServer, pods: Pods, make_executor: Make, context: RecordingContext
+) -> None:
+    await pods.add()
+    executor = await make_executor(pods.port)
+    await server.watching.wait()
+    server.fail_with = 503
+    server.emit("ERROR", {"code": 410})
+    while executor._pool.last_error is None or "503" not in executor._pool.last_error:  # noqa: ASYNC110 - no event for it
+        await asyncio.sleep(0.01)
+    assert executor.status()["error"] is None
+    await executor.execute(make_call(make_skill(pool=POOL)), context)
 
 
 async def test_a_skill_without_a_pool_says_so(pods: Pods, make_executor: Make, context: RecordingContext) -> None:

@@ -97,11 +97,17 @@ class Opening:
                 if self.errors[name] != str(error):
                     logger.warning("%s is not there yet: %s", name, error)
                 self.errors[name] = str(error)
-                await self.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+            except Exception as error:
+                # Whatever it is, the others open and this one is tried again. /ready is for everybody: no details there.
+                told = f"{type(error).__name__}; the log has the details"
+                if self.errors[name] != told:
+                    logger.exception("opening %s failed", name)
+                self.errors[name] = told
             else:
                 del self.errors[name]
                 return
+            await self.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     def check(self, name: str, check: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         """Returns a readiness check that first asks whether the part was opened."""

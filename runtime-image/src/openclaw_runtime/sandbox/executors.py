@@ -216,7 +216,9 @@ class PodExecutor:
         pools = {pool: counts | {"waiting": 0} for pool, counts in self._pool.status().items()}
         for pool, counts in waiting.items():
             pools.setdefault(pool, {"pods": 0, "warm": 0, "used": 0})["waiting"] = counts["waiting"]
-        return {"provider": "pods", "running": self._runner.running, "pools": pools, "error": self._pool.last_error}
+        # Once the pods are known, calls go on without the API server: an outage there must not take all agents away.
+        error = None if self._pool.synced.is_set() else self._pool.last_error
+        return {"provider": "pods", "running": self._runner.running, "pools": pools, "error": error}
 
     def pool_for(self, call: SkillCall) -> str:
         """Returns the pool the operator gave the skill."""

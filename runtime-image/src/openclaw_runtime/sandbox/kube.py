@@ -10,6 +10,7 @@ import httpx
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _WATCH_SECONDS: Final = 300
+_GET_SECONDS: Final = 10.0
 
 
 class KubeError(Exception):
@@ -25,7 +26,7 @@ class KubeApi:
 
     def __init__(self, base_url: str, token_file: Path | None = None, ca_file: Path | None = None) -> None:
         verify: ssl.SSLContext | bool = ssl.create_default_context(cafile=str(ca_file)) if ca_file else True
-        timeout = httpx.Timeout(10.0, read=_WATCH_SECONDS + 30.0)
+        timeout = httpx.Timeout(_GET_SECONDS, read=_WATCH_SECONDS + 30.0)
         self._token_file = token_file
         self._client = httpx.AsyncClient(base_url=base_url, verify=verify, timeout=timeout, trust_env=False)
 
@@ -55,7 +56,7 @@ class KubeApi:
     async def get(self, path: str, params: dict[str, str] | None = None) -> dict[str, Any]:
         """Returns the JSON object at a path. Raises `KubeError`."""
         try:
-            response = await self._client.get(path, params=params, headers=self._headers())
+            response = await self._client.get(path, params=params, headers=self._headers(), timeout=_GET_SECONDS)
         except httpx.HTTPError as error:
             raise KubeError(f"GET {path}: {error or type(error).__name__}") from None
         return _object(path, response.status_code, response.content)

@@ -107,9 +107,13 @@ class PodPool:
                 if error.status == 410:  # the version is too old to go on from: list again at once
                     continue
                 _log.warning("watching sandbox pods: %s", error)
-                delay = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
-                failures += 1
-                await asyncio.sleep(delay * self._jitter.uniform(0.5, 1.0))
+            except Exception:  # noqa: BLE001 - logged, and the watch goes on
+                # A watch that ended unnoticed would end every call to come.
+                self.last_error = "watching sandbox pods failed; the log has the details"
+                _log.exception("watching sandbox pods failed")
+            delay = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
+            failures += 1
+            await asyncio.sleep(delay * self._jitter.uniform(0.5, 1.0))
 
     async def _list(self) -> str:
         listed = await self._api.get(self._path, {"labelSelector": POOL_LABEL})
