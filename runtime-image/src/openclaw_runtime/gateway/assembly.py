@@ -98,7 +98,7 @@ class Opening:
                     logger.warning("%s is not there yet: %s", name, error)
                 self.errors[name] = str(error)
             except Exception as error:
-                # Whatever it is, this one is tried again and the others open. Anybody may read /ready: no details there.
+                # Whatever it is, it is tried again and the others open. Anybody may read /ready: no details there.
                 told = f"{type(error).__name__}; the log has the details"
                 if self.errors[name] != told:
                     logger.exception("opening %s failed", name)
