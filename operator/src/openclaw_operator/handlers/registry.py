@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import kopf
@@ -11,6 +12,21 @@ from openclaw_operator.cluster.connection import Connection
 from openclaw_operator.cluster.kinds import PRIMARY
 from openclaw_operator.reconcile.controller import Controller
 from openclaw_operator.settings import Settings
+
+
+class NoHistory(kopf.DiffBaseStorage):
+    """Remembers nothing: nobody asks kopf what changed in a resource, and its default copies each one to find out."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None) -> kopf.BodyEssence:  # noqa: ARG002
+        """Nothing of an object matters to kopf."""
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:  # noqa: ARG002
+        """Nothing was stored."""
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Store nothing."""
 
 
 def build(controller: Controller, connection: Connection) -> kopf.OperatorRegistry:
@@ -56,6 +72,9 @@ def configure(settings: Settings) -> kopf.OperatorSettings:
     configured.networking.error_backoffs = (0.2, 0.5, 1, 2, 5, 10)
     configured.watching.connect_timeout = 10
     configured.watching.server_timeout = 300
+    configured.watching.reconnect_backoff = 1.0
+    configured.queueing.exit_timeout = 0.5
+    configured.persistence.diffbase_storage = NoHistory()
     if settings.agent_selector:
         for kind in PRIMARY:
             configured.watching.label_selectors[GROUP, VERSION, kind.plural] = settings.agent_selector

@@ -1,0 +1,32 @@
+"""What kopf is asked to do, and what it is kept from doing."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import kopf
+
+from openclaw_operator.handlers.registry import configure
+from openclaw_operator.settings import load_settings
+
+
+class Untouchable(dict[str, Any]):
+    """Fails whoever copies it."""
+
+    def __deepcopy__(self, _memo: object) -> NoReturn:
+        raise AssertionError("a resource was copied")
+
+
+def test_resources_are_not_copied_to_find_out_what_changed() -> None:
+    configured = configure(load_settings({}))
+    body = kopf.Body({"metadata": {"name": "ada"}, "spec": Untouchable(role="coder")})
+    storage = configured.persistence.diffbase_storage
+    assert storage.build(body=body) == {}
+    assert storage.fetch(body=body) is None
+    patch = kopf.Patch()
+    storage.store(body=body, patch=patch, essence=storage.build(body=body))
+    assert not patch
+
+
+def test_a_watch_that_ends_at_once_is_not_opened_in_a_tight_loop() -> None:
+    assert configure(load_settings({})).watching.reconnect_backoff >= 1
