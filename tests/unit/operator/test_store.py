@@ -42,7 +42,7 @@ def test_changes_are_told_and_old_news_is_not() -> None:
     told.store.changed(SERVICE, item(5))
     told.store.changed(SERVICE, item(5))
     told.store.changed(SERVICE, item(4))
-    told.store.changed(SERVICE, item(10))
+    told.store.changed(SERVICE, item(10, spec={"x": 2}))
     told.store.removed(SERVICE, "demo", "ada-gateway", "11")
     told.store.removed(SERVICE, "demo", "ada-gateway", "11")
     assert told.changes == [(None, "5"), ("5", "10"), ("10", None)]
@@ -127,3 +127,31 @@ def test_children_of_a_namespace_by_kind() -> None:
     told.store.listed(SERVICE, None, set(), "11")
     assert not [*told.store.of_kind("Service", "demo"), *told.store.of_kind("Service", "other")]
     assert [live.name for live in told.store.of_kind("ConfigMap", "demo")] == ["ada-gateway"]
+
+
+def test_parts_of_a_status_that_nobody_reads_and_bookkeeping_wake_nobody() -> None:
+    told = Told()
+    told.store.changed(SERVICE, item(1))
+    noted = {"openclaw.io/applied-hash": "h", "deployment.kubernetes.io/revision": "1"}
+    told.store.changed(SERVICE, item(2, metadata={"annotations": noted}, status={"loadBalancer": {}}))
+    assert told.changes == [(None, "1")]
+    told.store.changed(SERVICE, item(3, metadata={"annotations": noted | {"somebody": "else"}}))
+    assert told.changes[1:] == [("2", "3")]
+    deployment = BY_NAME["Deployment"]
+    told.store.changed(deployment, item(4, spec={"replicas": 1}))
+    told.store.changed(deployment, item(5, spec={"replicas": 1}, status={"conditions": []}))
+    told.store.changed(deployment, item(6, spec={"replicas": 1}, status={"readyReplicas": 1}))
+    assert told.changes[2:] == [(None, "4"), ("5", "6")]
+
+
+def test_the_echo_of_an_apply_under_way_wakes_nobody() -> None:
+    told = Told()
+    with told.store.applying("Service", "demo", "ada-gateway", "h"):
+        told.store.changed(SERVICE, item(1))
+        assert told.changes == []
+        # Not what is being applied, or gone: that is news.
+        told.store.changed(SERVICE, item(2, metadata={"annotations": {"openclaw.io/applied-hash": "other"}}))
+        told.store.removed(SERVICE, "demo", "ada-gateway", "3")
+        assert told.changes == [("1", "2"), ("2", None)]
+    told.store.changed(SERVICE, item(4))
+    assert told.changes[2:] == [(None, "4")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -28,6 +29,8 @@ REQUEST_SECONDS = 15.0
 # Bookmarks come about once a minute: a longer silence means the connection is dead.
 WATCH_SILENCE_SECONDS = 100.0
 PAGE = 500
+# A burst of writes shares these; each connection more costs a TLS handshake. Watches have connections of their own.
+CONNECTIONS = 32
 # https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -56,20 +59,27 @@ class Client:
         self._metrics = metrics
         self._monotonic = monotonic
         self._session: aiohttp.ClientSession | None = None
+        self._watches: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Client:
         ssl_context = await asyncio.to_thread(self._connection.ssl_context)
-        self._session = aiohttp.ClientSession(
-            base_url=self._connection.server,
-            connector=aiohttp.TCPConnector(ssl=ssl_context, limit=0, keepalive_timeout=60),
-            headers={"User-Agent": FIELD_MANAGER, "Accept": "application/json"},
-            json_serialize=lambda value: json.dumps(value, separators=(",", ":")),
-        )
+        self._session = self._connect(ssl_context, CONNECTIONS)
+        self._watches = self._connect(ssl_context, 0)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._watches):
+            if session is not None:
+                await session.close()
+
+    def _connect(self, ssl_context: ssl.SSLContext, limit: int) -> aiohttp.ClientSession:
+        """A session of at most `limit` connections; 0 means as many as it takes."""
+        return aiohttp.ClientSession(
+            base_url=self._connection.server,
+            connector=aiohttp.TCPConnector(ssl=ssl_context, limit=limit, keepalive_timeout=60),
+            headers={"User-Agent": FIELD_MANAGER, "Accept": "application/json"},
+            json_serialize=lambda value: json.dumps(value, separators=(",", ":")),
+        )
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Object:
         """Read one object."""
@@ -111,7 +121,9 @@ class Client:
         headers = await self._headers({"Accept": METADATA_ONLY} if metadata_only else None)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_SECONDS, sock_read=WATCH_SILENCE_SECONDS)
         try:
-            async with self._open.get(kind.path(namespace), params=params, headers=headers, timeout=timeout) as reply:
+            async with _open(self._watches).get(
+                kind.path(namespace), params=params, headers=headers, timeout=timeout
+            ) as reply:
                 if reply.status != 200:
                     raise _error(reply.status, await reply.read(), reply.headers)
                 rest = b""
@@ -213,12 +225,6 @@ class Client:
         except NotFoundError:
             return
 
-    @property
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            raise RuntimeError("the client is used outside of its context")
-        return self._session
-
     def _count(self, kind: Kind, verb: str, reason: str) -> None:
         self._metrics.writes.labels(kind.name, verb, reason).inc()
 
@@ -239,7 +245,7 @@ class Client:
         started = self._monotonic()
         code = "none"
         try:
-            async with self._open.request(
+            async with _open(self._session).request(
                 method,
                 path,
                 params=params,
@@ -257,6 +263,12 @@ class Client:
             raise UnavailableError(f"{method} {path}: {type(error).__name__} {error}".rstrip()) from error
         finally:
             self._metrics.requests.labels(verb, code).observe(self._monotonic() - started)
+
+
+def _open(session: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
+    if session is None:
+        raise RuntimeError("the client is used outside of its context")
+    return session
 
 
 def _error(status: int, content: bytes, headers: Mapping[str, str]) -> ApiError:

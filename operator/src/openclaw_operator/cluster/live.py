@@ -17,6 +17,8 @@ from openclaw_operator.cluster.client import Object
 from openclaw_operator.cluster.kinds import Kind
 
 APPLIED_HASH = "openclaw.io/applied-hash"
+# What controllers note down on objects once they have seen them. Nothing is decided by it.
+_BOOKKEEPING = ("deployment.kubernetes.io/", "pv.kubernetes.io/", "volume.kubernetes.io/", "volume.beta.kubernetes.io/")
 _VOLATILE_META = frozenset({"resourceVersion", "generation", "managedFields", "creationTimestamp", "selfLink"})
 
 
@@ -48,6 +50,10 @@ class Live:
     content: bytes | None
     # Hash of the desired object this one was found to contain.
     verified: str | None = field(default=None)
+
+    def tells_the_same(self, other: Live) -> bool:
+        """Whether nothing that a reconcile looks at differs: other parts of the status, or bookkeeping."""
+        return self.uid == other.uid and self.fingerprint == other.fingerprint and self.facts == other.facts
 
     def stripped(self) -> Object:
         """The object without what never matters; only while it has not been verified."""
@@ -89,6 +95,10 @@ def strip(kind: str, item: Object) -> Object:
     """The part of an object that the operator decides: no status, no bookkeeping, values of Secrets left out."""
     meta = {key: value for key, value in item["metadata"].items() if key not in _VOLATILE_META}
     result = {key: value for key, value in item.items() if key not in ("status", "metadata", "apiVersion", "kind")}
+    if meta.get("annotations"):
+        meta["annotations"] = {
+            key: value for key, value in meta["annotations"].items() if not key.startswith(_BOOKKEEPING)
+        }
     result["metadata"] = meta
     if kind == "Secret":
         result["data"] = {key: bool(value) for key, value in (item.get("data") or {}).items()}

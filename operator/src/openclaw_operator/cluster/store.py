@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from openclaw_operator.cluster.client import Object
 from openclaw_operator.cluster.kinds import Kind
@@ -23,6 +24,8 @@ class ChildStore:
         self._by_place: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
         # How far the watches have told the story of a kind in a namespace.
         self._told: dict[tuple[str, str], str] = {}
+        # Hash of the desired object that a request under way applies.
+        self._applying: dict[Key, str] = {}
 
     def get(self, kind: str, namespace: str, name: str) -> Live | None:
         """A child by name."""
@@ -54,6 +57,22 @@ class ChildStore:
         """An object that is not to be remembered."""
         return observe(kind, item)
 
+    @contextmanager
+    def applying(self, kind: str, namespace: str, name: str, applied_hash: str) -> Iterator[None]:
+        """While a request applies an object: the watch may tell of it before the answer, and nobody is woken for that.
+
+        Whoever applies looks at the object afterwards. One that could not be applied is tried again by him.
+        """
+        self._applying[kind, namespace, name] = applied_hash
+        try:
+            yield
+        finally:
+            self._applying.pop((kind, namespace, name), None)
+
+    def news(self, live: Live) -> None:
+        """An object went on after it was applied: those it concerns must look at it again."""
+        self._on_change(live, live)
+
     # --- Sink of the reflectors ---
     def changed(self, kind: Kind, item: Object) -> None:
         """An object was added or modified."""
@@ -63,8 +82,11 @@ class ChildStore:
         if known and known.uid == meta["uid"] and known.resource_version == meta["resourceVersion"]:
             return
         before, after = self._put(observe(kind, item))
-        if after is not before:
-            self._on_change(before, after)
+        if after is before or (before and before.tells_the_same(after)):
+            return
+        if after.applied_hash and self._applying.get((after.kind, after.namespace, after.name)) == after.applied_hash:
+            return
+        self._on_change(before, after)
 
     def removed(self, kind: Kind, namespace: str, name: str, version: str) -> None:
         """An object is gone since `version`, or has lost the label that marks it as managed."""

@@ -164,7 +164,8 @@ class Children:
         body = {**desired, "metadata": {**meta, "annotations": annotations}}
         try:
             try:
-                answer = await self._client.apply(kind, body, reason, uid=uid)
+                with self._store.applying(kind.name, meta["namespace"], meta["name"], wanted):
+                    answer = await self._client.apply(kind, body, reason, uid=uid)
             except RejectedError:
                 if uid is None:
                     raise
@@ -180,6 +181,8 @@ class Children:
         live = self._store.observe(kind, answer)
         if live.resource_version == answer["metadata"]["resourceVersion"]:
             live.verified, live.content = wanted, None
+        elif live.verified != wanted:
+            self._store.news(live)
         return live
 
     async def _delete(self, live: Live) -> None:

@@ -34,6 +34,8 @@ from openclaw_operator.telemetry import TRACER, Metrics
 LOG = logging.getLogger(__name__)
 # Changes of children come in bursts; this much later one reconcile sees them all.
 CHILD_SETTLE_SECONDS = 0.05
+# A status of a child is only passed on: a workload that starts changes it several times in a moment.
+CHILD_STATUS_SETTLE_SECONDS = 0.2
 # How many use a Skill or MemoryStore is told for information only.
 USERS_SETTLE_SECONDS = 2.0
 COUNT_SECONDS = 15.0
@@ -187,11 +189,19 @@ class Controller:
             self._pool.pod_changed(before, after)
             self._queue.add(("Pool", live.namespace, ""))
             return
+        only_status = (
+            before
+            and after
+            and before is not after
+            and before.uid == after.uid
+            and before.fingerprint == after.fingerprint
+        )
+        pause = CHILD_STATUS_SETTLE_SECONDS if only_status else CHILD_SETTLE_SECONDS
         for seen in (before, after):
             if seen:
                 key = _owner_key(seen)
                 if key[0] == "Pool" or self._primaries.get(key):
-                    self._queue.add_after(key, CHILD_SETTLE_SECONDS)
+                    self._queue.add_after(key, pause)
 
     # --- what is done ---
     async def _reconcile(self, key: Key) -> float | None:
