@@ -112,6 +112,39 @@ async def test_faults_are_tried_again(running: Start, monkeypatch: pytest.Monkey
     assert pauses == [1, 2, 3, 1]
 
 
+async def test_a_change_by_the_author_does_not_wait_for_the_faults_of_before(
+    running: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[int] = []
+
+    def long(failures: int, jitter: float) -> float:
+        pauses.append(failures)
+        return 3600.0
+
+    monkeypatch.setattr(queue, "backoff_seconds", long)
+    work = Work()
+    made = await running(work)
+    made.add(A)
+    assert await work.started.get() == A
+    # It comes while the reconcile that is going to fail is under way.
+    made.add_changed(A)
+    work.finish(A, UnavailableError("no answer"))
+    assert await work.started.get() == A
+    assert pauses == []
+    work.finish(A, UnavailableError("no answer"))
+    made.add(B)
+    assert await work.started.get() == B
+    assert pauses == [1]
+    # It comes while the key waits for its next try: at once, and the count starts anew.
+    made.add_changed(A)
+    assert await work.started.get() == A
+    work.finish(A, UnavailableError("no answer"))
+    work.finish(B)
+    made.add(B)
+    assert await work.started.get() == B
+    assert pauses == [1, 1]
+
+
 async def test_a_server_that_asks_for_patience_gets_it(running: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work()
     made = await running(work)

@@ -148,7 +148,10 @@ class Controller:
             return
         if before and before.uid == after.uid and _same(before, after):
             return
-        self._queue.add(after.key)
+        if before and before.generation != after.generation:
+            self._queue.add_changed(after.key)
+        else:
+            self._queue.add(after.key)
         self._wake_related(before, after)
 
     def primary_removed(self, kind: str, namespace: str, name: str, version: str) -> None:

@@ -44,6 +44,8 @@ class WorkQueue:
         self._waiting: set[Key] = set()
         self._working: set[Key] = set()
         self._again: set[Key] = set()
+        # Worked on in a state that has been overtaken: how that ends says nothing about the new one.
+        self._overtaken: set[Key] = set()
         self._failures: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._available = asyncio.Semaphore(0)
@@ -62,6 +64,13 @@ class WorkQueue:
         self._ready.append(key)
         self._metrics.queue.set(len(self._ready))
         self._available.release()
+
+    def add_changed(self, key: Key) -> None:
+        """Like add, for a resource whose author changed it: faults with what it was do not hold up what it is now."""
+        self._failures.pop(key, None)
+        if key in self._working:
+            self._overtaken.add(key)
+        self.add(key)
 
     def add_after(self, key: Key, seconds: float) -> None:
         """Reconcile in `seconds`, or earlier when somebody asks for it earlier."""
@@ -103,6 +112,7 @@ class WorkQueue:
                 await self._one(key)
             finally:
                 self._working.discard(key)
+                self._overtaken.discard(key)
                 if key in self._again:
                     self._again.discard(key)
                     self.add(key)
@@ -128,6 +138,9 @@ class WorkQueue:
             self._metrics.reconciles.labels(key[0], result).observe(self._monotonic() - started)
 
     def _retry(self, key: Key, at_least: float | None, message: str) -> None:
+        if key in self._overtaken and not at_least:
+            LOG.warning("%s %s/%s: %s; again at once, since it was changed meanwhile", *key, message)
+            return
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         pause = max(backoff_seconds(failures, self._jitter()), at_least or 0.0)
         LOG.warning("%s %s/%s: %s; again in %.1f s", *key, message, pause)
