@@ -63,7 +63,7 @@ test-contract: $(STAMP) programs ## what the parts promise each other, the chart
 	@$(BIN)/pytest tests/contract -q $(ARGS)
 
 .PHONY: test-integration
-test-integration: $(STAMP) programs ## the operator against a real etcd and kube-apiserver
+test-integration: $(STAMP) programs ## parts with what they really talk to: kube-apiserver, PostgreSQL, Redis, an OCI registry, sandbox processes
 	@$(BIN)/pytest tests/integration -q $(ARGS)
 
 .PHONY: test-faults

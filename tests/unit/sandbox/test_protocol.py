@@ -25,6 +25,7 @@ from openclaw_runtime.sandbox.protocol import (
     decode,
     encode,
 )
+from openclaw_runtime.sandbox.runner.call import Ended, nonsense
 from openclaw_runtime.sandbox.runner.channel import ChannelError, FrameReader, Kind, pack
 from openclaw_runtime.sandbox.runner.output import MAX_LINE_BYTES, Allowance, LineSplitter
 from openclaw_runtime.sandbox.signing import Signer, SigningError, Verifier
@@ -202,6 +203,32 @@ def test_no_bytes_break_the_frame_reader(data: bytes) -> None:
 def test_a_frame_over_the_limit_is_refused_before_it_is_there() -> None:
     with pytest.raises(ChannelError, match="a frame of 65 bytes; at most 64"):
         FrameReader(64).feed(struct.pack(">IB", 65, Kind.MESSAGE))
+
+
+@pytest.mark.parametrize(
+    ("written", "ended"),
+    [
+        (
+            struct.pack(">IB", 65, Kind.MESSAGE),
+            Ended(
+                protocol.ErrorCode.RESULT_TOO_LARGE,
+                "the skill's process sent a frame of 65 bytes; at most 64 are allowed",
+            ),
+        ),
+        (
+            b'{"jsonrpc":"2.0"}',
+            Ended(
+                protocol.ErrorCode.SKILL_CRASHED,
+                "the skill's process broke the protocol: frames of kind 111 are not known",
+            ),
+        ),
+    ],
+    ids=["too much", "not a frame"],
+)
+def test_only_a_result_that_is_too_large_is_called_so(written: bytes, ended: Ended) -> None:
+    with pytest.raises(ChannelError) as caught:
+        FrameReader(64).feed(written)
+    assert nonsense(caught.value) == ended
 
 
 @given(st.lists(st.binary(max_size=30)))

@@ -26,7 +26,7 @@ from openclaw_runtime.skills.registry import Changes, SkillRegistry, read_folder
 from openclaw_runtime.skills.scaffold import new_skill
 from openclaw_runtime.skills.service import Clock, SkillService
 from openclaw_runtime.skills.types import ActionSpec, InstalledSkill, RateLimit, SkillCall, SkillResult
-from tests.unit.sandbox.helpers import RecordingContext, make_skill
+from tests.integration.sandbox.helpers import RecordingContext, make_skill
 
 ANYTHING = {"type": "object"}
 ROOT = Path(__file__).parents[3]
@@ -294,7 +294,7 @@ def test_strings_anywhere_in_an_input_are_looked_at(wrap: Any, text: str, reason
 HOSTILE = """
 import resource
 from openclaw_runtime.skills.checks import Attempt, check
-from tests.unit.sandbox.helpers import make_skill
+from tests.integration.sandbox.helpers import make_skill
 
 resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
 skill = make_skill("run", permissions=("process:execute",))

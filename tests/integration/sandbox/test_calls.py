@@ -18,7 +18,7 @@ from openclaw_runtime.sandbox.protocol import ErrorCode, canonical_sha256
 from openclaw_runtime.sandbox.runner import linux, output
 from openclaw_runtime.skills.package import pack_files
 from openclaw_runtime.skills.types import SkillResult
-from tests.unit.sandbox.helpers import RecordingContext, make_call, make_skill
+from tests.integration.sandbox.helpers import RecordingContext, make_call, make_skill
 
 EXECUTE = ("process:execute",)
 FILES = ("filesystem:read", "filesystem:write")

@@ -17,8 +17,8 @@ from openclaw_runtime.sandbox.kube import KubeApi, KubeError
 from openclaw_runtime.sandbox.local import LocalRunner
 from openclaw_runtime.sandbox.pool import PodPool, endpoint_of
 from openclaw_runtime.sandbox.signing import Signer
-from tests.unit.sandbox.conftest import Start
-from tests.unit.sandbox.helpers import RecordingContext, make_call, make_skill
+from tests.integration.sandbox.conftest import Start
+from tests.integration.sandbox.helpers import RecordingContext, make_call, make_skill
 
 POOL = "0123456789"
 

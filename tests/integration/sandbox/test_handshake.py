@@ -26,8 +26,8 @@ from openclaw_runtime.sandbox.protocol import (
 )
 from openclaw_runtime.sandbox.runner import server
 from openclaw_runtime.sandbox.signing import Signer
-from tests.unit.sandbox.conftest import Start
-from tests.unit.sandbox.helpers import PACKAGE, connected, dial, payload
+from tests.integration.sandbox.conftest import Start
+from tests.integration.sandbox.helpers import PACKAGE, connected, dial, payload
 
 
 def signed(signer: Signer, call: CallPayload) -> str:

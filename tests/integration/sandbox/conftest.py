@@ -8,7 +8,7 @@ import pytest
 from openclaw_runtime.sandbox.executors import SubprocessExecutor
 from openclaw_runtime.sandbox.local import LocalRunner, start_runner, stop_runner
 from openclaw_runtime.sandbox.signing import Signer
-from tests.unit.sandbox.helpers import RecordingContext
+from tests.integration.sandbox.helpers import RecordingContext
 
 Start = Callable[..., Awaitable[LocalRunner]]
 
