@@ -36,6 +36,12 @@ def changed(manifest: str, path: str, value: Any) -> str:
 REFUSED = {
     "unknown field": (AGENT, "spec.modle", {}, 'unknown field "spec.modle"'),
     "unknown nested field": (AGENT, "spec.gateway.replica", 1, 'unknown field "spec.gateway.replica"'),
+    "affinity of the wrong type": (
+        AGENT,
+        "spec.gateway.affinity",
+        {"nodeAffinity": "x"},
+        "spec.gateway.affinity.nodeAffinity",
+    ),
     "negative replicas": (AGENT, "spec.gateway.replicas", -1, "spec.gateway.replicas"),
     "replicas with embedded memory": (AGENT, "spec.gateway.replicas", 2, "set memory.storeRef to a MemoryStore"),
     "autoscaling with embedded memory": (AGENT, "spec.gateway.autoscaling", {}, "cannot be autoscaled"),
@@ -355,8 +361,42 @@ async def test_skill_that_cannot_be_verified(
     await cluster.wait_condition("Skill", "echo", "Ready", "True", "Ready")
 
 
-async def test_child_the_api_server_refuses(cluster: Cluster, operator: OperatorProcess, audit: Audit) -> None:
-    await cluster.apply(changed(AGENT, "spec.gateway.affinity", {"nodeAffinity": {"required": 1}}))
+@pytest.mark.parametrize(
+    "affinity",
+    [
+        {"nodeAffinity": {"required": 1}},
+        {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": "x"}},
+        {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": "x"}]}},
+        {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": 5}]}},
+    ],
+    ids=["unknown", "node", "weight", "topology"],
+)
+async def test_child_the_api_server_refuses(
+    cluster: Cluster, operator: OperatorProcess, audit: Audit, affinity: Any
+) -> None:
+    # Of an agent that is there already, so that the Deployment is changed, not created.
+    await cluster.apply(AGENT)
+    await cluster.wait("Deployment", "ada-gateway", exists)
+    await cluster.apply(changed(AGENT, "spec.gateway.affinity", affinity))
     message = await cluster.wait_condition("Agent", "ada", "Ready", "False", "ChildRejected")
     assert "Deployment ada-gateway was refused" in message
+    assert "\n" not in message
+    assert "correct what spec says" in message
     await quiet(audit)
+
+
+async def test_a_claim_that_cannot_be_as_wished_is_kept(
+    cluster: Cluster, operator: OperatorProcess, audit: Audit
+) -> None:
+    field = "spec.workspace.storageClassName"
+    await cluster.apply(changed(AGENT, field, "slow"))
+    await cluster.wait("PersistentVolumeClaim", "ada-workspace", exists)
+    await cluster.apply(changed(AGENT, field, "fast"))
+    message = await cluster.wait_condition("Agent", "ada", "Ready", "False", "NewClaimNeeded")
+    assert f"{field}: 'fast', but the claim has 'slow'" in message
+    await quiet(audit)
+    # No wish is met by whatever there is.
+    await cluster.patch("Agent", "ada", {"spec": {"workspace": {"storageClassName": None}}})
+    await cluster.wait_condition("Agent", "ada", "ChildrenApplied", "True", "Applied")
+    assert (await cluster.get("PersistentVolumeClaim", "ada-workspace"))["spec"]["storageClassName"] == "slow"
+    assert await cluster.get("Deployment", "ada-gateway")

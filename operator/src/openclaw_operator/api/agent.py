@@ -110,9 +110,13 @@ class Workspace(Model):
     """The volume the agent works in; skills with filesystem permissions see it as /workspace."""
 
     size: Quantity = Field("1Gi", description="Requested size of the volume.")
-    storage_class_name: Name | None = Field(None, description="Storage class; the cluster's default when unset.")
+    storage_class_name: Name | None = Field(
+        None,
+        description="Storage class of a new claim, the cluster's default when unset; an existing claim keeps its own.",
+    )
     access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] = Field(
-        "ReadWriteOnce", description="ReadWriteMany lets skill pods on several nodes use it at once."
+        "ReadWriteOnce",
+        description="ReadWriteMany lets skill pods on several nodes use it at once; an existing claim keeps its own.",
     )
     reclaim_policy: DeletionPolicy = Field(
         "Retain", description="What happens to the volume claim when the Agent is deleted."
@@ -238,6 +242,14 @@ def _gateway_resources() -> Resources:
     )
 
 
+class Affinity(Model):
+    """Affinity as in a pod spec; what is inside is checked when it is applied."""
+
+    node_affinity: FreeForm | None = Field(None, description="Nodes the pods must or should run on.")
+    pod_affinity: FreeForm | None = Field(None, description="Pods they must or should run near to.")
+    pod_anti_affinity: FreeForm | None = Field(None, description="Pods they must or should run away from.")
+
+
 class Gateway(Model):
     """The pods that serve the agent."""
 
@@ -252,7 +264,7 @@ class Gateway(Model):
     tolerations: list[Toleration] = Field(
         default_factory=list, max_length=64, description="Taints to tolerate.", json_schema_extra=LIST_ATOMIC
     )
-    affinity: FreeForm | None = Field(None, description="Affinity as in a pod spec; checked when it is applied.")
+    affinity: Affinity | None = Field(None, description="Affinity as in a pod spec; checked when it is applied.")
     topology_spread: list[TopologySpread] = Field(
         default_factory=list,
         max_length=8,

@@ -125,7 +125,7 @@ class Client:
                 kind.path(namespace), params=params, headers=headers, timeout=timeout
             ) as reply:
                 if reply.status != 200:
-                    raise _error(reply.status, await reply.read(), reply.headers)
+                    raise error_of(reply.status, await reply.read(), reply.headers)
                 rest = b""
                 async for chunk in reply.content.iter_any():
                     lines = (rest + chunk).split(b"\n")
@@ -256,7 +256,7 @@ class Client:
                 content = await reply.read()
                 code = str(reply.status)
                 if reply.status >= 400:
-                    raise _error(reply.status, content, reply.headers)
+                    raise error_of(reply.status, content, reply.headers)
                 result: Object = json.loads(content)
                 return result
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -271,14 +271,15 @@ def _open(session: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
     return session
 
 
-def _error(status: int, content: bytes, headers: Mapping[str, str]) -> ApiError:
+def error_of(status: int, content: bytes, headers: Mapping[str, str]) -> ApiError:
+    """What an answer of 400 and more means."""
     try:
         answer = json.loads(content)
         reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))
     except (ValueError, AttributeError):
         reason, message = "", content.decode(errors="replace")[:200]
     if status == 500 and message.startswith("failed to create typed patch object"):
-        # How server-side apply reports a field that the kind does not have: no retry will change it.
+        # How server-side apply reports a field of the wrong name or type: no retry will change it.
         return RejectedError(status, reason, message)
     retry_after = headers.get("Retry-After", "")
     return _ERRORS.get(status, ApiError)(status, reason, message, float(retry_after) if retry_after.isdigit() else None)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from openclaw_operator.cluster.client import Object
+from openclaw_operator.cluster.client import FIELD_MANAGER, Object
 from openclaw_operator.cluster.kinds import Kind
 
 APPLIED_HASH = "openclaw.io/applied-hash"
@@ -135,6 +135,14 @@ def _facts(kind: str, item: Object) -> dict[str, Any]:
             "ready": ready.get("status") == "True",
             "was_ready": ready.get("status") == "True" or _lost_readiness(status, ready),
         }
+    if kind == "PersistentVolumeClaim":
+        spec = item["spec"]
+        return {
+            "class": spec.get("storageClassName"),
+            "class_applied": _holds_class(item["metadata"]),
+            "modes": spec.get("accessModes") or [],
+            "bound": bool(spec.get("volumeName")),
+        }
     if kind == "CronJob":
         return {
             "scheduled": _unix_seconds(status.get("lastScheduleTime")),
@@ -149,6 +157,16 @@ def _facts(kind: str, item: Object) -> dict[str, Any]:
             facts["public.key"] = data["public.key"]
         return facts
     return {}
+
+
+def _holds_class(meta: Object) -> bool:
+    """Whether the operator asked for the storage class of a claim; else it is a default."""
+    return any(
+        entry.get("manager") == FIELD_MANAGER
+        and entry.get("operation") == "Apply"
+        and "f:storageClassName" in entry.get("fieldsV1", {}).get("f:spec", {})
+        for entry in meta.get("managedFields") or ()
+    )
 
 
 def _lost_readiness(status: Object, ready: Object) -> bool:

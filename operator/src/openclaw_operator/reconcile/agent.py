@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import semantic_version
@@ -15,6 +15,7 @@ from openclaw_operator.api.skill import SkillSpec
 from openclaw_operator.cluster.live import Live
 from openclaw_operator.cluster.references import Key as ReferenceKey
 from openclaw_operator.errors import SpecError
+from openclaw_operator.reconcile import claim
 from openclaw_operator.reconcile.children import Children, Outcome
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.primaries import Primary
@@ -115,11 +116,16 @@ class AgentReconciler:
         try:
             await ensure_signing_key(context, owner.namespace)
             await children.ensure_secret(token, "gateway", (TOKEN_KEY,), self._new_token)
+            live = context.children.get("PersistentVolumeClaim", owner.namespace, owner.child("workspace"))
+            workspace, unmet = claim.settle(inputs.spec.workspace, live)
+            inputs = replace(inputs, spec=inputs.spec.model_copy(update={"workspace": workspace}))
             desired = builders.build(inputs)
         except SpecError as problem:
             return Outcome(problem=problem)
         await self._hand_over_replicas(owner, inputs)
-        return await children.converge(desired, keep=[("Secret", token)])
+        outcome = await children.converge(desired, keep=[("Secret", token)])
+        outcome.problem = outcome.problem or unmet
+        return outcome
 
     def _new_token(self) -> bytes:
         return base64.urlsafe_b64encode(self._context.random_bytes(TOKEN_BYTES)).rstrip(b"=")

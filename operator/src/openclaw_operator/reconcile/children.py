@@ -166,8 +166,9 @@ class Children:
             try:
                 with self._store.applying(kind.name, meta["namespace"], meta["name"], wanted):
                     answer = await self._client.apply(kind, body, reason, uid=uid)
-            except RejectedError:
-                if uid is None:
+            except RejectedError as error:
+                # 500 is a field of the wrong name or type, which a merge patch is answered with a fault for.
+                if uid is None or error.status == 500:
                     raise
                 # Apply merges lists by key: an entry that somebody else added may clash with ours for ever. A merge
                 # patch replaces whole lists; the apply after it makes the fields ours again.
@@ -177,7 +178,7 @@ class Children:
                 await self._client.merge(kind, meta["namespace"], meta["name"], content, reason)
                 answer = await self._client.apply(kind, body, reason, uid=uid)
         except RejectedError as error:
-            raise SpecError("ChildRejected", f"{kind.name} {meta['name']} was refused: {error.message}") from error
+            raise rejection(kind.name, meta["name"], error) from error
         live = self._store.observe(kind, answer)
         if live.resource_version == answer["metadata"]["resourceVersion"]:
             live.verified, live.content = wanted, None
@@ -194,6 +195,15 @@ class Children:
             uid=live.uid,
             resource_version=live.resource_version,
         )
+
+
+def rejection(kind: str, name: str, error: RejectedError) -> SpecError:
+    """The mistake behind a refusal: the server's first line, which names the field; a dump of the object follows it."""
+    lines = error.message.strip().splitlines() or [error.reason]
+    return SpecError(
+        "ChildRejected",
+        f"{kind} {name} was refused: {lines[0].rstrip(' :.')}: correct what spec says about that field",
+    )
 
 
 def _collect(outcome: Outcome, results: Iterable[object]) -> None:

@@ -88,8 +88,9 @@ def _pod(inputs: AgentInputs) -> Object:
         pod["nodeSelector"] = gateway.node_selector
     if gateway.tolerations:
         pod["tolerations"] = [item.model_dump(by_alias=True, exclude_none=True) for item in gateway.tolerations]
-    if gateway.affinity:
-        pod["affinity"] = gateway.affinity
+    affinity = gateway.affinity.model_dump(by_alias=True, exclude_none=True) if gateway.affinity else None
+    if affinity:
+        pod["affinity"] = affinity
     if gateway.topology_spread:
         pod["topologySpreadConstraints"] = [
             {**item.model_dump(by_alias=True), "labelSelector": {"matchLabels": selector(inputs.owner.name)}}
