@@ -28,5 +28,5 @@ def test_resources_are_not_copied_to_find_out_what_changed() -> None:
     assert not patch
 
 
-def test_a_watch_that_ends_at_once_is_not_opened_in_a_tight_loop() -> None:
+def test_what_is_too_old_to_be_watched_is_not_listed_again_in_a_tight_loop() -> None:
     assert configure(load_settings({})).watching.reconnect_backoff >= 1

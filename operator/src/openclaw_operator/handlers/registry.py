@@ -72,6 +72,7 @@ def configure(settings: Settings) -> kopf.OperatorSettings:
     configured.networking.error_backoffs = (0.2, 0.5, 1, 2, 5, 10)
     configured.watching.connect_timeout = 10
     configured.watching.server_timeout = 300
+    # Between a watch that ended with 410 and the next list.
     configured.watching.reconnect_backoff = 1.0
     configured.queueing.exit_timeout = 0.5
     configured.persistence.diffbase_storage = NoHistory()
