@@ -92,12 +92,21 @@ def test_manifests_are_complete(tmp_path: Path) -> None:
 
 
 def test_a_record_survives_writing(tmp_path: Path) -> None:
-    record = lifecycle.Record(ProcessId(1, 2), ProcessId(3, 4), 16443, ("/group",))
+    record = lifecycle.Record(ProcessId(1, 2), ProcessId(3, 4), 16443, ("/group",), sys.executable)
     record.write(tmp_path / "node.json")
     assert lifecycle.Record.read(tmp_path / "node.json") == record
     assert lifecycle.Record.read(tmp_path / "absent") is None
     (tmp_path / "node.json").write_text("{")
     assert lifecycle.Record.read(tmp_path / "node.json") is None
+
+
+def test_a_node_whose_checkout_was_removed_is_of_no_use(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.touch()
+    record = lifecycle.Record(ProcessId(1, 2), ProcessId(3, 4), 16443, (), str(python))
+    assert record.usable
+    python.unlink()
+    assert not record.usable
 
 
 @pytest.mark.parametrize(("starts", "seconds"), [(1, 0.0), (2, 0.25), (4, 1.0), (50, 10.0)])
