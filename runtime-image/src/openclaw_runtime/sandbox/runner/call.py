@@ -24,7 +24,7 @@ from openclaw_runtime.sandbox.protocol import (
     canonical_sha256,
     dumps,
 )
-from openclaw_runtime.sandbox.runner.channel import ChannelError
+from openclaw_runtime.sandbox.runner.channel import ChannelError, FrameTooLargeError
 from openclaw_runtime.sandbox.runner.child import Child, Usage
 from openclaw_runtime.sandbox.runner.output import MAX_LINE_BYTES, Allowance
 
@@ -67,6 +67,13 @@ class Ended:
 
     code: ErrorCode
     message: str
+
+
+def nonsense(error: ChannelError | ProtocolError) -> Ended:
+    """Returns why a call ends whose child wrote what it may not."""
+    if isinstance(error, FrameTooLargeError):
+        return Ended(ErrorCode.RESULT_TOO_LARGE, f"the skill's process sent {error}")
+    return Ended(ErrorCode.SKILL_CRASHED, f"the skill's process broke the protocol: {error}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,10 +212,8 @@ class CallRun:
                     self._settle(message)
                     return
                 self._relay_one(message)
-        except ProtocolError as error:
-            self.end(ErrorCode.SKILL_CRASHED, f"the skill's process broke the protocol: {error}")
-        except ChannelError as error:
-            self.end(ErrorCode.RESULT_TOO_LARGE, f"the skill's process sent {error}")
+        except (ChannelError, ProtocolError) as error:
+            self._settle(nonsense(error))
 
     def _relay_one(self, message: Request | Notification) -> None:
         match message:

@@ -22,6 +22,10 @@ class ChannelError(Exception):
     """The other end wrote something that is not a frame."""
 
 
+class FrameTooLargeError(ChannelError):
+    """The other end wrote a frame over the limit."""
+
+
 def pack(kind: Kind, body: bytes) -> bytes:
     """Returns the bytes of one frame."""
     return _HEADER.pack(len(body), kind) + body
@@ -42,9 +46,9 @@ class FrameReader:
         while len(self._buffer) - start >= _HEADER.size:
             length, kind = _HEADER.unpack_from(self._buffer, start)
             if kind not in (Kind.MESSAGE, Kind.PACKAGE):
-                raise ChannelError(f"kind {kind} is not known")
+                raise ChannelError(f"frames of kind {kind} are not known")
             if length > self._limit:
-                raise ChannelError(f"a frame of {length} bytes; at most {self._limit} are allowed")
+                raise FrameTooLargeError(f"a frame of {length} bytes; at most {self._limit} are allowed")
             end = start + _HEADER.size + length
             if len(self._buffer) < end:
                 break
