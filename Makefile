@@ -98,7 +98,7 @@ examples: $(STAMP) ## write the examples that are generated
 # --- clusters --------------------------------------------------------------------------------------------------------
 .PHONY: programs
 programs: $(STAMP) # Debian packages and Kubernetes itself, built once and kept in ~/.cache/openclaw-operator
-	@CLUSTER=local $(BIN)/python -m tests.cluster deps
+	@CLUSTER=local $(BIN)/python -m tests.cluster deps --tests
 
 .PHONY: demo
 demo: $(STAMP) ## a cluster, the operator, two agents and a real piece of work (CLUSTER=auto|kind|local)

@@ -29,7 +29,8 @@ def parser() -> argparse.ArgumentParser:
         return commands.add_parser(name, help=summary, description=summary)
 
     command("preflight", "check the host, change nothing")
-    command("deps", "install Debian packages and build the programs, once")
+    needed = command("deps", "install Debian packages and build the programs, once")
+    needed.add_argument("--tests", action="store_true", help="also the servers that integration tests start")
     up = command("up", "start the cluster; nothing to do when it is healthy")
     up.add_argument("--port", type=int, help="loopback port of the API (default: 16443, or a free one)")
     command("down", "end the cluster and remove its state")
@@ -92,7 +93,8 @@ def change_local(options: argparse.Namespace, cluster: LocalCluster, progress: P
             preflight.check(cache.root, port=None, programs_built=deps.programs_built(cache))
         case "deps":
             preflight.check(cache.root, port=None, programs_built=deps.programs_built(cache))
-            deps.ensure(cache, progress)
+            more = preflight.TEST_PACKAGES if options.tests else {}
+            deps.ensure(cache, progress, {**preflight.PACKAGES, **more})
         case "up":
             cluster.up(options.port)
             print(cluster.kubeconfig)

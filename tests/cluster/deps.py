@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.cluster import gotools, preflight
@@ -17,18 +18,18 @@ def programs_built(cache: Cache) -> bool:
     return all(gotools.module(name).built(cache) for name in gotools.MODULES)
 
 
-def ensure(cache: Cache, progress: Progress) -> None:
+def ensure(cache: Cache, progress: Progress, packages: Mapping[str, str] = preflight.PACKAGES) -> None:
     """Bring the host up to what is needed; does nothing, in no time, when all of it is there.
 
     Raises ComponentError with the end of the log of what failed.
     """
-    packages = preflight.missing_packages(preflight.program_exists)
+    missing = preflight.missing_packages(preflight.program_exists, packages)
     logs = cache.root / "logs"
-    if packages:
-        with progress.step(f"Debian packages: {' '.join(packages)}"):
+    if missing:
+        with progress.step(f"Debian packages: {' '.join(missing)}"):
             environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
             run(["apt-get", "update", "-qq"], env=environment, log=logs / "apt.log")
-            install = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
+            install = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
             # Their services would run on the host, beside the cluster.
             with _no_services_started():
                 run(install, env=environment, log=logs / "apt.log")

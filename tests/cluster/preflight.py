@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,13 @@ PACKAGES = {
     "/usr/lib/cni/bridge": "containernetworking-plugins",
 }
 """Program → the Debian package it comes from."""
+TEST_PACKAGES = {
+    "git": "git",
+    "redis-cli": "redis-tools",
+    "redis-server": "redis-server",
+    "/usr/lib/postgresql/15/bin/initdb": "postgresql-15",
+}
+"""What the integration tests start besides."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +109,9 @@ def problems(facts: Facts) -> list[Problem]:
     return found
 
 
-def missing_packages(exists: Callable[[str], bool]) -> tuple[str, ...]:
+def missing_packages(exists: Callable[[str], bool], packages: Mapping[str, str] = PACKAGES) -> tuple[str, ...]:
     """The Debian packages of programs that `exists` does not know."""
-    return tuple(sorted({package for program, package in PACKAGES.items() if not exists(program)}))
+    return tuple(sorted({package for program, package in packages.items() if not exists(program)}))
 
 
 def program_exists(program: str) -> bool:
