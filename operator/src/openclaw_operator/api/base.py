@@ -20,7 +20,7 @@ SEMVER = (
 )
 _PARTIAL = r"(\^|~|>=|<=|>|<|=)?v?([0-9]+|[xX*])(\.([0-9]+|[xX*])){0,2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?"
 _RANGE = rf"{_PARTIAL}( - {_PARTIAL}|( {_PARTIAL})*)"
-# Ranges as npm reads them: https://docs.npmjs.com/cli/v6/using-npm/semver#ranges
+# Ranges as node-semver reads them: https://github.com/npm/node-semver#ranges
 SEMVER_RANGE = rf"^{_RANGE}( ?\|\| ?{_RANGE})*$"
 CRON = r"^(@(yearly|annually|monthly|weekly|daily|midnight|hourly)|[0-9*/,A-Za-z?-]+( [0-9*/,A-Za-z?-]+){4})$"
 # Host name, IPv4 or bracketed IPv6 address, and a port up to 65535; no user name or password.
