@@ -1,5 +1,6 @@
 """Fixtures: real runner processes and keys to call them with."""
 
+import base64
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -30,8 +31,11 @@ async def start(signer: Signer, tmp_path: Path) -> AsyncIterator[Start]:
     folder = tmp_path / "s"
     folder.mkdir()
 
-    async def run(public_key: bytes | None = None, workspace: Path | None = None) -> LocalRunner:
-        runner = await start_runner(public_key or signer.public_key, folder, workspace)
+    async def run(
+        public_key: bytes | None = None, workspace: Path | None = None, public_keys: str | None = None
+    ) -> LocalRunner:
+        keys = public_keys or base64.b64encode(public_key or signer.public_key).decode()
+        runner = await start_runner(keys, folder, workspace)
         runners.append(runner)
         return runner
 

@@ -283,9 +283,9 @@ class Pods:
         self._server.pods.append(pod(runner.endpoint.name, ip=ip, uid=announced_uid or runner.endpoint.uid))
         return runner
 
-    async def announce(self) -> LocalRunner:
+    async def announce(self, **options: Any) -> LocalRunner:
         """Adds a pod that whoever watches learns of."""
-        runner = await self.add()
+        runner = await self.add(**options)
         self._server.emit("ADDED", self._server.pods[-1])
         return runner
 

@@ -1,6 +1,5 @@
 """The gateway's ASGI application."""
 
-from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -8,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
+from openclaw_runtime.follow import Secret
 from openclaw_runtime.gateway.api import create_api
 from openclaw_runtime.gateway.chat import routes as chat_routes
 from openclaw_runtime.gateway.middleware import (
@@ -21,7 +21,7 @@ from openclaw_runtime.gateway.openai import RequestError
 from openclaw_runtime.gateway.state import GatewayState
 
 
-def create_app(state: GatewayState, token: SecretStr) -> Starlette:
+def create_app(state: GatewayState, token: Secret) -> Starlette:
     """Returns the application; everything but probes and metrics asks for `token`."""
 
     async def health(_request: Request) -> Response:

@@ -17,6 +17,7 @@ from openclaw_runtime.bus.bus import MessageBus
 from openclaw_runtime.bus.messages import Message, Transport
 from openclaw_runtime.config import Embedding, RuntimeConfig, read_secret
 from openclaw_runtime.errors import ConfigError, ConfigProblem, OpenClawError
+from openclaw_runtime.follow import Secret, SecretFile
 from openclaw_runtime.gateway.reload import restart_needed
 from openclaw_runtime.gateway.state import GatewayState
 from openclaw_runtime.memory.files import MemoryFiles
@@ -243,14 +244,14 @@ class Gateway:
         )
 
 
-def gateway_token(config: RuntimeConfig, *, dev: bool) -> tuple[SecretStr, bool]:
+def gateway_token(config: RuntimeConfig, *, dev: bool) -> tuple[Secret, bool]:
     """Returns the bearer token, and whether it was made just now. Raises `ConfigError` when there is none.
 
     Only with `dev` a missing token file is replaced by a fresh token.
     """
     file = config.gateway.token_file
     if file is not None:
-        return read_secret(file, "gateway.token_file"), False
+        return SecretFile(file, "gateway.token_file"), False
     if dev:
         return SecretStr(secrets.token_urlsafe(32)), True
     hint = "is missing; name a file that holds the token, or use --dev on your own machine"

@@ -4,12 +4,12 @@ import hmac
 import logging
 from collections.abc import Callable
 
-from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from openclaw_runtime.follow import Secret
 from openclaw_runtime.gateway.openai import RequestError, error_body
 from openclaw_runtime.telemetry import Metrics
 
@@ -78,11 +78,11 @@ class Measure:
 class BearerToken:
     """Lets only requests with the gateway's token through, compared in constant time."""
 
-    def __init__(self, app: ASGIApp, token: SecretStr) -> None:
+    def __init__(self, app: ASGIApp, token: Secret) -> None:
         if not token.get_secret_value():
             raise ValueError("the token is empty")
         self._app = app
-        self._expected = token.get_secret_value().encode()
+        self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves a request, or refuses it with 401."""
@@ -91,7 +91,7 @@ class BearerToken:
             return
         header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
         scheme, _, given = header.partition(b" ")
-        if scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._expected):
+        if scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token.get_secret_value().encode()):
             await self._app(scope, receive, send)
             return
         reason = "the token is wrong" if header else "no token; send Authorization: Bearer <token>"

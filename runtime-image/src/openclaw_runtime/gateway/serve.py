@@ -11,11 +11,11 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
-from pydantic import SecretStr
 
 from openclaw_runtime.agent.context import Ask
 from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.errors import OpenClawError
+from openclaw_runtime.follow import Secret
 from openclaw_runtime.gateway.app import create_app
 from openclaw_runtime.gateway.assembly import Gateway, SkillHost, Surroundings
 from openclaw_runtime.gateway.reload import again, changes, follow
@@ -55,7 +55,7 @@ class _Server(uvicorn.Server):
 
 
 async def serve(
-    config: RuntimeConfig, around: Surroundings, skills: SkillHost, ask: Ask, token: SecretStr, place: Place
+    config: RuntimeConfig, around: Surroundings, skills: SkillHost, ask: Ask, token: Secret, place: Place
 ) -> bool:
     """Runs the gateway until SIGTERM or SIGINT; a second signal does not wait for turns.
 
@@ -88,7 +88,7 @@ async def serve(
     return finished
 
 
-def _server(gateway: Gateway, token: SecretStr) -> _Server:
+def _server(gateway: Gateway, token: Secret) -> _Server:
     return _Server(
         uvicorn.Config(
             create_app(gateway.state, token),

@@ -37,7 +37,7 @@ from openclaw_runtime.sandbox.protocol import (
     decode,
     encode,
 )
-from openclaw_runtime.sandbox.signing import Signer
+from openclaw_runtime.sandbox.signing import Signs
 from openclaw_runtime.skills.types import CallContext, SkillCall, SkillResult
 
 VALIDITY_SECONDS: Final = 60
@@ -79,7 +79,7 @@ class _Timing:
 class SandboxClient:
     """Makes calls. One object serves any number of calls; `now` is Unix time, for the expiry of signatures."""
 
-    def __init__(self, signer: Signer, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, signer: Signs, now: Callable[[], float] = time.time) -> None:
         self._signer = signer
         self._now = now
 

@@ -13,11 +13,12 @@ from openclaw_runtime.errors import ConfigError, ConfigProblem
 from openclaw_runtime.sandbox import errors
 from openclaw_runtime.sandbox.client import CallOptions, SandboxClient, UnreachableError
 from openclaw_runtime.sandbox.endpoint import Endpoint, SandboxQueue
+from openclaw_runtime.sandbox.keyfile import KeyFile
 from openclaw_runtime.sandbox.kube import KubeApi, KubeError
 from openclaw_runtime.sandbox.local import POOL, LocalPool
 from openclaw_runtime.sandbox.pool import PodPool
 from openclaw_runtime.sandbox.protocol import Limits
-from openclaw_runtime.sandbox.signing import Signer, SigningError
+from openclaw_runtime.sandbox.signing import Signer, SigningError, Signs
 from openclaw_runtime.skills.checks import context_methods
 from openclaw_runtime.skills.types import CallContext, SecurityLevel, SkillCall, SkillExecutor, SkillResult
 
@@ -80,6 +81,8 @@ class CallRunner:
                 last = error
             except errors.UnauthorizedError as error:
                 last = error
+                # It is good for a call once this gateway has the key it believes in.
+                self._source.given_up(endpoint.uid)
                 refused += 1
                 if refused >= MAX_UNAUTHORIZED:
                     raise
@@ -178,7 +181,7 @@ class PodExecutor:
         self,
         api: KubeApi,
         namespace: str,
-        signer: Signer,
+        signer: Signs,
         *,
         port: int,
         security: SecurityLevel = "strict",
@@ -258,7 +261,7 @@ def create_executor(
         return local
     assert sandbox.signing_key_file is not None
     try:
-        signer = Signer(sandbox.signing_key_file.read_bytes())
+        signer = KeyFile(sandbox.signing_key_file)
     except (OSError, SigningError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         problem = ConfigProblem("execution.sandbox.signing_key_file", f"{sandbox.signing_key_file}: {reason}")

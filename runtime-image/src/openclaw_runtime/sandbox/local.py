@@ -37,17 +37,17 @@ class StartError(Exception):
     """A runner did not become ready. `str()` says why; what it wrote is on this process's stderr."""
 
 
-async def start_runner(public_key: bytes, folder: Path, workspace: Path | None) -> LocalRunner:
+async def start_runner(public_keys: str, folder: Path, workspace: Path | None) -> LocalRunner:
     """Starts one runner and waits until it is ready. Raises `StartError`.
 
-    `folder` is a private folder for its socket and scratch files. The environment is built from nothing, so no key of
-    this process is handed down.
+    `public_keys` are base64 and comma separated, as in the pod's environment. `folder` is a private folder for its
+    socket and scratch files. The environment is built from nothing, so no key of this process is handed down.
     """
     uid = uuid.uuid4().hex
     path = folder / f"{uid}.sock"
     ours, theirs = socket.socketpair()
     environment = {
-        "OPENCLAW_SANDBOX_PUBLIC_KEYS": base64.b64encode(public_key).decode(),
+        "OPENCLAW_SANDBOX_PUBLIC_KEYS": public_keys,
         "OPENCLAW_SANDBOX_SOCKET": str(path),
         "OPENCLAW_SANDBOX_SCRATCH": str(folder),
         "OPENCLAW_SANDBOX_WORKSPACE": str(workspace or folder / "no-workspace"),
@@ -152,7 +152,7 @@ class LocalPool:
     async def _live(self, folder: Path) -> None:
         """The life of one runner, from its start to its exit."""
         try:
-            runner = await start_runner(self._public_key, folder, self._workspace)
+            runner = await start_runner(base64.b64encode(self._public_key).decode(), folder, self._workspace)
         except (StartError, OSError) as error:
             self.last_error = str(error)
             _log.error("cannot start a sandbox: %s", error)

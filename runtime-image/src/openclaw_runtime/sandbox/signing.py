@@ -7,6 +7,7 @@ by the first call made on it.
 
 import base64
 from collections.abc import Iterable
+from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -24,6 +25,14 @@ MAX_VALIDITY_SECONDS = 600
 
 class SigningError(Exception):
     """A key cannot be used, or a call is not authorised. `str()` says why in one line."""
+
+
+class Signs(Protocol):
+    """Whatever can sign a call."""
+
+    def sign(self, payload: str) -> str:
+        """Returns the base64 signature over a payload's text."""
+        ...
 
 
 class Signer:
