@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 _LATENCY_MS = (5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000)
+_QUEUE_SECONDS = (0.001, 0.01, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SEARCH_MS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000)
 _STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
@@ -56,6 +57,16 @@ class Metrics:
         self.search_results = Counter(
             "openclaw_vector_search_results", "Records that memory searches returned.", registry=self.registry
         )
+        self.queue_seconds = Histogram(
+            "openclaw_sandbox_queue_seconds",
+            "Time that skill calls waited for a sandbox: served, given up at their deadline, or cancelled.",
+            ["pool", "outcome"],
+            buckets=_QUEUE_SECONDS,
+            registry=self.registry,
+        )
+        self.queue_waiting = Gauge(
+            "openclaw_sandbox_waiting_calls", "Skill calls that wait for a sandbox.", ["pool"], registry=self.registry
+        )
         self.turns_in_flight = Gauge("openclaw_turns_in_flight", "Turns running or waiting.", registry=self.registry)
         self.active_skills = Gauge("openclaw_active_skills", "Skills that are loaded.", registry=self.registry)
         self.config_reloads = Counter(
@@ -77,6 +88,14 @@ class Metrics:
         """Counts one memory search."""
         self.search_duration.observe(duration_ms)
         self.search_results.inc(results)
+
+    def waiting(self, pool: str, calls: int) -> None:
+        """Notes how many skill calls wait for a sandbox of a pool."""
+        self.queue_waiting.labels(pool).set(calls)
+
+    def waited(self, pool: str, seconds: float, outcome: str) -> None:
+        """Counts one call that left the queue of a pool."""
+        self.queue_seconds.labels(pool, outcome).observe(seconds)
 
 
 def resident_bytes() -> float:

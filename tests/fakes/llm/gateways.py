@@ -99,6 +99,9 @@ class FakeSkills:
         """Says what is broken."""
         return {"provider": "fake", "error": self.broken}
 
+    def observe(self, queue: object) -> None:
+        """Has no queue to tell of."""
+
 
 class Model:
     """The stand-in model, which keeps what it was asked and answers with `failures` first."""

@@ -18,6 +18,7 @@ from openclaw_runtime.sandbox.protocol import ErrorCode, canonical_sha256
 from openclaw_runtime.sandbox.runner import linux, output
 from openclaw_runtime.skills.package import pack_files
 from openclaw_runtime.skills.types import SkillResult
+from openclaw_runtime.telemetry import Metrics
 from tests.integration.sandbox.helpers import RecordingContext, make_call, make_skill
 
 EXECUTE = ("process:execute",)
@@ -247,13 +248,19 @@ async def test_a_call_waits_for_a_sandbox_until_its_deadline(context: RecordingC
 
 
 async def test_more_calls_than_sandboxes_all_get_their_turn(context: RecordingContext) -> None:
-    executor = SubprocessExecutor(warm=1, limit=2)
+    executor = SubprocessExecutor(warm=3, limit=4)
+    metrics = Metrics(version="1", agent="a", start_time=0)
+    executor.observe(metrics)
     await executor.start()
     try:
-        results = await asyncio.gather(*(run(executor, context, "noop") for _ in range(6)))
+        results = await asyncio.gather(*(run(executor, context, "noop") for _ in range(16)))
     finally:
         await executor.close()
-    assert len({result.sandbox for result in results}) == 6
+    assert len({result.sandbox for result in results}) == 16
+    told = metrics.registry.get_sample_value
+    labels = {"pool": "local", "outcome": "served"}
+    assert told("openclaw_sandbox_queue_seconds_count", labels) == 16
+    assert told("openclaw_sandbox_waiting_calls", {"pool": "local"}) == 0
 
 
 # --- attacks ----------------------------------------------------------------------------------------------------------

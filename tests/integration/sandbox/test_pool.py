@@ -17,6 +17,8 @@ from openclaw_runtime.sandbox.kube import KubeApi, KubeError
 from openclaw_runtime.sandbox.local import LocalRunner
 from openclaw_runtime.sandbox.pool import PodPool, endpoint_of
 from openclaw_runtime.sandbox.signing import Signer
+from openclaw_runtime.skills.types import SkillResult
+from openclaw_runtime.telemetry import Metrics
 from tests.integration.sandbox.conftest import Start
 from tests.integration.sandbox.helpers import RecordingContext, make_call, make_skill
 
@@ -428,6 +430,67 @@ async def test_an_api_server_that_goes_away_does_not_make_the_gateway_unready(
         await asyncio.sleep(0.01)
     assert executor.status()["error"] is None
     await executor.execute(make_call(make_skill(pool=POOL)), context)
+
+
+async def test_a_burst_is_served_as_far_as_pods_go_and_the_rest_is_told_why(
+    server: ApiServer, pods: Pods, make_executor: Make
+) -> None:
+    for _ in range(3):
+        await pods.add()
+    executor = await make_executor(pods.port)
+    waiting: list[int] = []
+
+    class Watched(Metrics):
+        def waiting(self, pool: str, calls: int) -> None:
+            super().waiting(pool, calls)
+            waiting.append(calls)
+
+    metrics = Watched(version="1", agent="a", start_time=0)
+    executor.observe(metrics)
+    await server.watching.wait()
+    deadlines = [60.0] * 3 + [0.5] * 47
+    calls = (
+        executor.execute(make_call(make_skill(pool=POOL), deadline=seconds), RecordingContext())
+        for seconds in deadlines
+    )
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    told = metrics.registry.get_sample_value
+    assert max(waiting) == 47
+    lost = [item for item in results if isinstance(item, errors.SandboxUnavailableError)]
+    served = {item.sandbox for item in results if isinstance(item, SkillResult)}
+    assert served == {runner.endpoint.name for runner in pods.runners}
+    assert len(lost) == 47
+    assert "of its 3 pods 3 are taken and 0 start: raise spec.sandbox.warm" in str(lost[0])
+    assert told("openclaw_sandbox_waiting_calls", {"pool": POOL}) == 0
+    counts = {"served": 3.0, "deadline": 47.0}
+    for outcome, count in counts.items():
+        labels = {"pool": POOL, "outcome": outcome}
+        assert told("openclaw_sandbox_queue_seconds_count", labels) == count
+    assert executor.status()["pools"][POOL]["waiting"] == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "cause"),
+    [
+        (
+            {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no"}]},
+            "its pods do not start: Unschedulable: no",
+        ),
+        (
+            {"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}}}]},
+            "its pods do not start: ImagePullBackOff: no such tag",
+        ),
+        (None, "it has no pods: status.pools of the Skill says why"),
+    ],
+)
+async def test_a_call_without_a_sandbox_is_told_the_cause(
+    server: ApiServer, make_executor: Make, status: dict[str, Any] | None, cause: str
+) -> None:
+    server.pods = [pod("a") | {"status": {"phase": "Pending", **status}}] if status else []
+    executor = await make_executor(1)
+    await server.watching.wait()
+    with pytest.raises(errors.SandboxUnavailableError, match=cause):
+        await executor.execute(make_call(make_skill(pool=POOL), deadline=0.05), RecordingContext())
 
 
 async def test_a_skill_without_a_pool_says_so(pods: Pods, make_executor: Make, context: RecordingContext) -> None:

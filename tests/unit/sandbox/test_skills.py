@@ -374,6 +374,8 @@ class FakeExecutor:
     def status(self) -> dict[str, Any]:
         return {}
 
+    def observe(self, queue: Any) -> None: ...
+
 
 class Kept:
     def __init__(self) -> None:

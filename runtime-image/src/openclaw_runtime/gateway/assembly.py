@@ -25,6 +25,7 @@ from openclaw_runtime.memory.records import RecordStore
 from openclaw_runtime.memory.store import AgentMemory
 from openclaw_runtime.memory.types import Embedder, VectorIndex
 from openclaw_runtime.models.factory import build_model, check_model
+from openclaw_runtime.skills.types import QueueObserver
 from openclaw_runtime.telemetry import Metrics, build_tracing
 
 if TYPE_CHECKING:
@@ -75,6 +76,9 @@ class SkillHost(Skills, Protocol):
     def status(self) -> dict[str, object]:
         """Returns counts and, under `error`, what is wrong."""
         ...
+
+    def observe(self, queue: QueueObserver) -> None:
+        """Tells `queue` from now on how calls wait for sandboxes."""
 
 
 @dataclass
@@ -133,6 +137,7 @@ class Gateway:
         self._model: tuple[tuple[str, str, str | None], Model] | None = None
         metrics = Metrics(version=around.version, agent=config.claw.name, start_time=around.now())
         self._metrics = metrics
+        skills.observe(metrics)
         self._files = _files(config, around.data_dir)
         self._memory = AgentMemory(
             namespace=config.claw.namespace,

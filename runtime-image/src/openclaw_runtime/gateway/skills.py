@@ -12,7 +12,7 @@ from openclaw_runtime.sandbox.kube import KubeApi, KubeError
 from openclaw_runtime.skills.audit import Audit, FileAudit, LogAudit
 from openclaw_runtime.skills.registry import SkillRegistry
 from openclaw_runtime.skills.service import SkillService
-from openclaw_runtime.skills.types import CallContext, InstalledSkill, SkillResult
+from openclaw_runtime.skills.types import CallContext, InstalledSkill, QueueObserver, SkillResult
 
 
 class RuntimeSkills:
@@ -80,6 +80,10 @@ class RuntimeSkills:
     def status(self) -> dict[str, Any]:
         """Returns what is warm, used and waiting, and what is wrong."""
         return self._executor.status()
+
+    def observe(self, queue: QueueObserver) -> None:
+        """Tells `queue` from now on how calls wait for sandboxes."""
+        self._executor.observe(queue)
 
 
 def _cluster(environ: Mapping[str, str]) -> KubeApi:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from openclaw_runtime.sandbox.errors import SandboxUnavailableError
+from openclaw_runtime.skills.types import QueueObserver, QueueOutcome
 
 Clock = Callable[[], float]
 
@@ -40,6 +41,7 @@ class SandboxQueue:
         self._choose = choose
         self._clock = clock
         self._lanes: dict[str, _Lane] = {}
+        self.observer: QueueObserver | None = None
 
     def _lane(self, pool: str) -> _Lane:
         return self._lanes.setdefault(pool, _Lane())
@@ -75,14 +77,20 @@ class SandboxQueue:
         if lane.free and not lane.waiting:
             endpoint = lane.free.pop(self._choose.choice(list(lane.free)))
             self._forget_if_empty(pool, lane)
+            self._tell(pool, 0.0, "served")
             return endpoint
         future: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
         lane.waiting.append(future)
         started = self._clock()
+        outcome: QueueOutcome = "cancelled"
+        self._count(pool, lane)
         try:
             async with asyncio.timeout(max(0.0, deadline - started)):
-                return await future
+                endpoint = await future
+                outcome = "served"
+                return endpoint
         except TimeoutError:
+            outcome = "deadline"
             if future.done() and not future.cancelled():
                 self.offer(pool, future.result())
             waited = self._clock() - started
@@ -98,10 +106,21 @@ class SandboxQueue:
             if future in lane.waiting:
                 lane.waiting.remove(future)
             self._forget_if_empty(pool, lane)
+            self._count(pool, lane)
+            self._tell(pool, self._clock() - started, outcome)
+
+    def _count(self, pool: str, lane: _Lane) -> None:
+        if self.observer is not None:
+            self.observer.waiting(pool, _waiting(lane))
+
+    def _tell(self, pool: str, seconds: float, outcome: QueueOutcome) -> None:
+        if self.observer is not None:
+            self.observer.waited(pool, seconds, outcome)
 
     def status(self) -> dict[str, dict[str, int]]:
         """Returns per pool how many sandboxes are free and how many calls wait."""
-        return {
-            pool: {"free": len(lane.free), "waiting": sum(not future.done() for future in lane.waiting)}
-            for pool, lane in self._lanes.items()
-        }
+        return {pool: {"free": len(lane.free), "waiting": _waiting(lane)} for pool, lane in self._lanes.items()}
+
+
+def _waiting(lane: _Lane) -> int:
+    return sum(not future.done() for future in lane.waiting)

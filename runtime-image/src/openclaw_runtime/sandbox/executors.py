@@ -20,7 +20,14 @@ from openclaw_runtime.sandbox.pool import PodPool
 from openclaw_runtime.sandbox.protocol import Limits
 from openclaw_runtime.sandbox.signing import Signer, SigningError, Signs
 from openclaw_runtime.skills.checks import context_methods
-from openclaw_runtime.skills.types import CallContext, SecurityLevel, SkillCall, SkillExecutor, SkillResult
+from openclaw_runtime.skills.types import (
+    CallContext,
+    QueueObserver,
+    SecurityLevel,
+    SkillCall,
+    SkillExecutor,
+    SkillResult,
+)
 
 MAX_UNAUTHORIZED: Final = 3
 """While a signing key is rotated some pods know only the other key. More refusals than this are a real fault."""
@@ -39,8 +46,8 @@ class Source(Protocol):
     def given_up(self, uid: str) -> None:
         """A sandbox was handed out and its call failed: it could not be reached, or perhaps never got the call."""
 
-    def explain(self) -> str | None:
-        """Returns why there may be no sandboxes, if something is known to be wrong."""
+    def explain(self, pool: str) -> str | None:
+        """Returns why the pool may have no free sandbox and what to do, as far as is known."""
         ...
 
 
@@ -100,7 +107,7 @@ class CallRunner:
         try:
             endpoint = await waiting
         except errors.SandboxUnavailableError as error:
-            reasons = [str(error), self._source.explain(), f"last try: {last}" if last else None]
+            reasons = [str(error), self._source.explain(pool), f"last try: {last}" if last else None]
             raise errors.SandboxUnavailableError("; ".join(filter(None, reasons))) from None
         self._source.taken(endpoint.uid)
         return endpoint
@@ -166,9 +173,14 @@ class SubprocessExecutor:
         """Ends the process: it is of no use to anybody else, and nothing else would end one that got no call."""
         self._pool.end(uid)
 
-    def explain(self) -> str | None:
+    def explain(self, pool: str) -> str | None:
         """See `Source`."""
+        del pool
         return self._pool.last_error
+
+    def observe(self, queue: QueueObserver) -> None:
+        """Tells `queue` from now on how calls wait."""
+        self._queue.observer = queue
 
 
 class PodExecutor:
@@ -237,9 +249,15 @@ class PodExecutor:
         """See `Source`."""
         self._pool.suspect(uid)
 
-    def explain(self) -> str | None:
+    def explain(self, pool: str) -> str | None:
         """See `Source`."""
-        return self._pool.last_error
+        return self._pool.explain(pool)
+
+    def observe(self, queue: QueueObserver) -> None:
+        """Tells `queue` from now on how calls wait."""
+        self._queue.observer = queue
+        if self._trusted is not None:
+            self._trusted.observe(queue)
 
 
 def create_executor(

@@ -35,6 +35,19 @@ def endpoint_of(pod: Mapping[str, Any], port: int) -> Endpoint | None:
     return Endpoint(str(metadata.get("name")), str(metadata.get("uid")), (str(status["podIP"]), port))
 
 
+def problem_of(pod: Mapping[str, Any]) -> str | None:
+    """Returns what keeps a pod from starting, in the words of the scheduler or the kubelet."""
+    status = pod.get("status", {})
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return f"{condition.get('reason')}: {condition.get('message')}"
+    for container in status.get("containerStatuses") or ():
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("message"):
+            return f"{waiting.get('reason')}: {waiting['message']}"
+    return None
+
+
 class PodPool:
     """Feeds a `SandboxQueue` from a list and watch of the namespace's sandbox pods."""
 
@@ -49,6 +62,7 @@ class PodPool:
         self._used: set[str] = set()
         self._suspects: dict[str, asyncio.TimerHandle] = {}
         self._ready: dict[str, Endpoint] = {}
+        self._problems: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
         self.synced = asyncio.Event()
         self.last_error: str | None = None
@@ -94,6 +108,22 @@ class PodPool:
             counts["warm"] += uid in self._offered
             counts["used"] += uid in self._used
         return result
+
+    def explain(self, pool: str) -> str | None:
+        """Returns why a pool has no free pod and what to do, as far as the watch tells."""
+        if self.last_error is not None:
+            return self.last_error
+        pods = [uid for uid, other in self._known.items() if other == pool]
+        problem = next((self._problems[uid] for uid in pods if uid in self._problems), None)
+        if problem is not None:
+            return f"its pods do not start: {problem}"
+        if not pods:
+            return "it has no pods: status.pools of the Skill says why"
+        starting = sum(uid not in self._ready and uid not in self._used for uid in pods)
+        return (
+            f"of its {len(pods)} pods {len(pods) - starting} are taken and {starting} start: "
+            "raise spec.sandbox.warm or maxWarm of the Skill if this happens often"
+        )
 
     async def _follow(self) -> None:
         failures = 0
@@ -148,6 +178,11 @@ class PodPool:
             self._remove(uid)
             return
         self._known[uid] = pool
+        problem = problem_of(pod)
+        if problem is None:
+            self._problems.pop(uid, None)
+        else:
+            self._problems[uid] = problem
         endpoint = endpoint_of(pod, self._port)
         if endpoint is None:
             self._ready.pop(uid, None)
@@ -170,6 +205,7 @@ class PodPool:
     def _remove(self, uid: str) -> None:
         pool = self._known.pop(uid, None)
         self._ready.pop(uid, None)
+        self._problems.pop(uid, None)
         self._used.discard(uid)
         if (handle := self._suspects.pop(uid, None)) is not None:
             handle.cancel()

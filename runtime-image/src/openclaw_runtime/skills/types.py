@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 Level = Literal["isolated", "restricted", "trusted"]
 SecurityLevel = Literal["strict", "moderate", "permissive"]
+QueueOutcome = Literal["served", "deadline", "cancelled"]
 
 PERMISSIONS = frozenset(
     {"filesystem:read", "filesystem:write", "network:internal", "network:external", "process:execute"}
@@ -127,6 +128,16 @@ class SkillResult:
     timings: Mapping[str, float] = field(default_factory=dict)
 
 
+class QueueObserver(Protocol):
+    """Is told how calls wait for sandboxes."""
+
+    def waiting(self, pool: str, calls: int) -> None:
+        """Now so many calls wait for a sandbox of the pool."""
+
+    def waited(self, pool: str, seconds: float, outcome: QueueOutcome) -> None:
+        """A call left the queue; `seconds` is 0 where a sandbox was free."""
+
+
 class SkillExecutor(Protocol):
     """Runs calls in sandboxes. Errors of `execute` are subclasses of `openclaw_runtime.sandbox.errors.SandboxError`."""
 
@@ -143,3 +154,6 @@ class SkillExecutor(Protocol):
     def status(self) -> dict[str, Any]:
         """Returns counts for /debug and metrics: provider, warm, busy, waiting per pool."""
         ...
+
+    def observe(self, queue: QueueObserver) -> None:
+        """Tells `queue` from now on how calls wait."""
