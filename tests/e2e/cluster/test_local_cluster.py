@@ -194,7 +194,10 @@ def test_a_volume_outlives_its_pod_and_a_killed_node(kubectl: Kubectl, namespace
     assert poll(lambda: not alive(record.outer) and not cgroups.members(cluster.groups()), seconds=20)
     assert not cluster.healthy()
     cluster.up()
-    kubectl.wait(namespace, "condition=Ready", "pod/holder")
+    # The pod's condition Ready may still be the one from before the kill, until the kubelet has started it again.
+    state = "--output=jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}"
+    told = ("get", f"--namespace={namespace}", "pod/holder", state)
+    assert poll(lambda: kubectl(*told) not in {"0 true", "0 false"} and kubectl(*told).endswith("true"), seconds=90)
     assert kubectl("exec", f"--namespace={namespace}", "holder", "--", "cat", "/data/file").strip() == "kept"
 
 
