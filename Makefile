@@ -56,7 +56,7 @@ format: $(STAMP) ## format and fix what ruff can
 
 .PHONY: test-unit
 test-unit: $(STAMP) ## pure tests: seconds
-	@$(BIN)/pytest tests/unit skills -q $(ARGS)
+	@$(BIN)/pytest tests/unit skills -q -n auto --dist worksteal $(ARGS)
 
 .PHONY: test-contract
 test-contract: $(STAMP) programs ## what the parts promise each other, the chart and the examples
