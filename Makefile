@@ -9,6 +9,8 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 UV      := .build/uv/bin/uv
+# Three at once: most tests wait for a server or a process rather than for the processor.
+PYTEST  := $(BIN)/pytest -q -n 3 --dist worksteal
 export PYTHONDONTWRITEBYTECODE = 1
 
 .PHONY: help
@@ -56,15 +58,15 @@ format: $(STAMP) ## format and fix what ruff can
 
 .PHONY: test-unit
 test-unit: $(STAMP) ## pure tests: seconds
-	@$(BIN)/pytest tests/unit skills -q -n auto --dist worksteal $(ARGS)
+	@$(PYTEST) tests/unit skills $(ARGS)
 
 .PHONY: test-contract
 test-contract: $(STAMP) programs ## what the parts promise each other, the chart and the examples
-	@$(BIN)/pytest tests/contract -q $(ARGS)
+	@$(PYTEST) tests/contract $(ARGS)
 
 .PHONY: test-integration
 test-integration: $(STAMP) programs ## parts with what they really talk to: kube-apiserver, PostgreSQL, Redis, an OCI registry, sandbox processes
-	@$(BIN)/pytest tests/integration -q $(ARGS)
+	@$(PYTEST) tests/integration $(ARGS)
 
 .PHONY: test-faults
 test-faults: $(STAMP) programs ## the operator killed after each write, behind a failing API server, with fuzzed specs: minutes
