@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -70,6 +71,29 @@ def metrics(
         return
     for name, value in summary.items():
         typer.echo(f"{name:22} {value}")
+
+
+k8s = typer.Typer(help="Looks at agents in a Kubernetes cluster.", no_args_is_help=True)
+app.add_typer(k8s, name="k8s")
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@k8s.command(context_settings=_PASSED_ON)
+def diff(context: typer.Context) -> None:
+    """Shows what applying a file would do to child objects and pods, before it is applied."""
+    _operator("diff", context.args)
+
+
+def _operator(command: str, arguments: list[str]) -> NoReturn:
+    """Hands over to the operator's own command: it knows what becomes of a resource, the runtime does not."""
+    beside = Path(sys.executable).with_name("openclaw-operator")
+    program = str(beside) if beside.is_file() else shutil.which("openclaw-operator")
+    if program is None:
+        raise OpenClawError(
+            f"openclaw k8s {command} needs the operator's package, of the version that runs in the cluster: "
+            "pip install ./operator (it brings the command openclaw-operator)"
+        )
+    raise SystemExit(subprocess.call([program, command, *arguments]))
 
 
 @app.command()

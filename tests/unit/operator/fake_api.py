@@ -13,11 +13,11 @@ from openclaw_operator.cluster.live import Live
 from openclaw_operator.cluster.references import References
 from openclaw_operator.cluster.store import ChildStore
 from openclaw_operator.errors import ConflictError, NotFoundError
+from openclaw_operator.patches import merged
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.primaries import Primary, PrimaryStore, condense
 from openclaw_operator.reconcile.queue import Key, WorkQueue
 from openclaw_operator.reconcile.recorder import Recorder
-from openclaw_operator.reconcile.status import merged
 from openclaw_operator.telemetry import Metrics
 from tests.unit.operator.builders import IMAGES
 

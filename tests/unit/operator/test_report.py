@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 
 from openclaw_operator.cluster.client import Client
+from openclaw_operator.patches import merged as merge
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.primaries import PrimaryStore, condense
 from openclaw_operator.reconcile.recorder import Recorder
 from openclaw_operator.reconcile.status import Condition
-from openclaw_operator.reconcile.status import merged as merge
 from tests.unit.operator.builders import IMAGES
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -5,7 +5,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openclaw_operator.reconcile.status import Condition, conditions, merged, patch
+from openclaw_operator.patches import merged
+from openclaw_operator.reconcile.status import Condition, conditions, patch
 
 THEN, NOW = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
 STATUS = st.dictionaries(

@@ -7,7 +7,7 @@ import json
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 
@@ -61,7 +61,7 @@ class Client:
         self._session: aiohttp.ClientSession | None = None
         self._watches: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> Client:
+    async def __aenter__(self) -> Self:
         ssl_context = await asyncio.to_thread(self._connection.ssl_context)
         self._session = self._connect(ssl_context, CONNECTIONS)
         self._watches = self._connect(ssl_context, 0)

@@ -77,6 +77,20 @@ async def connect(
     return await _from_kubeconfig()
 
 
+async def namespace_of(service_account: Path = SERVICE_ACCOUNT) -> str:
+    """The namespace of the kubeconfig's current context, inside a pod that of the pod; else `default`."""
+    inside = service_account / "namespace"
+    if inside.is_file():
+        return (await asyncio.to_thread(inside.read_text, "utf-8")).strip()
+    from kubernetes.aio.config import ConfigException, list_kube_config_contexts
+
+    try:
+        _, active = await asyncio.to_thread(list_kube_config_contexts)
+    except (ConfigException, OSError):
+        return "default"
+    return str(active.get("context", {}).get("namespace") or "default")
+
+
 async def _from_kubeconfig() -> Connection:
     # Only here: the client costs 25 MiB that an operator inside the cluster has no use for.
     from kubernetes.aio.client import Configuration

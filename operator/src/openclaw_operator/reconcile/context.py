@@ -13,6 +13,7 @@ from openclaw_operator.cluster.client import Client
 from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.references import References
 from openclaw_operator.cluster.store import ChildStore
+from openclaw_operator.patches import merged
 from openclaw_operator.reconcile import status as statuses
 from openclaw_operator.reconcile.primaries import Primary, PrimaryStore, condense
 from openclaw_operator.reconcile.queue import WorkQueue
@@ -70,7 +71,7 @@ class Context:
             and known.generation == primary.generation == meta["generation"]
             and (meta.get("labels") or {}) == content["labels"]
         ):
-            item = {"metadata": meta, "spec": content["spec"], "status": statuses.merged(old, changes)}
+            item = {"metadata": meta, "spec": content["spec"], "status": merged(old, changes)}
             self.primaries.put(condense(primary.kind, item))
             # Those who read this status would have been woken by the echo.
             for name in self.primaries.users(primary.key):

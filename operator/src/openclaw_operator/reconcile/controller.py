@@ -42,9 +42,14 @@ COUNT_SECONDS = 15.0
 _OWNER_KINDS = frozenset(kind.name for kind in PRIMARY)
 
 
-class _Reconciler(Protocol):
-    async def reconcile(self, primary: Primary) -> float | None: ...
-    def gone(self, key: Key) -> None: ...
+class Reconciler(Protocol):
+    """What brings one kind of resource to its spec."""
+
+    async def reconcile(self, primary: Primary) -> float | None:
+        """Bring one to its spec; returns after how many seconds to look again, None for not before it changes."""
+
+    def gone(self, key: Key) -> None:
+        """One was deleted."""
 
 
 def images(settings: Settings) -> Images:
@@ -99,7 +104,7 @@ class Controller:
         )
         pools: dict[str, dict[str, list[Pool]]] = {}
         self._pool = PoolReconciler(context, pools, selective=bool(settings.agent_selector))
-        self._reconcilers: dict[str, _Reconciler] = {
+        self._reconcilers: dict[str, Reconciler] = {
             "Agent": AgentReconciler(context, pools),
             "Skill": SkillReconciler(context),
             "MemoryStore": MemoryStoreReconciler(context),

@@ -6,8 +6,8 @@ import re
 from decimal import Decimal
 from typing import Any
 
-# Keys by which the API server merges lists: https://kubernetes.io/docs/reference/using-api/server-side-apply/#merge-strategy
-_LIST_KEYS = ("name", "mountPath", "uid")
+from openclaw_operator.patches import list_key
+
 # Lists whose items have such a key and that are one value nevertheless: one subject more is another right given away.
 _ATOMIC = frozenset({"subjects"})
 _QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]|[eE][+-]?[0-9]+)?$")
@@ -61,18 +61,11 @@ def quantity(value: object) -> Decimal | None:
 
 
 def _contains_list(live: list[Any], desired: list[Any]) -> bool:
-    key = _list_key(desired)
+    key = list_key(desired)
     if key is None:
         return len(live) == len(desired) and all(map(contains, live, desired))
     by_key = {item.get(key): item for item in live if isinstance(item, dict)}
     return all(item[key] in by_key and contains(by_key[item[key]], item) for item in desired)
-
-
-def _list_key(items: list[Any]) -> str | None:
-    for key in _LIST_KEYS:
-        if items and all(isinstance(item, dict) and key in item for item in items):
-            return key
-    return None
 
 
 def _empty(value: object) -> bool:

@@ -72,20 +72,6 @@ def patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def merged(old: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`old` after a JSON merge patch: https://www.rfc-editor.org/rfc/rfc7386."""
-    result = dict(old)
-    for key, value in changes.items():
-        if value is None:
-            result.pop(key, None)
-        elif isinstance(value, Mapping):
-            before = result.get(key)
-            result[key] = merged(before if isinstance(before, Mapping) else {}, value)
-        else:
-            result[key] = value
-    return result
-
-
 def ready_condition(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The Ready condition of a status."""
     for item in status.get("conditions") or ():

@@ -1,0 +1,1 @@
+"""What a person runs against a cluster: `openclaw-operator diff` and `doctor`. Nothing of theirs is changed."""

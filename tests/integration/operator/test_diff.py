@@ -1,0 +1,202 @@
+"""`openclaw k8s diff` says beforehand what then happens, and writes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from openclaw_operator.cli.fields import differences
+from openclaw_operator.cluster.client import Object
+from openclaw_operator.cluster.kinds import CHILDREN
+from tests.cluster import pki
+from tests.cluster.apiserver import ApiServer
+from tests.cluster.kubeconfig import write_kubeconfig
+from tests.integration.operator.conftest import Cluster, _create_global, admin, exists
+from tests.integration.operator.manifests import AGENT, FULL_AGENT, SKILL, STORE
+from tests.integration.operator.process import OperatorProcess
+from tests.integration.operator.test_bad_input import changed
+from tests.integration.operator.test_quiet import settle
+
+READER = "reader-under-test"
+OPENCLAW = Path(sys.executable).with_name("openclaw")
+
+
+@pytest.fixture(scope="session")
+def reader(server: ApiServer) -> Path:
+    """A kubeconfig of somebody who may look, but not into Secrets."""
+    pair = pki.Pair((server.pki / "ca.crt").read_bytes(), (server.pki / "ca.key").read_bytes())
+    pki.Authority(pair, datetime.now(UTC)).issue(READER).write(server.pki, READER)
+    asyncio.run(_let_read(server))
+    return write_kubeconfig(server.pki.parent / f"{READER}.kubeconfig", server.url, server.pki, READER)
+
+
+async def _let_read(server: ApiServer) -> None:
+    group = "rbac.authorization.k8s.io"
+    groups = ["apps", "batch", "autoscaling", "policy", "networking.k8s.io", "rbac.authorization.k8s.io", "openclaw.io"]
+    rules = [
+        {"apiGroups": groups, "resources": ["*"], "verbs": ["get", "list"]},
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps", "services", "serviceaccounts", "persistentvolumeclaims"],
+            "verbs": ["get", "list"],
+        },
+    ]
+    async with admin(server) as client:
+        meta = {"apiVersion": f"{group}/v1", "metadata": {"name": READER}}
+        role = {**meta, "kind": "ClusterRole", "rules": rules}
+        await _create_global(client, f"/apis/{group}/v1/clusterroles", role)
+        binding = {
+            **meta,
+            "kind": "ClusterRoleBinding",
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": READER},
+            "subjects": [{"apiGroup": group, "kind": "User", "name": READER}],
+        }
+        await _create_global(client, f"/apis/{group}/v1/clusterrolebindings", binding)
+
+
+async def diff(kubeconfig: Path, cluster: Cluster, manifest: str, *arguments: str) -> tuple[int, str]:
+    """Exit code and output of the command as a user runs it."""
+    process = await asyncio.create_subprocess_exec(
+        *(str(OPENCLAW), "k8s", "diff", "-f", "-", "-n", cluster.namespace, *arguments),
+        env={**os.environ, "KUBECONFIG": str(kubeconfig)},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await process.communicate(manifest.encode())
+    assert process.returncode is not None
+    return process.returncode, out.decode()
+
+
+async def children_of(kubeconfig: Path, cluster: Cluster, manifest: str) -> dict[tuple[str, str], Object]:
+    """(kind, name) → the change that is predicted."""
+    code, out = await diff(kubeconfig, cluster, manifest, "--output", "json")
+    assert code in (0, 1), out
+    return {
+        (child["kind"], child["name"]): child
+        for resource in json.loads(out)["resources"]
+        for child in resource["children"]
+    }
+
+
+async def state(cluster: Cluster) -> dict[tuple[str, str], Object]:
+    kinds = [kind.name for kind in CHILDREN if kind.name != "Pod"]
+    return {(kind, item["metadata"]["name"]): item for kind in kinds for item in await cluster.all_of(kind)}
+
+
+def edited() -> str:
+    """Something of everything: a field that is reloaded, two that restart, an env entry gone, an autoscaler gone."""
+    agent = yaml.safe_load(FULL_AGENT)
+    agent["spec"]["description"] = "edited"
+    agent["spec"]["gateway"] = {"replicas": 2, "resources": {"limits": {"cpu": "2", "memory": "2Gi"}}}
+    agent["spec"]["gateway"]["extraEnv"] = [{"name": "KEPT", "value": "1"}]
+    return yaml.safe_dump(agent)
+
+
+@pytest.mark.parametrize("who", ["admin", "reader"])
+async def test_what_is_predicted_comes_true(
+    cluster: Cluster, operator: OperatorProcess, server: ApiServer, reader: Path, who: str
+) -> None:
+    kubeconfig = server.kubeconfig if who == "admin" else reader
+    env = [{"name": "KEPT", "value": "1"}, {"name": "GONE", "value": "2"}]
+    await settle(cluster, changed(FULL_AGENT, "spec.gateway.extraEnv", env))
+    before = await state(cluster)
+    predicted = await children_of(kubeconfig, cluster, edited())
+    assert await state(cluster) == before
+    predicted = {key: child for key, child in predicted.items() if key[0] != "Secret"}
+    assert {key: child["action"] for key, child in predicted.items()} == {
+        ("ConfigMap", "ada-gateway"): "change",
+        ("Deployment", "ada-gateway"): "change",
+        ("HorizontalPodAutoscaler", "ada-gateway"): "delete",
+    }
+    deployment = predicted["Deployment", "ada-gateway"]
+    assert deployment["exact"] is (who == "admin")
+    gone = {"path": "spec.template.spec.containers[gateway].env[GONE]", "before": env[1], "after": None}
+    assert gone in deployment["fields"]
+    await cluster.apply(edited())
+    await cluster.wait_gone("HorizontalPodAutoscaler", "ada-gateway")
+    await cluster.wait("Deployment", "ada-gateway", lambda item: item["spec"].get("replicas") == 2)
+    await cluster.wait("ConfigMap", "ada-gateway", lambda item: "edited" in item["data"]["config.yaml"])
+    after = await state(cluster)
+    for key in ("ConfigMap", "ada-gateway"), ("Deployment", "ada-gateway"):
+        fields = differences(key[0], before[key], after[key])
+        assert {each.path: each.after for each in fields} == {
+            each["path"]: each["after"] for each in predicted[key]["fields"]
+        }
+    code, out = await diff(server.kubeconfig, cluster, edited())
+    assert (code, "no child changes" in out) == (0, True), out
+
+
+async def test_a_soul_is_reloaded_and_a_limit_restarts(
+    cluster: Cluster, operator: OperatorProcess, server: ApiServer
+) -> None:
+    await cluster.apply(AGENT)
+    await cluster.wait("Deployment", "ada-gateway", exists)
+    code, out = await diff(server.kubeconfig, cluster, changed(AGENT, "spec.soul", {"inline": "I am new"}))
+    assert code == 1
+    assert 'data[config.yaml].claw.soul: "You are ada' in out
+    assert "restart" not in out
+    await cluster.patch_status("Deployment", "ada-gateway", {"replicas": 1})
+    code, out = await diff(
+        server.kubeconfig, cluster, changed(AGENT, "spec.gateway.resources", {"limits": {"memory": "4Gi"}})
+    )
+    assert code == 1
+    assert "change Deployment ada-gateway: restarts 1 pod, with nothing answering meanwhile" in out
+    assert 'resources.limits.memory: "2Gi" → "4Gi"' in out
+
+
+async def test_new_resources_and_those_who_use_them(
+    cluster: Cluster, operator: OperatorProcess, server: ApiServer
+) -> None:
+    whole = "\n---\n".join((FULL_AGENT, SKILL, STORE))
+    predicted = await children_of(server.kubeconfig, cluster, whole)
+    assert {each["action"] for each in predicted.values()} == {"create"}
+    await settle(cluster)
+    others = {("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt"), ("NetworkPolicy", "openclaw-sandbox")}
+    assert set(await state(cluster)) - others == set(predicted)
+    # A new version of a skill reaches the agents that use it.
+    code, out = await diff(
+        server.kubeconfig, cluster, changed(SKILL, "spec.source.inline.files", {"scripts/main.py": "def say(): 1\n"})
+    )
+    assert code == 1
+    assert "(uses Skill echo)" in out
+    assert "installed[echo].digest" in out
+
+
+async def test_what_would_not_work_is_said(cluster: Cluster, operator: OperatorProcess, server: ApiServer) -> None:
+    code, out = await diff(server.kubeconfig, cluster, changed(AGENT, "spec.gateway.replicas", 2))
+    assert code == 1
+    assert "would be refused: " in out
+    assert "set memory.storeRef to a MemoryStore" in out
+    code, out = await diff(server.kubeconfig, cluster, changed(AGENT, "spec.skills", [{"name": "nope"}]))
+    assert code == 1
+    assert "not ready: SkillNotFound: spec.skills[0].name: Skill 'nope' does not exist" in out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a: [", "is not YAML"), ("{kind: Pod}", "holds no Agent, Skill or MemoryStore"), ("- 1", "has no kind")],
+)
+async def test_a_file_that_is_no_use(server: ApiServer, cluster: Cluster, text: str, message: str) -> None:
+    code, out = await diff(server.kubeconfig, cluster, text)
+    assert (code, message in out) == (2, True), out
+
+
+def test_without_the_operators_package(monkeypatch: Any, capsys: Any) -> None:
+    from openclaw_runtime import cli
+
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "argv", ["openclaw", "k8s", "diff", "-f", "x"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert "needs the operator's package" in capsys.readouterr().err
