@@ -128,13 +128,32 @@ def _try(work):
 
 
 def runner(ctx, given):
-    """Everything a process of the same uid might do to the runner.
+    """Everything a process of the same uid might do to the runner."""
+    return reach(os.getppid())
 
-    Signals are number 0, which the kernel checks like any other and which does no harm where it gets through.
-    """
+
+def zygote(ctx, given):
+    """The same, to the process that will fork the child of the next call."""
+    return reach(_siblings()[0])
+
+
+def _siblings():
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            if parent == os.getppid():
+                found.append(int(entry.name))
+    return found
+
+
+def reach(parent):
+    """Signals are number 0, which the kernel checks like any other and which does no harm where it gets through."""
     import ctypes
 
-    parent = os.getppid()
     libc = ctypes.CDLL(None, use_errno=True)
 
     def call(*arguments):
@@ -253,6 +272,55 @@ async def forge(ctx, given):
     """Answers in the runner's name."""
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "error": {"code": given["code"], "message": "forged"}}).encode()
     await asyncio.to_thread(channel, ctx, {"hex": (len(body).to_bytes(4, "big") + b"\x01" + body).hex()})
+
+
+def litter(ctx, given):
+    """Leaves behind what it can, and says who it was."""
+    sys.modules["littered"] = sys
+    os.environ["LITTER"] = "yes"
+    os.umask(0)
+    (ctx.scratch / "file").write_text("litter")
+    (Path(os.environ["TMPDIR"]) / "other").write_text("litter")
+    (Path(os.environ["TMPDIR"]) / "link").symlink_to("/etc")
+    return seen(ctx, given)
+
+
+def seen(ctx, given):
+    """What there is of a call before."""
+    home = Path(os.environ["TMPDIR"])
+    return {
+        "pid": os.getpid(),
+        "module": "littered" in sys.modules,
+        "environ": "LITTER" in os.environ,
+        "umask": os.umask(0o77),
+        "files": sorted(str(path.relative_to(home)) for path in home.rglob("*") if "package" not in path.parts),
+        "siblings": len(_siblings()),
+        "secrets": dict(ctx.secrets),
+    }
+
+
+def lasting(ctx, given):
+    """Makes shared memory that would outlive the call."""
+    import ctypes
+
+    return _try(lambda: _check(ctypes.CDLL(None, use_errno=True).shmget(0, 4096, 0o1600)))
+
+
+def _check(result):
+    import ctypes
+
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+    return result
+
+
+def locked(ctx, given):
+    """Leaves a folder that cannot be emptied by others."""
+    folder = Path(os.environ["TMPDIR"]) / "locked"
+    folder.mkdir()
+    (folder / "file").write_text("x")
+    folder.chmod(0)
+    return "done"
 
 
 def data_file(ctx, given):

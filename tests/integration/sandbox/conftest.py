@@ -32,10 +32,15 @@ async def start(signer: Signer, tmp_path: Path) -> AsyncIterator[Start]:
     folder.mkdir()
 
     async def run(
-        public_key: bytes | None = None, workspace: Path | None = None, public_keys: str | None = None
+        public_key: bytes | None = None,
+        workspace: Path | None = None,
+        public_keys: str | None = None,
+        *,
+        leased: bool = False,
+        **settings: str,
     ) -> LocalRunner:
         keys = public_keys or base64.b64encode(public_key or signer.public_key).decode()
-        runner = await start_runner(keys, folder, workspace)
+        runner = await start_runner(keys, folder, workspace, leased=leased, **settings)
         runners.append(runner)
         return runner
 

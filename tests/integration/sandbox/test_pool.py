@@ -347,7 +347,7 @@ async def test_a_call_runs_in_a_pod_of_its_pool(pods: Pods, make_executor: Make,
     result = await executor.execute(make_call(make_skill("callbacks", pool=POOL)), context)
     assert result.sandbox == runner.endpoint.name
     assert result.output["id"] == "record-1"
-    assert executor.status()["pools"][POOL] == {"pods": 1, "warm": 0, "used": 1, "waiting": 0}
+    assert executor.status()["pools"][POOL] == {"pods": 1, "warm": 0, "used": 1, "waiting": 0, "leased": 0}
 
 
 async def test_busy_and_unreachable_pods_are_passed_over(

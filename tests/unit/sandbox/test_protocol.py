@@ -28,7 +28,7 @@ from openclaw_runtime.sandbox.protocol import (
 from openclaw_runtime.sandbox.runner.call import Ended, nonsense
 from openclaw_runtime.sandbox.runner.channel import ChannelError, FrameReader, Kind, pack
 from openclaw_runtime.sandbox.runner.output import MAX_LINE_BYTES, Allowance, LineSplitter
-from openclaw_runtime.sandbox.signing import Signer, SigningError, Verifier
+from openclaw_runtime.sandbox.signing import Connection, Signer, SigningError, Verifier
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -136,7 +136,7 @@ def test_the_canonical_hash_ignores_the_order_of_keys() -> None:
 
 def opened(verifier: Verifier, signer: Signer, now: float = 990.0, call: CallPayload = CALL) -> CallPayload:
     text = call.encode()
-    return verifier.open(text, signer.sign(text), nonce=b"n" * 32, pod_uid="uid", now=now)
+    return verifier.open(text, signer.sign(text), Connection(b"n" * 32, "uid", now))
 
 
 def test_any_of_several_keys_may_have_signed() -> None:
@@ -176,7 +176,7 @@ def test_no_signature_of_chance_is_accepted(signature: bytes, text: str) -> None
     verifier = Verifier([Signer(b"\x01" * 32).public_key])
     for given_signature in (base64.b64encode(signature).decode(), text):
         with pytest.raises(SigningError):
-            verifier.open(CALL.encode(), given_signature, nonce=b"n" * 32, pod_uid="uid", now=990.0)
+            verifier.open(CALL.encode(), given_signature, Connection(b"n" * 32, "uid", 990.0))
 
 
 # --- frames of the channel --------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from openclaw_runtime.sandbox.protocol import (
     FRAME_OVERHEAD,
     LOG_LEVELS,
     MAX_FRAME_BYTES,
+    RELEASE_CONTEXT,
     SUBPROTOCOL,
     CallPayload,
     CallResult,
@@ -27,11 +28,13 @@ from openclaw_runtime.sandbox.protocol import (
     Failure,
     Fields,
     Hello,
+    Holder,
     Json,
     Limits,
     Message,
     Notification,
     ProtocolError,
+    ReleasePayload,
     Request,
     Success,
     decode,
@@ -46,6 +49,8 @@ MAX_CONTEXT_CALLS: Final = 32
 _LIMIT_SLACK_SECONDS: Final = 2.0
 """The pod ends a call at its timeout; if nothing was heard this long after it, the pod itself is given up."""
 
+_NOT_TAKEN: Final = frozenset({ErrorCode.BUSY, ErrorCode.UNAUTHORIZED})
+
 _log = logging.getLogger(__name__)
 
 
@@ -55,11 +60,16 @@ class UnreachableError(errors.SandboxUnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
-    """What goes with a call beside the call itself."""
+    """What goes with a call beside the call itself.
+
+    `on_kept` is told when the call was answered and its sandbox waits for another one of its session: for how many
+    seconds.
+    """
 
     package: bytes
     limits: Limits
     context_methods: frozenset[str]
+    on_kept: Callable[[float], None] = lambda _: None
 
 
 @dataclass(slots=True)
@@ -102,7 +112,11 @@ class SandboxClient:
                 raise UnreachableError(f"{endpoint.name} closed the connection before the call") from None
             timing.mark("send_ms")
             exchange = _Exchange(connection, context, options.context_methods)
-            result = await exchange.run(endpoint, options.limits)
+            try:
+                result = await exchange.run(endpoint, options.limits)
+            finally:
+                if exchange.answered and hello.lease_idle_seconds:
+                    options.on_kept(hello.lease_idle_seconds)
             timing.mark("run_ms")
         finally:
             await _discard(connection)
@@ -110,6 +124,24 @@ class SandboxClient:
         return SkillResult(
             result.output, result.duration_ms, result.result_sha256, endpoint.name, usage=usage, timings=timing.steps
         )
+
+    async def release(self, endpoint: Endpoint, holder: Holder) -> None:
+        """Gives a leased sandbox back, so that it ends now. Raises `SandboxError` if it did not take it."""
+        connection = await self._connect(endpoint, Limits())
+        try:
+            hello = await _hello(connection, endpoint)
+            payload = ReleasePayload(hello.nonce, hello.pod_uid, int(self._now()) + VALIDITY_SECONDS, holder)
+            text = payload.encode()
+            signature = self._signer.sign(text, RELEASE_CONTEXT)
+            await connection.send(encode(Request(CALL_ID, "release", {"payload": text, "signature": signature})))
+            async with asyncio.timeout(CONNECT_SECONDS):
+                answer = _message(await connection.recv())
+        except (ConnectionClosed, TimeoutError, ProtocolError):
+            raise UnreachableError(f"{endpoint.name} closed the connection before its release") from None
+        finally:
+            await _discard(connection)
+        if isinstance(answer, Failure):
+            raise errors.from_code(answer.code, answer.message, answer.data)
 
     async def _connect(self, endpoint: Endpoint, limits: Limits) -> ClientConnection:
         options: dict[str, Any] = {
@@ -213,6 +245,7 @@ class _Exchange:
         self._context = context
         self._methods = methods
         self._serving: set[asyncio.Task[None]] = set()
+        self.answered = False
 
     async def run(self, endpoint: Endpoint, limits: Limits) -> CallResult:
         """Serves the connection until the response and returns it. Raises `SandboxError`."""
@@ -240,8 +273,10 @@ class _Exchange:
             message = _message(await self._connection.recv())
             match message:
                 case Success(id=id) if id == CALL_ID:
+                    self.answered = True
                     return message.result
                 case Failure(id=id) if id == CALL_ID or id is None:
+                    self.answered = message.code not in _NOT_TAKEN
                     raise errors.from_code(message.code, message.message, message.data)
                 case Notification("log", params):
                     await self._log(params)

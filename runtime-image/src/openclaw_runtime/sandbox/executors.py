@@ -1,6 +1,7 @@
 """Running skill calls in sandboxes: one way to make a call, two kinds of sandbox (pods, local processes)."""
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -15,22 +16,29 @@ from openclaw_runtime.sandbox.client import CallOptions, SandboxClient, Unreacha
 from openclaw_runtime.sandbox.endpoint import Endpoint, SandboxQueue
 from openclaw_runtime.sandbox.keyfile import KeyFile
 from openclaw_runtime.sandbox.kube import KubeApi, KubeError
-from openclaw_runtime.sandbox.local import POOL, LocalPool
+from openclaw_runtime.sandbox.leases import Lease, Leases
+from openclaw_runtime.sandbox.local import LocalPool
 from openclaw_runtime.sandbox.pool import PodPool
-from openclaw_runtime.sandbox.protocol import Limits
+from openclaw_runtime.sandbox.protocol import Holder, Limits
 from openclaw_runtime.sandbox.signing import Signer, SigningError, Signs
 from openclaw_runtime.skills.checks import context_methods
 from openclaw_runtime.skills.types import (
     CallContext,
+    Level,
     QueueObserver,
     SecurityLevel,
     SkillCall,
     SkillExecutor,
     SkillResult,
+    stricter,
 )
 
 MAX_UNAUTHORIZED: Final = 3
 """While a signing key is rotated some pods know only the other key. More refusals than this are a real fault."""
+
+
+PATIENCE_SECONDS: Final = 2.0
+"""How long a call waits for a sandbox before an idle lease of another session is given up for it."""
 
 
 class Source(Protocol):
@@ -46,19 +54,35 @@ class Source(Protocol):
     def given_up(self, uid: str) -> None:
         """A sandbox was handed out and its call failed: it could not be reached, or perhaps never got the call."""
 
+    def lives(self, uid: str) -> bool:
+        """Returns whether a sandbox that was handed out is still there."""
+        ...
+
     def explain(self, pool: str) -> str | None:
         """Returns why the pool may have no free sandbox and what to do, as far as is known."""
         ...
 
 
 class CallRunner:
-    """Finds a sandbox for a call and makes it; the part both executors share."""
+    """Finds a sandbox for a call and makes it; the part both executors share.
 
-    def __init__(self, source: Source, queue: SandboxQueue, client: SandboxClient, security: SecurityLevel) -> None:
+    Of leased sandboxes, `keep_leases` per pool may wait for the next call of their session.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        queue: SandboxQueue,
+        client: SandboxClient,
+        security: SecurityLevel,
+        keep_leases: int = 0,
+    ) -> None:
         self._source = source
         self._queue = queue
         self._client = client
         self._security = security
+        self._releasing: set[asyncio.Task[None]] = set()
+        self.leases = Leases(keep_leases, time.monotonic)
         self.running = 0
 
     async def execute(self, call: SkillCall, context: CallContext) -> SkillResult:
@@ -76,12 +100,16 @@ class CallRunner:
             ) from None
         refused = 0
         last: errors.SandboxError | None = None
+        holder = Holder(call.agent, call.session, call.skill.name)
         while True:
-            endpoint = await self._acquire(pool, deadline, last)
+            endpoint = self._leased(pool, holder) or await self._acquire(pool, deadline, last)
             self.running += 1
             queued_ms = round((loop.time() - started) * 1000, 3)
+            lease = Lease(pool, holder, endpoint)
+            kept: list[float] = []
             try:
-                options = CallOptions(package, self._limits(call, deadline - loop.time()), self._methods(call))
+                limits = self._limits(call, deadline - loop.time())
+                options = CallOptions(package, limits, self._methods(call), kept.append)
                 result = await self._client.call(endpoint, call, options, context)
                 return replace(result, timings={"queue_ms": queued_ms, **result.timings})
             except errors.SandboxBusyError as error:
@@ -97,18 +125,56 @@ class CallRunner:
                 last = error
                 self._source.given_up(endpoint.uid)
             except BaseException:
-                self._source.given_up(endpoint.uid)
+                if not kept:
+                    self._source.given_up(endpoint.uid)
                 raise
             finally:
                 self.running -= 1
+                if kept:
+                    self._keep(lease, kept[0])
+
+    def _leased(self, pool: str, holder: Holder) -> Endpoint | None:
+        """Returns the sandbox that waits for this session's skill. One that is gone is forgotten."""
+        while (lease := self.leases.take(pool, holder)) is not None:
+            if self._source.lives(lease.endpoint.uid):
+                return lease.endpoint
+        return None
+
+    def _keep(self, lease: Lease, idle_seconds: float) -> None:
+        """Keeps a lease for the next call, and gives the oldest back where there are too many."""
+        if (surplus := self.leases.put(lease, idle_seconds)) is not None:
+            self._release(surplus)
+
+    def _release(self, lease: Lease) -> None:
+        task = asyncio.ensure_future(self._give_back(lease))
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
+
+    async def _give_back(self, lease: Lease) -> None:
+        # One that does not answer ends by itself.
+        with contextlib.suppress(errors.SandboxError):
+            await self._client.release(lease.endpoint, lease.holder)
+
+    def _make_room(self, pool: str) -> None:
+        """Gives the lease back that was idle for longest: a call waits, and its pod may be all the pool can have."""
+        if (idle := self.leases.oldest(pool)) is not None:
+            self._release(idle)
+
+    async def close(self) -> None:
+        """Gives every idle lease back."""
+        for lease in self.leases.drain():
+            self._release(lease)
+        await asyncio.gather(*self._releasing)
 
     async def _acquire(self, pool: str, deadline: float, last: errors.SandboxError | None) -> Endpoint:
-        waiting = self._queue.acquire(pool, deadline)
+        pressure = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._make_room, pool)
         try:
-            endpoint = await waiting
+            endpoint = await self._queue.acquire(pool, deadline)
         except errors.SandboxUnavailableError as error:
             reasons = [str(error), self._source.explain(pool), f"last try: {last}" if last else None]
             raise errors.SandboxUnavailableError("; ".join(filter(None, reasons))) from None
+        finally:
+            pressure.cancel()
         self._source.taken(endpoint.uid)
         return endpoint
 
@@ -129,54 +195,72 @@ class SubprocessExecutor:
         *,
         workspace: Path | None = None,
         security: SecurityLevel = "strict",
+        level: Level = "trusted",
         warm: int = 2,
         limit: int = 16,
+        keep_leases: int = 4,
     ) -> None:
         signer = Signer.generate()
+        self._level: Level = level
         self._queue = SandboxQueue(random.Random(), time.monotonic)  # noqa: S311 - spreads load, guards nothing
         self._pool = LocalPool(self._queue, signer.public_key, workspace, warm=warm, limit=limit)
-        self._runner = CallRunner(self, self._queue, SandboxClient(signer), security)
+        self._leased = LocalPool(self._queue, signer.public_key, workspace, warm=0, limit=limit, leased=True)
+        self._runner = CallRunner(self, self._queue, SandboxClient(signer), security, keep_leases)
 
     async def start(self) -> None:
         """Starts warming processes; returns at once."""
         self._pool.start()
+        self._leased.start()
 
     async def close(self) -> None:
         """Ends every process, calls in flight included."""
-        await self._pool.close()
+        await self._runner.close()
+        await asyncio.gather(self._pool.close(), self._leased.close())
 
     async def execute(self, call: SkillCall, context: CallContext) -> SkillResult:
         """Runs one call to its end. Raises `SandboxError`."""
         return await self._runner.execute(call, context)
 
     def status(self) -> dict[str, Any]:
-        """Returns what is warm, starting, running and waiting."""
+        """Returns what is warm, starting, running, leased and waiting."""
+        waiting, leased = self._queue.status(), self._runner.leases.counts()
+        pools = {
+            pool.name: pool.status()
+            | waiting.get(pool.name, {"free": 0, "waiting": 0})
+            | {"leased": leased.get(pool.name, 0)}
+            for pool in (self._pool, self._leased)
+        }
         return {
             "provider": "subprocess",
             "running": self._runner.running,
-            "pools": {POOL: self._pool.status() | self._queue.status().get(POOL, {"free": 0, "waiting": 0})},
-            "error": self._pool.last_error,
+            "pools": pools,
+            "error": self._pool.last_error or self._leased.last_error,
         }
 
     def pool_for(self, call: SkillCall) -> str:
-        """Every call uses the one local pool."""
-        del call
+        """Returns which of the two local pools serves a call: processes used once, or leased to a session."""
+        pool = self._leased if stricter(self._level, call.skill.level) == "restricted" else self._pool
         # Whoever comes now may have to wait; a process for it should be on its way already.
-        asyncio.get_running_loop().call_soon(self._pool.fill)
-        return POOL
+        asyncio.get_running_loop().call_soon(pool.fill)
+        return pool.name
 
     def taken(self, uid: str) -> None:
         """See `Source`."""
-        self._pool.taken(uid)
+        for pool in (self._pool, self._leased):
+            pool.taken(uid)
 
     def given_up(self, uid: str) -> None:
         """Ends the process: it is of no use to anybody else, and nothing else would end one that got no call."""
-        self._pool.end(uid)
+        for pool in (self._pool, self._leased):
+            pool.end(uid)
+
+    def lives(self, uid: str) -> bool:
+        """See `Source`."""
+        return self._leased.lives(uid)
 
     def explain(self, pool: str) -> str | None:
         """See `Source`."""
-        del pool
-        return self._pool.last_error
+        return self._leased.last_error if pool == self._leased.name else self._pool.last_error
 
     def observe(self, queue: QueueObserver) -> None:
         """Tells `queue` from now on how calls wait."""
@@ -198,11 +282,12 @@ class PodExecutor:
         port: int,
         security: SecurityLevel = "strict",
         trusted: SkillExecutor | None = None,
+        keep_leases: int = 4,
     ) -> None:
         spread = random.Random()  # noqa: S311 - spreads load, guards nothing
         self._queue = SandboxQueue(spread, time.monotonic)
         self._pool = PodPool(api, namespace, self._queue, port, spread)
-        self._runner = CallRunner(self, self._queue, SandboxClient(signer), security)
+        self._runner = CallRunner(self, self._queue, SandboxClient(signer), security, keep_leases)
         self._trusted = trusted
         self._trusted_started = False
 
@@ -211,7 +296,8 @@ class PodExecutor:
         self._pool.start()
 
     async def close(self) -> None:
-        """Ends the watch. The API client belongs to whoever made it."""
+        """Gives leased pods back and ends the watch. The API client belongs to whoever made it."""
+        await self._runner.close()
         await self._pool.close()
         if self._trusted is not None and self._trusted_started:
             await self._trusted.close()
@@ -226,11 +312,15 @@ class PodExecutor:
         return await self._runner.execute(call, context)
 
     def status(self) -> dict[str, Any]:
-        """Returns per pool what is warm, used and waiting."""
-        waiting = self._queue.status()
-        pools = {pool: counts | {"waiting": 0} for pool, counts in self._pool.status().items()}
+        """Returns per pool what is warm, used, leased and waiting."""
+        waiting, leased = self._queue.status(), self._runner.leases.counts()
+        pools = {pool: counts | {"waiting": 0, "leased": 0} for pool, counts in self._pool.status().items()}
         for pool, counts in waiting.items():
-            pools.setdefault(pool, {"pods": 0, "warm": 0, "used": 0})["waiting"] = counts["waiting"]
+            none = {"pods": 0, "warm": 0, "used": 0, "leased": 0}
+            pools.setdefault(pool, none)["waiting"] = counts["waiting"]
+        for pool, count in leased.items():
+            if pool in pools:
+                pools[pool]["leased"] = count
         # Once the pods are known, calls go on without the API server: an outage there must not take all agents away.
         error = None if self._pool.synced.is_set() else self._pool.last_error
         return {"provider": "pods", "running": self._runner.running, "pools": pools, "error": error}
@@ -248,6 +338,10 @@ class PodExecutor:
     def given_up(self, uid: str) -> None:
         """See `Source`."""
         self._pool.suspect(uid)
+
+    def lives(self, uid: str) -> bool:
+        """See `Source`."""
+        return self._pool.lives(uid)
 
     def explain(self, pool: str) -> str | None:
         """See `Source`."""
@@ -274,7 +368,12 @@ def create_executor(
     """
     sandbox = config.execution.sandbox
     security = config.skills.security_level
-    local = SubprocessExecutor(workspace=workspace, security=security, limit=4 * config.execution.max_concurrent)
+    concurrent = config.execution.max_concurrent
+    # In a cluster the operator has decided: what the configuration calls trusted runs here, everything else does not.
+    level: Level = "trusted" if sandbox.provider == "pods" else sandbox.level
+    local = SubprocessExecutor(
+        workspace=workspace, security=security, level=level, limit=4 * concurrent, keep_leases=concurrent
+    )
     if sandbox.provider == "subprocess":
         return local
     assert sandbox.signing_key_file is not None
@@ -288,4 +387,12 @@ def create_executor(
         client = api() if api else KubeApi.in_cluster(dict(environ))
     except KubeError as error:
         raise ConfigError("sandbox", [ConfigProblem("execution.sandbox.provider", str(error))]) from None
-    return PodExecutor(client, config.claw.namespace, signer, port=sandbox.port, security=security, trusted=local)
+    return PodExecutor(
+        client,
+        config.claw.namespace,
+        signer,
+        port=sandbox.port,
+        security=security,
+        trusted=local,
+        keep_leases=concurrent,
+    )

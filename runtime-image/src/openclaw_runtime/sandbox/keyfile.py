@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from openclaw_runtime.follow import FollowedFile
+from openclaw_runtime.sandbox.protocol import SIGNING_CONTEXT
 from openclaw_runtime.sandbox.signing import Signer
 
 
@@ -12,6 +13,6 @@ class KeyFile:
     def __init__(self, path: Path) -> None:
         self._file = FollowedFile(path, lambda file: Signer(file.read_bytes()))
 
-    def sign(self, payload: str) -> str:
-        """Returns the base64 signature over a payload's text."""
-        return self._file.get().sign(payload)
+    def sign(self, payload: str, context: bytes = SIGNING_CONTEXT) -> str:
+        """Returns the base64 signature over a payload's text; `context` says what it is the payload of."""
+        return self._file.get().sign(payload, context)

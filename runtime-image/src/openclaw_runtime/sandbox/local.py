@@ -17,6 +17,7 @@ from typing import Final
 from openclaw_runtime.sandbox.endpoint import Endpoint, SandboxQueue
 
 POOL: Final = "local"
+LEASED_POOL: Final = "local-restricted"
 _START_SECONDS: Final = 20.0
 _STOP_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 1.0
@@ -37,11 +38,14 @@ class StartError(Exception):
     """A runner did not become ready. `str()` says why; what it wrote is on this process's stderr."""
 
 
-async def start_runner(public_keys: str, folder: Path, workspace: Path | None) -> LocalRunner:
+async def start_runner(
+    public_keys: str, folder: Path, workspace: Path | None, *, leased: bool = False, **settings: str
+) -> LocalRunner:
     """Starts one runner and waits until it is ready. Raises `StartError`.
 
-    `public_keys` are base64 and comma separated, as in the pod's environment. `folder` is a private folder for its
-    socket and scratch files. The environment is built from nothing, so no key of this process is handed down.
+    `public_keys` are base64 and comma separated, as in the pod's environment. A `leased` one serves all calls of one
+    session's skill; `settings` are more of its environment. `folder` is a private folder for its socket and scratch
+    files. The environment is built from nothing, so no key of this process is handed down.
     """
     uid = uuid.uuid4().hex
     path = folder / f"{uid}.sock"
@@ -53,9 +57,11 @@ async def start_runner(public_keys: str, folder: Path, workspace: Path | None) -
         "OPENCLAW_SANDBOX_WORKSPACE": str(workspace or folder / "no-workspace"),
         "OPENCLAW_SANDBOX_LIFELINE_FD": str(theirs.fileno()),
         "OPENCLAW_SANDBOX_LOG_LEVEL": "warning",
+        "OPENCLAW_SANDBOX_LEVEL": "restricted" if leased else "isolated",
         "POD_NAME": f"local-{uid[:8]}",
         "POD_UID": uid,
         "LANG": "C.UTF-8",
+        **settings,
     }
     with theirs:
         process = await asyncio.create_subprocess_exec(
@@ -104,8 +110,17 @@ class LocalPool:
     """Keeps `warm` runners ready and at most `limit` alive. Used ones exit by themselves and are replaced."""
 
     def __init__(
-        self, queue: SandboxQueue, public_key: bytes, workspace: Path | None, *, warm: int, limit: int
+        self,
+        queue: SandboxQueue,
+        public_key: bytes,
+        workspace: Path | None,
+        *,
+        warm: int,
+        limit: int,
+        leased: bool = False,
     ) -> None:
+        self.name = LEASED_POOL if leased else POOL
+        self._leased = leased
         self._queue = queue
         self._public_key = public_key
         self._workspace = workspace
@@ -127,7 +142,7 @@ class LocalPool:
         """Starts as many runners as are missing: the warm ones, and one for each call that waits."""
         if self._folder is None:
             return
-        waiting = self._queue.status().get(POOL, {}).get("waiting", 0)
+        waiting = self._queue.status().get(self.name, {}).get("waiting", 0)
         missing = self._warm + waiting - len(self._free) - self._starting
         for _ in range(min(missing, self._limit - len(self._tasks))):
             self._starting += 1
@@ -145,6 +160,10 @@ class LocalPool:
         if (runner := self._alive.get(uid)) is not None:
             runner.lifeline.close()
 
+    def lives(self, uid: str) -> bool:
+        """Returns whether a runner has not ended yet."""
+        return uid in self._alive
+
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         self.fill()
@@ -152,7 +171,8 @@ class LocalPool:
     async def _live(self, folder: Path) -> None:
         """The life of one runner, from its start to its exit."""
         try:
-            runner = await start_runner(base64.b64encode(self._public_key).decode(), folder, self._workspace)
+            keys = base64.b64encode(self._public_key).decode()
+            runner = await start_runner(keys, folder, self._workspace, leased=self._leased)
         except (StartError, OSError) as error:
             self.last_error = str(error)
             _log.error("cannot start a sandbox: %s", error)
@@ -165,12 +185,12 @@ class LocalPool:
         try:
             self._free.add(uid)
             self._alive[uid] = runner
-            self._queue.offer(POOL, runner.endpoint)
+            self._queue.offer(self.name, runner.endpoint)
             await runner.process.wait()
         finally:
             self._free.discard(uid)
             del self._alive[uid]
-            self._queue.withdraw(POOL, uid)
+            self._queue.withdraw(self.name, uid)
             await stop_runner(runner)
             runner.lifeline.close()
             assert isinstance(runner.endpoint.address, Path)

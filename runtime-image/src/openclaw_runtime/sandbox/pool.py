@@ -13,6 +13,7 @@ from openclaw_runtime.sandbox.kube import KubeApi, KubeError
 POOL_LABEL: Final = "openclaw.io/pool"
 SUSPECT_SECONDS: Final = 5.0
 """How long a pod that could not be reached is left alone."""
+_FINISHED: Final = frozenset({"Succeeded", "Failed"})
 _BACKOFF: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 _log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class PodPool:
         self._known: dict[str, str] = {}
         self._offered: set[str] = set()
         self._used: set[str] = set()
+        self._over: set[str] = set()
         self._suspects: dict[str, asyncio.TimerHandle] = {}
         self._ready: dict[str, Endpoint] = {}
         self._problems: dict[str, str] = {}
@@ -98,6 +100,10 @@ class PodPool:
         self._suspects.pop(uid, None)
         self._used.discard(uid)
         self._update(uid)
+
+    def lives(self, uid: str) -> bool:
+        """Returns whether a pod is there, ready or not."""
+        return uid in self._known and uid not in self._over
 
     def status(self) -> dict[str, dict[str, int]]:
         """Returns per pool how many pods there are, and how many of them are warm or in use."""
@@ -183,6 +189,8 @@ class PodPool:
             self._problems.pop(uid, None)
         else:
             self._problems[uid] = problem
+        if pod.get("metadata", {}).get("deletionTimestamp") or pod.get("status", {}).get("phase") in _FINISHED:
+            self._over.add(uid)
         endpoint = endpoint_of(pod, self._port)
         if endpoint is None:
             self._ready.pop(uid, None)
@@ -207,6 +215,7 @@ class PodPool:
         self._ready.pop(uid, None)
         self._problems.pop(uid, None)
         self._used.discard(uid)
+        self._over.discard(uid)
         if (handle := self._suspects.pop(uid, None)) is not None:
             handle.cancel()
         if pool is not None and uid in self._offered:

@@ -19,6 +19,7 @@ CALL_PATH: Final = "/v1/call"
 VERSION: Final = 1
 SIGNING_CONTEXT: Final = b"openclaw.sandbox.v1\n"
 """Put before what is signed, so that a signature made for anything else never fits."""
+RELEASE_CONTEXT: Final = b"openclaw.sandbox.v1.release\n"
 
 NONCE_BYTES: Final = 32
 CALL_ID: Final = 1
@@ -274,6 +275,8 @@ class Hello:
     """The pod's first message: who it is, and the nonce a call must be signed with.
 
     `nonce` is 32 random bytes, fresh for this connection. `packages` are digests that need not be sent.
+    `lease_idle_seconds` is 0 for a sandbox that takes one call; else it stays with the session of its first call, until
+    it was idle for so long.
     """
 
     pod_name: str
@@ -282,6 +285,7 @@ class Hello:
     packages: tuple[str, ...] = ()
     max_package_bytes: int = MAX_PACKAGE_BYTES
     max_result_bytes: int = MAX_RESULT_BYTES
+    lease_idle_seconds: int = 0
 
     def message(self) -> Notification:
         """Returns the `hello` notification."""
@@ -293,6 +297,7 @@ class Hello:
                 "nonce": base64.b64encode(self.nonce).decode(),
                 "packages": list(self.packages),
                 "limits": {"maxPackageBytes": self.max_package_bytes, "maxResultBytes": self.max_result_bytes},
+                "lease": {"idleSeconds": self.lease_idle_seconds},
             },
         )
 
@@ -310,6 +315,7 @@ class Hello:
             packages=fields.strings("packages"),
             max_package_bytes=limits.integer("maxPackageBytes", least=0),
             max_result_bytes=limits.integer("maxResultBytes", least=0),
+            lease_idle_seconds=fields.nested("lease").integer("idleSeconds", least=0, most=86_400),
         )
 
 
@@ -375,6 +381,11 @@ class CallPayload:
     allowed_domains: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
+    @property
+    def holder(self) -> "Holder":
+        """Whom a leased sandbox is for that takes this call."""
+        return Holder(self.agent, self.session, self.skill)
+
     def encode(self) -> str:
         """Returns the JSON text to sign and to send. Raises ValueError or TypeError where a value is not JSON."""
         return dumps(
@@ -426,6 +437,51 @@ class CallPayload:
             permissions=fields.strings("permissions"),
             allowed_domains=fields.strings("allowedDomains"),
             limits=Limits.parse(fields.nested("limits")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Whom a leased sandbox is for: one skill of one session of one agent."""
+
+    agent: str
+    session: str
+    skill: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasePayload:
+    """What is signed to give a leased sandbox back, before it would end by itself."""
+
+    nonce: bytes
+    pod_uid: str
+    expires_at: int
+    holder: Holder
+
+    def encode(self) -> str:
+        """Returns the JSON text to sign and to send."""
+        return dumps(
+            {
+                "nonce": base64.b64encode(self.nonce).decode(),
+                "podUid": self.pod_uid,
+                "expiresAt": self.expires_at,
+                "agent": self.holder.agent,
+                "session": self.holder.session,
+                "skill": self.holder.skill,
+            }
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> "ReleasePayload":
+        """Reads the signed text. Raises `ProtocolError`."""
+        fields = Fields(loads(text), "payload")
+        return cls(
+            nonce=_base64(fields.text("nonce", limit=64), "payload.nonce", NONCE_BYTES),
+            pod_uid=fields.text("podUid", limit=128),
+            expires_at=fields.integer("expiresAt", least=0, most=1 << 53),
+            holder=Holder(
+                fields.text("agent", limit=256), fields.text("session", limit=1024), fields.text("skill", limit=256)
+            ),
         )
 
 

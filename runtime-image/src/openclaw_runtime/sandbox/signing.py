@@ -7,13 +7,14 @@ by the first call made on it.
 
 import base64
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from openclaw_runtime.sandbox.protocol import SIGNING_CONTEXT, CallPayload
+from openclaw_runtime.sandbox.protocol import RELEASE_CONTEXT, SIGNING_CONTEXT, CallPayload, Holder, ReleasePayload
 
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
@@ -30,8 +31,8 @@ class SigningError(Exception):
 class Signs(Protocol):
     """Whatever can sign a call."""
 
-    def sign(self, payload: str) -> str:
-        """Returns the base64 signature over a payload's text."""
+    def sign(self, payload: str, context: bytes = SIGNING_CONTEXT) -> str:
+        """Returns the base64 signature over a payload's text; `context` says what it is the payload of."""
         ...
 
 
@@ -53,9 +54,29 @@ class Signer:
         """The raw 32-byte public key."""
         return self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
-    def sign(self, payload: str) -> str:
-        """Returns the base64 signature over a payload's text."""
-        return base64.b64encode(self._key.sign(SIGNING_CONTEXT + payload.encode())).decode()
+    def sign(self, payload: str, context: bytes = SIGNING_CONTEXT) -> str:
+        """Returns the base64 signature over a payload's text; `context` says what it is the payload of."""
+        return base64.b64encode(self._key.sign(context + payload.encode())).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What a signature has to be for: this connection's nonce, this pod, this moment (Unix seconds)."""
+
+    nonce: bytes
+    pod_uid: str
+    now: float
+
+    def check(self, payload: CallPayload | ReleasePayload) -> None:
+        """Raises `SigningError` unless the payload was made for here and now."""
+        if payload.nonce != self.nonce:
+            raise SigningError("nonce: not the one of this connection")
+        if payload.pod_uid != self.pod_uid:
+            raise SigningError("podUid: the call is for another pod")
+        if payload.expires_at + CLOCK_SKEW_SECONDS < self.now:
+            raise SigningError("expiresAt: the call has expired")
+        if payload.expires_at > self.now + MAX_VALIDITY_SECONDS + CLOCK_SKEW_SECONDS:
+            raise SigningError(f"expiresAt: more than {MAX_VALIDITY_SECONDS} s away")
 
 
 class Verifier:
@@ -89,25 +110,28 @@ class Verifier:
             return True
         return False
 
-    def open(self, payload: str, signature: str, *, nonce: bytes, pod_uid: str, now: float) -> CallPayload:
-        """Returns the call if it is authorised for this pod, this connection and this moment (Unix seconds).
+    def open(self, payload: str, signature: str, connection: Connection) -> CallPayload:
+        """Returns the call if it is authorised for this pod, this connection and this moment.
 
         Raises `SigningError` if it is not, and `ProtocolError` if a correctly signed payload cannot be read.
         """
+        self._check_signature(SIGNING_CONTEXT, payload, signature)
+        call = CallPayload.parse(payload)
+        connection.check(call)
+        return call
+
+    def open_release(self, payload: str, signature: str, connection: Connection) -> Holder:
+        """Returns whose lease is to end. Raises as `open` does."""
+        self._check_signature(RELEASE_CONTEXT, payload, signature)
+        release = ReleasePayload.parse(payload)
+        connection.check(release)
+        return release.holder
+
+    def _check_signature(self, context: bytes, payload: str, signature: str) -> None:
         try:
             raw = base64.b64decode(signature, validate=True)
             signed = payload.encode()
         except ValueError:
             raise SigningError("signature: not base64") from None
-        if len(raw) != SIGNATURE_BYTES or not self._signed(SIGNING_CONTEXT + signed, raw):
+        if len(raw) != SIGNATURE_BYTES or not self._signed(context + signed, raw):
             raise SigningError("signature: no key of this pod made it")
-        call = CallPayload.parse(payload)
-        if call.nonce != nonce:
-            raise SigningError("nonce: not the one of this connection")
-        if call.pod_uid != pod_uid:
-            raise SigningError("podUid: the call is for another pod")
-        if call.expires_at + CLOCK_SKEW_SECONDS < now:
-            raise SigningError("expiresAt: the call has expired")
-        if call.expires_at > now + MAX_VALIDITY_SECONDS + CLOCK_SKEW_SECONDS:
-            raise SigningError(f"expiresAt: more than {MAX_VALIDITY_SECONDS} s away")
-        return call

@@ -12,6 +12,14 @@ Level = Literal["isolated", "restricted", "trusted"]
 SecurityLevel = Literal["strict", "moderate", "permissive"]
 QueueOutcome = Literal["served", "deadline", "cancelled"]
 
+_LEVELS: tuple[Level, ...] = ("isolated", "restricted", "trusted")
+
+
+def stricter(one: Level, other: Level) -> Level:
+    """Returns the level that isolates more."""
+    return min(one, other, key=_LEVELS.index)
+
+
 PERMISSIONS = frozenset(
     {"filesystem:read", "filesystem:write", "network:internal", "network:external", "process:execute"}
 )

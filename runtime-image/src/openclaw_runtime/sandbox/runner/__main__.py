@@ -1,6 +1,6 @@
 """Entry point of a sandbox pod.
 
-The order matters: the child is forked while this process is small and knows nothing.
+The order matters: the child, or the zygote of all children, is forked while this process is small and knows nothing.
 """
 
 import asyncio
@@ -12,8 +12,9 @@ import tempfile
 from pathlib import Path
 
 from openclaw_runtime.sandbox.runner import linux
-from openclaw_runtime.sandbox.runner.child import Child, fork_child
+from openclaw_runtime.sandbox.runner.child import fork_child
 from openclaw_runtime.sandbox.runner.settings import Settings, SettingsError, read_settings
+from openclaw_runtime.sandbox.runner.zygote import fork_zygote
 
 
 def main() -> int:
@@ -35,9 +36,11 @@ def main() -> int:
 
 
 def _serve(settings: Settings, scratch: Path) -> int:
-    forked = fork_child(settings.workspace, scratch)
-    linux.hide_from_children()
+    zygote = fork_zygote(settings.workspace, scratch) if settings.leased else None
+    child = None if zygote else fork_child(settings.workspace, scratch)
+    linux.hide()
     from openclaw_runtime.sandbox.runner import server
+    from openclaw_runtime.sandbox.runner.nursery import Nursery, Rooms
     from openclaw_runtime.sandbox.signing import SigningError, Verifier
 
     handler = logging.StreamHandler()
@@ -52,9 +55,18 @@ def _serve(settings: Settings, scratch: Path) -> int:
         return 2
 
     async def run() -> int:
-        return await server.run(settings, verifier, Child(forked, server.MAX_CHILD_FRAME))
+        rooms = Rooms(scratch, _rooms(settings, scratch))
+        return await server.run(settings, verifier, Nursery(child, zygote, rooms, server.MAX_CHILD_FRAME))
 
     return asyncio.run(run())
+
+
+def _rooms(settings: Settings, scratch: Path) -> tuple[Path, ...]:
+    """Returns what a call can write to. In a pod that is more than its scratch folder, and all of it is ours."""
+    if settings.lifeline is not None:
+        return (scratch,)
+    shared_memory = Path("/dev/shm")  # noqa: S108 - every container has one, and it is writable
+    return (settings.scratch_root, *([shared_memory] if shared_memory.is_dir() else []))
 
 
 if __name__ == "__main__":

@@ -28,29 +28,50 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Forked:
-    """A child that was forked but is not watched yet."""
+class Ends:
+    """One side of what connects the runner and a child: the channel, and what the child prints."""
 
-    pid: int
     channel: socket.socket
     stdout: int
     stderr: int
 
+    def descriptors(self) -> tuple[int, int, int]:
+        """Returns the three descriptors."""
+        return self.channel.fileno(), self.stdout, self.stderr
 
-def fork_child(workspace: Path, scratch: Path) -> Forked:
-    """Forks the child. Call it before anything is open and while there is one thread."""
+    def close(self) -> None:
+        """Closes this side."""
+        self.channel.close()
+        os.close(self.stdout)
+        os.close(self.stderr)
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A child that was forked but is not watched yet."""
+
+    pid: int
+    ends: Ends
+
+
+def open_ends() -> tuple[Ends, Ends]:
+    """Returns the runner's side and the child's side."""
     ours, theirs = socket.socketpair()
     stdout_read, stdout_write = os.pipe()
     stderr_read, stderr_write = os.pipe()
+    return Ends(ours, stdout_read, stderr_read), Ends(theirs, stdout_write, stderr_write)
+
+
+def fork_child(workspace: Path, scratch: Path) -> Forked:
+    """Forks the child. Call it before anything is open and while there is one thread."""
+    ours, theirs = open_ends()
     pid = os.fork()
     if pid == 0:
         from openclaw_runtime.sandbox.runner.worker import run_child
 
-        run_child(theirs, stdout_write, stderr_write, workspace, scratch)
+        run_child(theirs, workspace, scratch)
     theirs.close()
-    os.close(stdout_write)
-    os.close(stderr_write)
-    return Forked(pid, ours, stdout_read, stderr_read)
+    return Forked(pid, ours)
 
 
 class OutputPipe:
@@ -97,10 +118,14 @@ class OutputPipe:
 
 
 class Child:
-    """The watched child. Everything that comes out of it is untrusted."""
+    """The watched child. Everything that comes out of it is untrusted.
 
-    def __init__(self, forked: Forked, frame_limit: int) -> None:
+    `zygote` is the process that forks the children of a leased sandbox; it outlives them.
+    """
+
+    def __init__(self, forked: Forked, frame_limit: int, zygote: int | None = None) -> None:
         self._forked = forked
+        self.zygote = zygote
         self._frames = FrameReader(frame_limit)
         self._exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._alone = asyncio.Event()
@@ -113,9 +138,9 @@ class Child:
         """Starts reaping and reading."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
         self._reap()
-        self._reader, self._writer = await asyncio.open_connection(sock=self._forked.channel)
-        self.stdout = OutputPipe(self._forked.stdout)
-        self.stderr = OutputPipe(self._forked.stderr)
+        self._reader, self._writer = await asyncio.open_connection(sock=self._forked.ends.channel)
+        self.stdout = OutputPipe(self._forked.ends.stdout)
+        self.stderr = OutputPipe(self._forked.ends.stderr)
 
     def _reap(self) -> None:
         """Collects every process that ended: the child, and orphans that came to us as their subreaper."""
@@ -130,6 +155,10 @@ class Child:
                 return
             if pid == self._forked.pid and not self._exited.done():
                 self._exited.set_result(os.waitstatus_to_exitcode(status))
+
+    def on_exit(self, take: Callable[[int], None]) -> None:
+        """Has `take` called with the exit code when the child itself has ended."""
+        self._exited.add_done_callback(lambda done: take(done.result()))
 
     async def exited(self) -> int:
         """Waits for the child itself to end; returns its exit code, or minus the signal that killed it."""
@@ -153,7 +182,11 @@ class Child:
 
     def process_count(self) -> int:
         """Returns how many processes the call has at the moment."""
-        return len(linux.descendants(os.getpid()))
+        return len(self._processes())
+
+    def _processes(self) -> list[int]:
+        """Returns every process below the runner but the zygote, zombies included."""
+        return [process for process in linux.descendants(os.getpid()) if process != self.zygote]
 
     def usage(self) -> Usage:
         """Returns what the child has used, as the kernel counts it; nothing if it is gone."""
@@ -172,12 +205,20 @@ class Child:
         self.kill()
         code = await self.exited()
         self._reap()
-        while not self._alone.is_set():
-            linux.kill_descendants(os.getpid())
+        while not self._is_alone():
+            linux.kill_descendants(os.getpid(), self.zygote)
             with contextlib.suppress(TimeoutError):
                 # A process forked between listing and killing is found by the next round.
                 await asyncio.wait_for(self._alone.wait(), 0.02)
         return code
+
+    def _is_alone(self) -> bool:
+        return self._alone.is_set() or (self.zygote is not None and not self._processes())
+
+    def close(self) -> None:
+        """Lets go of the pipes of a child that was finished, for the next one."""
+        self.stdout.close()
+        self.stderr.close()
 
     async def terminate(self, grace_seconds: float) -> int:
         """Asks the child's group to end, gives it a moment, then kills what is left."""

@@ -55,9 +55,17 @@ def syscall(number: int, *arguments: object) -> int:
     return result
 
 
-def hide_from_children() -> None:
-    """Makes this process unreadable for others of the same uid: no ptrace, no /proc/<pid>/{mem,environ,fd}."""
+def hide() -> None:
+    """Makes this process unreadable for others of the same uid: no ptrace, no /proc/<pid>/{mem,environ,fd}.
+
+    What it forks inherits that.
+    """
     prctl(_PR_SET_DUMPABLE, 0)
+
+
+def show() -> None:
+    """Undoes `hide`, for a process that has to read its own /proc/self."""
+    prctl(_PR_SET_DUMPABLE, 1)
 
 
 def adopt_orphans() -> None:
@@ -173,18 +181,18 @@ def signal_group(leader: int, number: int) -> None:
         os.killpg(leader, number)
 
 
-def kill_descendants(root: int) -> int:
-    """Sends SIGKILL to every process below `root` and returns how many there were.
+def kill_descendants(root: int, keep: int | None = None) -> int:
+    """Sends SIGKILL to every process below `root` but `keep`, and returns how many there were.
 
-    As PID 1 of a pod one system call reaches all of them at once, so that even a fork bomb cannot outrun it. Elsewhere
-    they are stopped first, then killed.
+    As PID 1 of a pod, with nothing to keep, one system call reaches all of them at once, so that even a fork bomb
+    cannot outrun it. Else they are stopped first, then killed.
     """
-    if os.getpid() == 1:
+    if os.getpid() == 1 and keep is None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
             return 1
         return 0
-    found = descendants(root)
+    found = [process for process in descendants(root) if process != keep]
     for number in (signal.SIGSTOP, signal.SIGKILL):
         for process in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -53,6 +53,8 @@ _ALWAYS_REFUSED: Final = _words(
 )
 """What reaches into other processes or the kernel. io_uring is among it because it makes calls that no filter sees."""
 
+_LASTING_IPC: Final = ("shmget", "semget", "msgget", "mq_open")
+
 _SELF_ONLY: Final = ("prlimit64", "sched_setaffinity")
 """Fine for the caller itself (first argument 0), refused for any other process."""
 
@@ -78,7 +80,8 @@ ARCHITECTURES: Final = {
     "x86_64": Architecture(
         0xC000003E,
         _numbers(
-            _NEW + "socket:41 clone:56 fork:57 vfork:58 execve:59 kill:62 ptrace:101 rt_sigqueueinfo:129 "
+            _NEW + "shmget:29 semget:64 msgget:68 mq_open:240 "
+            "socket:41 clone:56 fork:57 vfork:58 execve:59 kill:62 ptrace:101 rt_sigqueueinfo:129 "
             "sched_setparam:142 sched_setscheduler:144 pivot_root:155 chroot:161 mount:165 umount2:166 "
             "init_module:175 delete_module:176 tkill:200 sched_setaffinity:203 tgkill:234 kexec_load:246 add_key:248 "
             "request_key:249 keyctl:250 ioprio_set:251 migrate_pages:256 unshare:272 move_pages:279 "
@@ -91,7 +94,8 @@ ARCHITECTURES: Final = {
     "aarch64": Architecture(
         0xC00000B7,
         _numbers(
-            _NEW + "ioprio_set:30 umount2:39 mount:40 pivot_root:41 chroot:51 unshare:97 kexec_load:104 "
+            _NEW + "mq_open:180 msgget:186 semget:190 shmget:194 "
+            "ioprio_set:30 umount2:39 mount:40 pivot_root:41 chroot:51 unshare:97 kexec_load:104 "
             "init_module:105 delete_module:106 ptrace:117 sched_setparam:118 sched_setscheduler:119 "
             "sched_setaffinity:122 kill:129 tkill:130 tgkill:131 rt_sigqueueinfo:138 socket:198 add_key:217 "
             "request_key:218 keyctl:219 clone:220 execve:221 migrate_pages:238 move_pages:239 rt_tgsigqueueinfo:240 "
@@ -106,11 +110,15 @@ ARCHITECTURES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What one call may do beyond the plain. `protected` are ids that may not be signalled (negative: a group)."""
+    """What one call may do beyond the plain. `protected` are ids that may not be signalled (negative: a group).
+
+    `lasting_ipc` are System V IPC and message queues: they would outlive the call that made them.
+    """
 
     execute: bool
     network: bool
     protected: tuple[int, ...] = ()
+    lasting_ipc: bool = True
 
 
 def _op(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
@@ -163,6 +171,9 @@ def program(policy: Policy, machine: Architecture) -> bytes:
         )
     if not policy.execute:
         for name in ("execve", "execveat"):
+            code += _rule(numbers[name], [_refuse(errno.EPERM)])
+    if not policy.lasting_ipc:
+        for name in _LASTING_IPC:
             code += _rule(numbers[name], [_refuse(errno.EPERM)])
     if not policy.network:
         code += _rule(

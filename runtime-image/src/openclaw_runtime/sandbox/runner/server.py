@@ -1,4 +1,4 @@
-"""The runner's server: readiness, the handshake of a call, and the one claim."""
+"""The runner's server: readiness, the handshake of a call, the one claim, and what comes after a call."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,6 @@ from openclaw_runtime.sandbox.protocol import (
     Fields,
     Hello,
     Message,
-    Notification,
     ProtocolError,
     Request,
     Success,
@@ -41,10 +40,13 @@ from openclaw_runtime.sandbox.protocol import (
     encode,
 )
 from openclaw_runtime.sandbox.runner.call import CallRun, failure
-from openclaw_runtime.sandbox.runner.child import Child
+from openclaw_runtime.sandbox.runner.channel import ChannelError
+from openclaw_runtime.sandbox.runner.nursery import NotCleanError, Nursery
 from openclaw_runtime.sandbox.runner.rehearsal import own_address, rehearse_server
 from openclaw_runtime.sandbox.runner.settings import Settings
-from openclaw_runtime.sandbox.signing import SigningError, Verifier
+from openclaw_runtime.sandbox.runner.tenancy import Tenancy
+from openclaw_runtime.sandbox.runner.zygote import ZygoteError
+from openclaw_runtime.sandbox.signing import Connection, SigningError, Verifier
 
 HANDSHAKE_SECONDS: Final = 5.0
 """How long a connection may take from opening to a valid signed call."""
@@ -66,27 +68,29 @@ class _RefusedError(Exception):
 
 
 class Runner:
-    """Serves one call and is done. `finished` is set when the process may exit."""
+    """Serves one call, or those of one lease, and is done. `finished` is set when the process may exit."""
 
-    def __init__(self, settings: Settings, verifier: Verifier, child: Child) -> None:
+    def __init__(self, settings: Settings, verifier: Verifier, nursery: Nursery) -> None:
         self._settings = settings
         self._verifier = verifier
-        self._child = child
-        self._warm = False
+        self._nursery = nursery
+        self._tenancy = Tenancy(
+            settings.leased, settings.lease_idle_seconds, settings.lease_max_seconds, time.monotonic
+        )
         self._ready = False
-        self._claimed = False
+        self._stopping = False
+        self._prepared = asyncio.Event()
+        self._prepared.set()
+        self._idle: asyncio.TimerHandle | None = None
+        self._package: tuple[str, bytes] | None = None
         self._run: CallRun | None = None
         self._connections = 0
         self.finished = asyncio.Event()
 
     async def serve(self) -> Server:
         """Waits for the child to be warm, then listens. Raises `ProtocolError` if the child dies first."""
-        async for message in self._child.messages():
-            if message == Notification("ready", {}):
-                self._warm = True
-                break
-        if not self._warm:
-            raise ProtocolError("child: ended before it was ready")
+        await self._nursery.start()
+        self._watch_child()
         options: dict[str, Any] = {
             "subprotocols": [Subprotocol(SUBPROTOCOL)],
             "compression": None,
@@ -110,17 +114,23 @@ class Runner:
 
     def stop(self) -> None:
         """Ends the runner: at once if it is idle, else by cancelling its call first."""
+        self._stopping = True
         if self._run is not None:
             self._run.end(ErrorCode.CANCELLED, "the sandbox is being stopped")
-        elif not self._claimed:
+        elif not self._tenancy.running:
             self.finished.set()
 
-    async def watch_child(self) -> None:
-        """Ends the runner when its child dies before any call came: it could only fail."""
-        code = await self._child.exited()
-        if not self._claimed:
-            _log.error("the warm child died", extra={"fields": {"code": code}})
-            self.finished.set()
+    def _watch_child(self) -> None:
+        """Ends the runner if its child dies before a call came: that could only fail."""
+        child = self._nursery.child
+
+        def died(code: int) -> None:
+            idle = self._prepared.is_set() and not self._tenancy.running and not self.finished.is_set()
+            if idle and child is self._nursery.child:
+                _log.error("the warm child died", extra={"fields": {"code": code}})
+                self.finished.set()
+
+        child.on_exit(died)
 
     def _process_request(self, connection: ServerConnection, request: HttpRequest) -> Response | None:
         if request.path == CALL_PATH:
@@ -130,8 +140,8 @@ class Runner:
         if request.path == "/health":
             return connection.respond(http.HTTPStatus.OK, "ok\n")
         if request.path == "/ready":
-            if self._claimed or not self._ready:
-                text = "claimed\n" if self._claimed else "starting\n"
+            if not self._tenancy.free or not self._ready:
+                text = "starting\n" if self._tenancy.free else "claimed\n"
                 return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, text)
             return connection.respond(http.HTTPStatus.OK, "warm\n")
         return connection.respond(http.HTTPStatus.NOT_FOUND, f"only {CALL_PATH}, /ready and /health\n")
@@ -140,7 +150,7 @@ class Runner:
         self._connections += 1
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                payload, tar = await self._handshake(connection)
+                accepted = await self._handshake(connection)
         except _RefusedError as error:
             await self._refuse(connection, error.response)
         except ProtocolError as error:
@@ -148,7 +158,8 @@ class Runner:
         except (TimeoutError, ConnectionClosed):
             await connection.close(1008, "no call")
         else:
-            await self._serve_call(connection, payload, tar)
+            if accepted is not None:
+                await self._serve_call(connection, *accepted)
         finally:
             self._connections -= 1
 
@@ -159,12 +170,22 @@ class Runner:
             await connection.send(encode(response))
         await connection.close(1008, "refused")
 
-    async def _handshake(self, connection: ServerConnection) -> tuple[CallPayload, bytes]:
-        """Returns the authorised call and its verified package. From the claim on this pod is used up."""
-        if self._claimed:
+    async def _handshake(self, connection: ServerConnection) -> tuple[CallPayload, bytes] | None:
+        """Returns the authorised call and its verified package, or None when a lease was given back.
+
+        From the claim on this pod is used up for everybody but its holder.
+        """
+        if not self._tenancy.open:
             raise _RefusedError(Failure(None, ErrorCode.BUSY, "another call was accepted", {"type": "busy"}))
         nonce = secrets.token_bytes(NONCE_BYTES)
-        hello = Hello(self._settings.pod_name, self._settings.pod_uid, nonce)
+        settings = self._settings
+        hello = Hello(
+            settings.pod_name,
+            settings.pod_uid,
+            nonce,
+            packages=(self._package[0],) if self._package else (),
+            lease_idle_seconds=settings.lease_idle_seconds if settings.leased else 0,
+        )
         await connection.send(encode(hello.message()))
         package = b""
         frame = await connection.recv()
@@ -173,36 +194,58 @@ class Runner:
                 raise _RefusedError(failure(ErrorCode.PACKAGE, f"package: more than {MAX_PACKAGE_BYTES} bytes"))
             package = frame
             frame = await connection.recv()
-        payload = self._authorise(_text(frame), nonce)
+        request = _text(frame)
+        here = Connection(nonce, settings.pod_uid, time.time())
+        if settings.leased and isinstance(request, Request) and request.method == "release":
+            self._release(request, here)
+            await connection.send(encode(Success(CALL_ID, {})))
+            return None
+        payload = self._authorise(request, here)
         return payload, self._open(package, payload)
 
-    def _authorise(self, request: Message, nonce: bytes) -> CallPayload:
+    def _authorise(self, request: Message, here: Connection) -> CallPayload:
         """Checks the call and claims the pod for it, without giving way in between."""
         if not isinstance(request, Request) or request.method != "call" or request.id != CALL_ID:
             raise ProtocolError(f"frame: expected the request call with id {CALL_ID}")
-        fields = Fields(request.params, "params")
-        text, signature = fields.text("payload", limit=MAX_FRAME_BYTES), fields.text("signature", limit=128)
+        text, signature = _signed(request)
         try:
-            payload = self._verifier.open(text, signature, nonce=nonce, pod_uid=self._settings.pod_uid, now=time.time())
+            payload = self._verifier.open(text, signature, here)
         except SigningError as error:
             raise _RefusedError(failure(ErrorCode.UNAUTHORIZED, str(error))) from None
         except ProtocolError as error:
             raise _RefusedError(failure(ErrorCode.INVALID_PARAMS, str(error))) from None
-        if self._claimed:
-            raise _RefusedError(failure(ErrorCode.BUSY, "another call was accepted"))
-        if payload.runtime not in RUNTIMES:
+        if payload.runtime not in RUNTIMES and self._tenancy.open:
             known = ", ".join(RUNTIMES)
             text = f"runtime: {payload.runtime} is not known to this sandbox; known: {known}"
             raise _RefusedError(failure(ErrorCode.INVALID_PARAMS, text))
-        self._claimed = True
+        if self._stopping or not self._tenancy.claim(payload.holder):
+            raise _RefusedError(failure(ErrorCode.BUSY, "another call was accepted"))
+        if self._idle is not None:
+            self._idle.cancel()
         return payload
 
-    def _open(self, package: bytes, payload: CallPayload) -> bytes:
+    def _release(self, request: Request, here: Connection) -> None:
+        """Ends the lease if its holder asks for it."""
+        text, signature = _signed(request)
         try:
-            return verify(package, payload.digest)
+            holder = self._verifier.open_release(text, signature, here)
+        except SigningError as error:
+            raise _RefusedError(failure(ErrorCode.UNAUTHORIZED, str(error))) from None
+        if not self._tenancy.may_release(holder):
+            raise _RefusedError(failure(ErrorCode.BUSY, "another call was accepted"))
+        self.finished.set()
+
+    def _open(self, package: bytes, payload: CallPayload) -> bytes:
+        if not package and self._package and self._package[0] == payload.digest:
+            return self._package[1]
+        try:
+            tar = verify(package, payload.digest)
         except ArchiveError as error:
             self.finished.set()
             raise _RefusedError(failure(ErrorCode.PACKAGE, str(error))) from None
+        if self._settings.leased:
+            self._package = payload.digest, tar
+        return tar
 
     async def _serve_call(self, connection: ServerConnection, payload: CallPayload, tar: bytes) -> None:
         facts = {"callId": payload.call_id, "skill": payload.skill, "action": payload.action, "digest": payload.digest}
@@ -213,19 +256,52 @@ class Runner:
             with contextlib.suppress(ConnectionClosed):
                 await connection.send(encode(message))
 
-        run = self._run = CallRun(self._child, payload, send)
+        goes_on = False
+        # What the call before this one left is being cleared away.
+        await self._prepared.wait()
+        run = self._run = CallRun(self._nursery.child, payload, send)
         reader = asyncio.ensure_future(self._read(connection, run))
         try:
             response = await run.run(tar)
             outcome = "ok" if isinstance(response, Success) else response.data.get("type")
             _log.info("done", extra={"fields": {"callId": payload.call_id, "outcome": outcome}})
+            # A caller that is gone may have broken off, and need not know what became of its lease.
+            goes_on = self._between_calls(alone=reader.done())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SEND_SECONDS):
                     await send(response)
         finally:
             reader.cancel()
+            if goes_on:
+                await self._prepare()
             await connection.close()
+            if not goes_on:
+                self.finished.set()
+
+    def _between_calls(self, *, alone: bool) -> bool:
+        """Returns whether another call may follow, and has it wait until the sandbox is clean again."""
+        self._run = None
+        if alone or self._stopping or self._tenancy.remaining() <= 0:
+            return False
+        self._prepared.clear()
+        self._tenancy.running = False
+        return True
+
+    async def _prepare(self) -> None:
+        """Makes everything ready for the next call of the lease, or ends the runner."""
+        try:
+            await self._nursery.renew()
+        except (NotCleanError, ZygoteError, ProtocolError, ChannelError) as error:
+            if not self.finished.is_set():
+                _log.warning("the lease ends", extra={"fields": {"reason": str(error)}})
             self.finished.set()
+            return
+        self._prepared.set()
+        self._watch_child()
+        if self._stopping:
+            self.finished.set()
+        if not self._tenancy.running:
+            self._idle = asyncio.get_running_loop().call_later(self._tenancy.remaining(), self.finished.set)
 
     async def _read(self, connection: ServerConnection, run: CallRun) -> None:
         try:
@@ -234,6 +310,12 @@ class Runner:
         except ProtocolError as error:
             run.end(ErrorCode.INVALID_REQUEST, str(error))
         run.end(ErrorCode.CANCELLED, "the gateway closed the connection")
+
+
+def _signed(request: Request) -> tuple[str, str]:
+    """Returns the payload's text and its signature. Raises `ProtocolError`."""
+    fields = Fields(request.params, "params")
+    return fields.text("payload", limit=MAX_FRAME_BYTES), fields.text("signature", limit=128)
 
 
 def _text(frame: str | bytes) -> Message:
@@ -253,27 +335,24 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line | getattr(record, "fields", {}))
 
 
-async def run(settings: Settings, verifier: Verifier, child: Child) -> int:
+async def run(settings: Settings, verifier: Verifier, nursery: Nursery) -> int:
     """Runs the runner to its end and returns the exit code."""
     loop = asyncio.get_running_loop()
-    await child.attach()
-    runner = Runner(settings, verifier, child)
+    runner = Runner(settings, verifier, nursery)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, runner.stop)
     try:
         server = await runner.serve()
-    except (ProtocolError, OSError) as error:
+    except (ProtocolError, ChannelError, ZygoteError, OSError) as error:
         _log.error("cannot start", extra={"fields": {"reason": str(error)}})
         return 1
-    watchers = [asyncio.ensure_future(runner.watch_child())]
-    if settings.lifeline is not None:
-        watchers.append(_hold_lifeline(settings.lifeline, runner))
+    lifeline = None if settings.lifeline is None else _hold_lifeline(settings.lifeline, runner)
     _log.info("ready", extra={"fields": {"pod": settings.pod_name}})
     await runner.finished.wait()
-    for task in watchers:
-        task.cancel()
+    if lifeline is not None:
+        lifeline.cancel()
     server.close(close_connections=True)
-    await child.finish()
+    await nursery.close()
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(server.wait_closed(), _CLOSE_SECONDS)
     return 0

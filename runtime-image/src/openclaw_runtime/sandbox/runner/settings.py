@@ -6,6 +6,11 @@ Imported before the child is forked, so it pulls in nothing heavy; the keys are 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+LEASE_IDLE_SECONDS: Final = 300
+LEASE_MAX_SECONDS: Final = 3600
+_LEVELS: Final = ("isolated", "restricted")
 
 
 class SettingsError(Exception):
@@ -18,6 +23,9 @@ class Settings:
 
     `lifeline` is a descriptor to the process that started it: a newline is written there once the runner is ready,
     and its closing ends the runner. None in a pod.
+
+    `leased` is level `restricted`: the sandbox stays with one session's skill, until nothing was called for
+    `lease_idle_seconds` or it is `lease_max_seconds` old.
     """
 
     public_keys: str
@@ -30,6 +38,9 @@ class Settings:
     workspace: Path
     scratch_root: Path
     log_level: str
+    leased: bool = False
+    lease_idle_seconds: int = LEASE_IDLE_SECONDS
+    lease_max_seconds: int = LEASE_MAX_SECONDS
 
 
 def _number(environ: Mapping[str, str], name: str, default: int | None, most: int) -> int | None:
@@ -41,6 +52,13 @@ def _number(environ: Mapping[str, str], name: str, default: int | None, most: in
     return int(text)
 
 
+def _seconds(environ: Mapping[str, str], name: str, default: int) -> int:
+    value = _number(environ, name, default, 86_400)
+    if not value:
+        raise SettingsError(f"{name}: 0 is not a number from 1 to 86400")
+    return value
+
+
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Reads the settings. Raises `SettingsError`."""
     keys = environ.get("OPENCLAW_SANDBOX_PUBLIC_KEYS", "")
@@ -50,6 +68,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     if not uid:
         raise SettingsError("POD_UID: missing; calls are signed for one pod, so it has to know its uid")
     socket_path = environ.get("OPENCLAW_SANDBOX_SOCKET", "")
+    level = environ.get("OPENCLAW_SANDBOX_LEVEL", "") or "isolated"
+    if level not in _LEVELS:
+        raise SettingsError(f"OPENCLAW_SANDBOX_LEVEL: {level!r} is none of {', '.join(_LEVELS)}")
     return Settings(
         public_keys=keys,
         pod_name=environ.get("POD_NAME", "") or "sandbox",
@@ -61,4 +82,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         workspace=Path(environ.get("OPENCLAW_SANDBOX_WORKSPACE", "") or "/workspace"),
         scratch_root=Path(environ.get("OPENCLAW_SANDBOX_SCRATCH", "") or "/tmp"),  # noqa: S108 - the pod's emptyDir
         log_level=environ.get("OPENCLAW_SANDBOX_LOG_LEVEL", "") or "info",
+        leased=level == "restricted",
+        lease_idle_seconds=_seconds(environ, "OPENCLAW_SANDBOX_LEASE_IDLE_SECONDS", LEASE_IDLE_SECONDS),
+        lease_max_seconds=_seconds(environ, "OPENCLAW_SANDBOX_LEASE_MAX_SECONDS", LEASE_MAX_SECONDS),
     )

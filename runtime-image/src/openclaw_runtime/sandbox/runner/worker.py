@@ -37,6 +37,7 @@ from openclaw_runtime.sandbox.protocol import (
 )
 from openclaw_runtime.sandbox.runner import linux, seccomp
 from openclaw_runtime.sandbox.runner.channel import FrameReader, Kind
+from openclaw_runtime.sandbox.runner.child import Ends
 from openclaw_runtime.sandbox.runner.context import BlockingContext, Link, build_context
 from openclaw_runtime.sandbox.runner.rehearsal import clear, sample_call, sample_tar
 from openclaw_skill import SkillError
@@ -63,25 +64,35 @@ _MAX_MESSAGE: Final = 2000
 _CPU_SLACK_SECONDS: Final = 5
 
 
-def run_child(channel: socket.socket, stdout: int, stderr: int, workspace: Path, scratch: Path) -> NoReturn:
-    """The life of the child, called right after fork; never returns."""
+def warm_up(scratch: Path) -> None:
+    """Makes this process what a child starts from: no environment, no privileges, everything loaded and rehearsed.
+
+    It leaves one thread and no open descriptor, so that a process may be forked from it.
+    """
+    linux.wipe_environment()
+    linux.drop_privileges()
+    os.environ.update(_environment(scratch))
+    sys.dont_write_bytecode = True
+    for name in PRELOADED:
+        importlib.import_module(name)
+    asyncio.run(_rehearse(scratch))
+    gc.collect()
+    gc.freeze()
+
+
+def run_child(ends: Ends, workspace: Path, scratch: Path, zygote: int | None = None) -> NoReturn:
+    """The life of the child, called right after fork; never returns. One that a zygote forked is warm already."""
     try:
         os.setsid()
         linux.die_with_parent()
         with open(os.devnull, "rb") as null:  # noqa: PTH123 - a descriptor is what is needed
             os.dup2(null.fileno(), 0)
-        os.dup2(stdout, 1)
-        os.dup2(stderr, 2)
-        linux.close_descriptors_except([channel.fileno()])
-        linux.wipe_environment()
-        linux.drop_privileges()
-        os.environ.update(_environment(scratch))
-        sys.dont_write_bytecode = True
-        for name in PRELOADED:
-            importlib.import_module(name)
-        gc.collect()
-        gc.freeze()
-        asyncio.run(_Worker(channel, workspace, scratch).run())
+        os.dup2(ends.stdout, 1)
+        os.dup2(ends.stderr, 2)
+        linux.close_descriptors_except([ends.channel.fileno()])
+        if zygote is None:
+            warm_up(scratch)
+        asyncio.run(_Worker(ends.channel, workspace, scratch, zygote).run())
     except BaseException:  # noqa: BLE001 - this is the end of the process, whatever it was
         os.write(2, traceback.format_exc().encode(errors="replace")[-_MAX_DETAIL:])
         os._exit(70)
@@ -94,10 +105,11 @@ def _environment(scratch: Path) -> dict[str, str]:
 
 
 class _Worker:
-    def __init__(self, channel: socket.socket, workspace: Path, scratch: Path) -> None:
+    def __init__(self, channel: socket.socket, workspace: Path, scratch: Path, zygote: int | None) -> None:
         self._channel = channel
         self._workspace = workspace
         self._scratch = scratch
+        self._zygote = zygote
         self._link = Link(channel)
         self._frames = FrameReader(MAX_FRAME_BYTES * 2)
         self._package = b""
@@ -107,7 +119,6 @@ class _Worker:
         loop = asyncio.get_running_loop()
         self._job = loop.create_future()
         loop.add_reader(self._channel, self._read)
-        await self._rehearse()
         self._link.send(Notification("ready", {}))
         payload = await self._job
         task = asyncio.ensure_future(self._answer(payload))
@@ -171,33 +182,9 @@ class _Worker:
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like end the call, not the protocol
             return _failure(ErrorCode.SKILL_CRASHED, f"{type(error).__name__}: {error}", traceback.format_exc())
 
-    async def _rehearse(self) -> None:
-        """Runs a call that does nothing, without confining anything."""
-        tar = sample_tar()
-        payload = CallPayload.parse(sample_call(tar).encode())
-        folders = self._folders(payload)
-        seccomp.program(seccomp.Policy(execute=True, network=True), seccomp.architecture())
-        unpack(tar, folders.package)
-        path = list(sys.path)
-        await _load_action(folders.package, payload)(None, {})
-        dumps({})
-        sys.path[:] = path
-        sys.modules.pop(_MODULE, None)
-        importlib.invalidate_caches()
-        os.chdir("/")
-        clear(self._scratch)
-
-    def _folders(self, payload: CallPayload) -> "_Folders":
-        workspace = self._workspace if _uses_files(payload) and self._workspace.is_dir() else None
-        folders = _Folders(self._scratch / "package", self._scratch / "work", workspace)
-        folders.package.mkdir()
-        folders.work.mkdir()
-        os.chdir(workspace or folders.work)
-        return folders
-
     async def _call(self, payload: CallPayload) -> Any:
-        folders = self._folders(payload)
-        _confine(payload)
+        folders = _make_folders(self._scratch, self._workspace if _uses_files(payload) else None)
+        _confine(payload, self._zygote)
         unpack(self._package, folders.package)
         self._package = b""
         action = _load_action(folders.package, payload)
@@ -215,6 +202,33 @@ class _Folders:
     workspace: Path | None
 
 
+def _make_folders(scratch: Path, workspace: Path | None) -> _Folders:
+    """Makes the folders of a call and goes to where it works."""
+    present = workspace if workspace is not None and workspace.is_dir() else None
+    folders = _Folders(scratch / "package", scratch / "work", present)
+    folders.package.mkdir()
+    folders.work.mkdir()
+    os.chdir(present or folders.work)
+    return folders
+
+
+async def _rehearse(scratch: Path) -> None:
+    """Runs a call that does nothing, without confining anything."""
+    tar = sample_tar()
+    payload = CallPayload.parse(sample_call(tar).encode())
+    folders = _make_folders(scratch, None)
+    seccomp.program(seccomp.Policy(execute=True, network=True), seccomp.architecture())
+    unpack(tar, folders.package)
+    path = list(sys.path)
+    await _load_action(folders.package, payload)(None, {})
+    dumps({})
+    sys.path[:] = path
+    sys.modules.pop(_MODULE, None)
+    importlib.invalidate_caches()
+    os.chdir("/")
+    clear(scratch)
+
+
 class _RefusedError(Exception):
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
@@ -230,10 +244,12 @@ def _uses_files(payload: CallPayload) -> bool:
     return any(permission.startswith("filesystem:") for permission in payload.permissions)
 
 
-def _confine(payload: CallPayload) -> None:
+def _confine(payload: CallPayload, zygote: int | None) -> None:
     """Lowers the limits and installs the filter; nothing of the skill has been read yet."""
     runner = os.getppid()
     protected = seccomp.protect(runner)
+    if zygote is not None:
+        protected += seccomp.protect(zygote)
     starter = _parent_of(runner)
     if starter > 1:  # a local runner: whoever started it is within reach of a signal, too
         protected += seccomp.protect(starter)
@@ -242,7 +258,8 @@ def _confine(payload: CallPayload) -> None:
     cpu = math.ceil(payload.limits.timeout_seconds * (os.cpu_count() or 1)) + _CPU_SLACK_SECONDS
     used = math.ceil(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
     linux.limit_resources(memory_bytes=payload.limits.memory_bytes, cpu_seconds=cpu + used)
-    seccomp.install(seccomp.program(seccomp.Policy(execute, network, protected), seccomp.architecture()))
+    policy = seccomp.Policy(execute, network, protected, lasting_ipc=zygote is None)
+    seccomp.install(seccomp.program(policy, seccomp.architecture()))
 
 
 def _parent_of(process: int) -> int:
