@@ -33,6 +33,7 @@ OTHERS: dict[str, Any] = {
     "clusterDomain": "example.org",
     "workers": 9,
     "resyncSeconds": 61,
+    "sandbox.trustedSkills": ["demo/git", "tools/*"],
     "log.level": "debug",
     "log.format": "text",
     "serviceAccount.create": False,
@@ -130,6 +131,8 @@ def test_schema_lists_the_values_and_no_others() -> None:
         ({"images": {"runtime": {"digest": "sha256:abc"}}}, "/images/runtime/digest"),
         ({"log": {"level": "loud"}}, "/log/level"),
         ({"watchNamespaces": ["Upper"]}, "/watchNamespaces/0"),
+        ({"sandbox": {"trustedSkills": ["no-namespace"]}}, "/sandbox/trustedSkills/0"),
+        ({"sandbox": {"trusted": []}}, "/sandbox"),
         ({"serviceAccount": {"create": False}}, "serviceAccount.name"),
     ],
 )

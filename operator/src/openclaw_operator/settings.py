@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from openclaw_operator.errors import SettingsError
 
 PREFIX = "OPENCLAW_OPERATOR_"
+TRUSTED_SKILL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/(\*|[a-z0-9]([-a-z0-9.]*[a-z0-9])?)$"
 
 
 def _split(value: object) -> object:
@@ -34,6 +35,8 @@ class Settings(BaseModel):
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     # Namespaces served; empty means all.
     watch_namespaces: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
+    # Skills that may run in gateways at level trusted: namespace/name, or namespace/* for all of a namespace.
+    trusted_skills: Annotated[tuple[Annotated[str, Field(pattern=TRUSTED_SKILL)], ...], BeforeValidator(_split)] = ()
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     log_format: Annotated[Literal["json", "text"], BeforeValidator(_lower)] = "json"
     resync_seconds: float = Field(600, ge=1)

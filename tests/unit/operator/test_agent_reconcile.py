@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,6 +40,34 @@ async def test_a_config_map_of_the_environment_that_is_missing_is_named(data: An
     bench.context.references.changed(BY_NAME["ConfigMap"], bench.api.items["ConfigMap", "settings"])
     assert (await ready(bench))["reason"] != "ConfigMapNotFound"
     assert bench.api.writes("Deployment") == [("apply", "ada-gateway")]
+
+
+async def test_a_trusted_skill_needs_the_mark_of_the_platform_engineer() -> None:
+    """Without it the agent goes on without the skill; it is never given at another level than was asked for."""
+    bench = Bench()
+    skill = {
+        "version": "1.0.0",
+        "source": {"inline": {"files": {"scripts/main.py": "x"}}},
+        "actions": [{"name": "echo", "description": "x"}],
+        "sandbox": {"level": "trusted"},
+    }
+    status = {"digest": "sha256:" + "ab" * 32, "packageConfigMap": "echo-package-ab", "observedGeneration": 1}
+    bench.primary("Skill", "echo", skill, status=status)
+    wanted = {"model": MODEL, "skills": [{"name": "echo"}], "execution": {"sandbox": {"level": "trusted"}}}
+
+    async def given() -> tuple[Any, list[Any]]:
+        await AgentReconciler(bench.context, {}).reconcile(bench.primary("Agent", "ada", wanted))
+        config = json.loads(bench.api.items["ConfigMap", "ada-gateway"]["data"]["config.yaml"])
+        return ready_condition(bench.api.items["Agent", "ada"]["status"]), config["skills"]["installed"]
+
+    refused, skills = await given()
+    assert refused["reason"] == "SkillNotTrusted"
+    assert "add 'demo/echo' to the chart value sandbox.trustedSkills" in refused["message"]
+    assert skills == []
+    bench.context = replace(bench.context, trusted_skills=("demo/echo",))
+    allowed, (trusted,) = await given()
+    assert allowed["reason"] != "SkillNotTrusted"
+    assert (trusted["level"], trusted["pool"]) == ("trusted", None)
 
 
 @pytest.mark.parametrize("kind", ["NetworkPolicy", "ServiceAccount", "PersistentVolumeClaim", "Role"])

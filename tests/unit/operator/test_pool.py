@@ -8,7 +8,8 @@ from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.live import Live, observe
 from openclaw_operator.reconcile.pool import plan
-from openclaw_operator.resources.pool import Pool, effective_level, merge, pool_for
+from openclaw_operator.resources import sandbox
+from openclaw_operator.resources.pool import Pool, effective_level, is_marked_trusted, merge, pool_for
 from tests.unit.operator.builders import agent_inputs, skill_spec
 
 KEY = "key-of-today"
@@ -107,6 +108,41 @@ def test_a_pod_shows_that_it_was_ready(turned: str, started: str | None, was_rea
     }
     meta = {"name": "a", "namespace": "demo", "uid": "a", "resourceVersion": "1", "creationTimestamp": turned}
     assert observe(BY_NAME["Pod"], {"metadata": meta, "status": status}).facts["was_ready"] is was_ready
+
+
+def test_leased_pods_are_replaced_but_never_take_the_place_of_calls() -> None:
+    """Three calls at once, so three idle leases beside them: the seventh pod in use is not replaced."""
+    spec = agent_inputs("ada", {"execution": {"sandbox": {"level": "restricted"}}}).spec
+    found = pool_for("ada", spec, skill_spec(sandbox={"level": "restricted"}), "sandbox:1")
+    assert found is not None
+    pool = Pool(found.shape, 2, found.busy)
+    in_use = [pod(str(number), ready=False, pool=pool.id) for number in range(7)]
+    names = {item.uid for item in in_use}
+    assert decide(pool, in_use[:5], names) == (2, set())
+    assert decide(pool, in_use, names) == (1, set())
+
+
+def test_leased_pods_are_a_pool_of_their_own() -> None:
+    agent = agent_inputs("ada", {"execution": {"sandbox": {"level": "trusted"}}}).spec
+    levels = ("isolated", "restricted", "trusted")
+    pools = [pool_for("ada", agent, skill_spec(sandbox={"level": level}), "sandbox:1") for level in levels]
+    assert pools[2] is None
+    assert pools[0]
+    assert pools[1]
+    assert pools[0].id != pools[1].id
+    for pool in (pools[0], pools[1]):
+        (container,) = sandbox.pod("demo", pool.shape, "abcde", "keys", "label", "Always")["spec"]["containers"]
+        levels_set = [item["value"] for item in container["env"] if item["name"] == "OPENCLAW_SANDBOX_LEVEL"]
+        assert levels_set == (["restricted"] if pool.shape.leased else [])
+        assert container["readinessProbe"].get("failureThreshold") == (1 if pool.shape.leased else None)
+
+
+@pytest.mark.parametrize(
+    ("marks", "trusted"),
+    [((), False), (("demo/git",), True), (("demo/*",), True), (("demo/gi", "other/*", "other/git"), False)],
+)
+def test_only_marked_skills_are_trusted(marks: tuple[str, ...], trusted: bool) -> None:
+    assert is_marked_trusted("demo", "git", marks) is trusted
 
 
 def test_equal_shapes_share_a_pool() -> None:

@@ -33,6 +33,7 @@ def test_values() -> None:
         ("OPENCLAW_OPERATOR_WORKERS", "0", "greater than or equal to 1"),
         ("OPENCLAW_OPERATOR_WORKERS", "many", "valid integer"),
         ("OPENCLAW_OPERATOR_LOG_FORMAT", "xml", "'json' or 'text'"),
+        ("OPENCLAW_OPERATOR_TRUSTED_SKILLS", "demo/git, all", "should match pattern"),
         ("OPENCLAW_OPERATOR_WORKRES", "3", "known are OPENCLAW_OPERATOR_RUNTIME_IMAGE"),
     ],
 )

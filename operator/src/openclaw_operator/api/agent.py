@@ -128,7 +128,8 @@ class AgentSandbox(Model):
 
     level: SandboxLevel = Field(
         "isolated",
-        description="isolated: a fresh pod per call; restricted: a pod per session; trusted: a process in the gateway.",
+        description="isolated: a fresh pod per call; restricted: a pod kept for one session's calls of a skill, each "
+        "in a fresh process; trusted: a process in the gateway, for skills that the operator's trustedSkills lists.",
     )
     runtime_class_name: Name | None = Field(None, description="RuntimeClass of the sandbox pods, for example gvisor.")
 

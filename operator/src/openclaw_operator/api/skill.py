@@ -101,8 +101,9 @@ class SkillSandbox(Model):
 
     level: SandboxLevel = Field(
         "isolated",
-        description="isolated: a fresh pod per call; restricted: a pod per session; trusted: a process in the gateway, "
-        "where the Agent allows it.",
+        description="isolated: a fresh pod per call; restricted: a pod kept for one session's calls of this skill, "
+        "each in a fresh process; trusted: a process in the gateway, where the Agent asks for it too and the "
+        "operator's trustedSkills lists the skill.",
     )
     runtime_class_name: Name | None = Field(None, description="RuntimeClass of the pods, before the Agent's own.")
     warm: int = Field(2, ge=1, le=100, description="Ready pods to keep waiting for calls.")

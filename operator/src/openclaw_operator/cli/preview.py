@@ -120,6 +120,7 @@ def _context(client: DryRunClient, settings: Settings) -> tuple[Context, ChildSt
         now=now,
         monotonic=time.monotonic,
         random_bytes=secrets.token_bytes,
+        trusted_skills=settings.trusted_skills,
     )
     return context, children
 

@@ -26,7 +26,7 @@ from openclaw_operator.resources import agent_config, agent_deployment
 from openclaw_operator.resources.agent_identity import TOKEN_KEY, token_secret_name
 from openclaw_operator.resources.inputs import AgentInputs, Member, ResolvedSkill, Store
 from openclaw_operator.resources.meta import GATEWAY_PORT, Owner
-from openclaw_operator.resources.pool import Pool, effective_level, pool_for
+from openclaw_operator.resources.pool import Pool, effective_level, is_marked_trusted, pool_for
 
 # An object that is in the way is not ours to watch: look again every now and then.
 CONFLICT_RECHECK_SECONDS = 15.0
@@ -279,6 +279,15 @@ class AgentReconciler:
                 f"{path}.name: Skill {wanted.name!r} has no verified package yet: see its conditions with "
                 f"kubectl describe skill {wanted.name}",
             )
+        level = effective_level(spec, skill_spec)
+        if level == "trusted" and not is_marked_trusted(primary.namespace, wanted.name, self._context.trusted_skills):
+            raise SpecError(
+                "SkillNotTrusted",
+                f"{path}.name: Skill {wanted.name!r} and this Agent ask for sandbox.level trusted, which runs the "
+                "skill in the gateway itself, and the operator does not allow it: add "
+                f"'{primary.namespace}/{wanted.name}' to the chart value sandbox.trustedSkills, or set sandbox.level "
+                "of the Skill to restricted or isolated",
+            )
         for secret in skill_spec.secrets:
             secret_path = f"{path}.name: Skill {wanted.name!r}, spec.secrets[{secret.name}].secretKeyRef"
             await require_secret(self._context, primary, secret_path, secret.secret_key_ref, named)
@@ -287,7 +296,7 @@ class AgentReconciler:
             spec=skill_spec,
             digest=status["digest"],
             package=status["packageConfigMap"],
-            level=effective_level(spec, skill_spec),
+            level=level,
             config=wanted.config or {},
             pool=pool_for(primary.name, spec, skill_spec, self._context.images.sandbox),
         )

@@ -38,6 +38,8 @@ class Context:
     now: Callable[[], datetime]
     monotonic: Callable[[], float]
     random_bytes: Callable[[int], bytes]
+    # Skills that may run in gateways, as `namespace/name` or `namespace/*`.
+    trusted_skills: tuple[str, ...] = ()
     # One for each namespace: its agents come together, and one key pair is made for all of them.
     signing: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 

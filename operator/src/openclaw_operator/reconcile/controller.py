@@ -101,6 +101,7 @@ class Controller:
             now=now,
             monotonic=monotonic,
             random_bytes=random_bytes,
+            trusted_skills=settings.trusted_skills,
         )
         pools: dict[str, dict[str, list[Pool]]] = {}
         self._pool = PoolReconciler(context, pools, selective=bool(settings.agent_selector))

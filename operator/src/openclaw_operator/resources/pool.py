@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,18 +25,22 @@ class PoolShape:
     egress: Literal["none", "proxied"]
     claim: str | None
     mode: Literal["ro", "rw"] | None
+    # Whether a pod stays with the session of its first call (level restricted).
+    leased: bool = False
 
     @property
     def id(self) -> str:
         """First 10 hex digits of the sha256 of the shape as canonical JSON."""
         workspace = None if self.claim is None else {"claim": self.claim, "mode": self.mode}
-        shape = {
+        shape: dict[str, Any] = {
             "image": self.image,
             "resources": json.loads(self.resources),
             "runtimeClassName": self.runtime_class,
             "egress": self.egress,
             "workspace": workspace,
         }
+        if self.leased:
+            shape["level"] = "restricted"
         text = json.dumps(shape, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -47,7 +52,7 @@ class PoolShape:
 
 @dataclass(frozen=True)
 class Pool:
-    """A pool as one agent needs it: how many pods wait, and how many calls may run beside them."""
+    """A pool as one agent needs it: how many pods wait, and how many may be in use beside them."""
 
     shape: PoolShape
     warm: int
@@ -64,6 +69,11 @@ def effective_level(agent: AgentSpec, skill: SkillSpec) -> str:
     return min(agent.execution.sandbox.level, skill.sandbox.level, key=LEVELS.index)
 
 
+def is_marked_trusted(namespace: str, name: str, marks: Collection[str]) -> bool:
+    """Whether the platform engineer lets a Skill run in gateways; marks are `namespace/name` or `namespace/*`."""
+    return f"{namespace}/{name}" in marks or f"{namespace}/*" in marks
+
+
 def workspace_claim(agent_name: str) -> str:
     """Name of the claim that the sandbox pods of an agent mount."""
     return f"{agent_name}-workspace"
@@ -71,7 +81,8 @@ def workspace_claim(agent_name: str) -> str:
 
 def pool_for(agent_name: str, agent: AgentSpec, skill: SkillSpec, image: str) -> Pool | None:
     """The pool a skill of an agent runs in; None when it runs in the gateway itself."""
-    if effective_level(agent, skill) == "trusted":
+    level = effective_level(agent, skill)
+    if level == "trusted":
         return None
     permissions = set(skill.permissions)
     mode: Literal["ro", "rw"] | None = None
@@ -87,10 +98,13 @@ def pool_for(agent_name: str, agent: AgentSpec, skill: SkillSpec, image: str) ->
         egress="proxied" if permissions & {"network:external", "network:internal"} else "none",
         claim=workspace_claim(agent_name) if mode else None,
         mode=mode,
+        leased=level == "restricted",
     )
     scaling = agent.gateway.autoscaling
     replicas = scaling.max_replicas if scaling else max(agent.gateway.replicas, 1)
-    return Pool(shape, warm=skill.sandbox.warm, busy=agent.execution.max_concurrent * replicas)
+    in_use = agent.execution.max_concurrent * replicas
+    # Gateways keep as many idle leases as calls may run, so waiting ones never take the place of a call.
+    return Pool(shape, warm=skill.sandbox.warm, busy=2 * in_use if shape.leased else in_use)
 
 
 def merge(pools: list[Pool]) -> dict[str, Pool]:

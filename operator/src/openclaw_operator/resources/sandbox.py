@@ -1,4 +1,4 @@
-"""A sandbox pod: warm, empty-handed, good for one call."""
+"""A sandbox pod: warm, empty-handed, good for one call, or for the calls of one session's skill."""
 
 from __future__ import annotations
 
@@ -57,6 +57,8 @@ def pod(namespace: str, shape: PoolShape, suffix: str, public_keys: str, signing
         term = {"labelSelector": {"matchLabels": {WORKSPACE_LABEL: shape.claim}}}
         preferred = {"weight": 100, "podAffinityTerm": {**term, "topologyKey": "kubernetes.io/hostname"}}
         spec["affinity"] = {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}}
+    # A pod that is used once ends, which is seen at once. That a lease took one shows only in its readiness.
+    once = {"failureThreshold": 1} if shape.leased else {}
     spec["containers"] = [
         {
             "name": "sandbox",
@@ -66,13 +68,14 @@ def pod(namespace: str, shape: PoolShape, suffix: str, public_keys: str, signing
             "env": [
                 {"name": "OPENCLAW_SANDBOX_PUBLIC_KEYS", "value": public_keys},
                 {"name": "OPENCLAW_SANDBOX_PORT", "value": str(SANDBOX_PORT)},
+                *([{"name": "OPENCLAW_SANDBOX_LEVEL", "value": "restricted"}] if shape.leased else []),
                 field_env("POD_NAME", "metadata.name"),
                 field_env("POD_UID", "metadata.uid"),
                 field_env("POD_NAMESPACE", "metadata.namespace"),
             ],
             "resources": shape.container_resources(),
             "securityContext": container_security(),
-            "readinessProbe": {"httpGet": {"path": "/ready", "port": "call"}, "periodSeconds": 1},
+            "readinessProbe": {"httpGet": {"path": "/ready", "port": "call"}, "periodSeconds": 1, **once},
             "volumeMounts": mounts,
         }
     ]
