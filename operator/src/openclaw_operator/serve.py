@@ -49,13 +49,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         watch: asyncio.Task[None] | None = None
         if not loop.done():
             LOG.info("serving %s", ", ".join(settings.watch_namespaces) or "all namespaces")
-            watch = asyncio.create_task(_watch(settings, registry.build(controller, connection), stop))
+            watch = asyncio.create_task(_watch(settings, registry.build(controller, connection)))
         stopping = asyncio.create_task(stop.wait(), name="stop")
         tasks = {task for task in (loop, watch, stopping) if task}
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        stop.set()
-        if watch and watch not in done:
-            await asyncio.wait({watch}, timeout=5)
+        # kopf has no work of its own to finish: told by its stop flag, it would wait 5 s for tasks that never end.
         for task in {*tasks, waiting}:
             task.cancel()
         await asyncio.gather(*tasks, waiting, return_exceptions=True)
@@ -64,7 +62,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
                 raise _root(error)
 
 
-async def _watch(settings: Settings, handlers: kopf.OperatorRegistry, stop: asyncio.Event) -> None:
+async def _watch(settings: Settings, handlers: kopf.OperatorRegistry) -> None:
     await kopf.operator(
         registry=handlers,
         settings=registry.configure(settings),
@@ -72,7 +70,6 @@ async def _watch(settings: Settings, handlers: kopf.OperatorRegistry, stop: asyn
         clusterwide=not settings.watch_namespaces,
         namespaces=settings.watch_namespaces,
         liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz" if settings.health_port else None,
-        stop_flag=stop,
     )
 
 

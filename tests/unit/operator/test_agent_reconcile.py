@@ -91,3 +91,19 @@ async def test_no_pod_starts_without_what_it_stands_on(kind: str) -> None:
     bench.api.fault = lambda *_: None
     await agents.reconcile(ada)
     assert bench.api.writes("Deployment") == [("apply", "ada-gateway")]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("Service", "ada-gateway"), ("Secret", "ada-gateway-token")])
+async def test_nothing_is_written_over_and_over_while_somebody_elses_object_has_the_name(kind: str, name: str) -> None:
+    bench = Bench()
+    bench.api.put(kind, name)
+    agents = AgentReconciler(bench.context, {})
+    ada = bench.primary("Agent", "ada", {"model": MODEL})
+    for _ in range(3):
+        assert await agents.reconcile(ada)
+    tried = [written for _, written in bench.api.writes(kind)]
+    assert tried.count(name) == 1
+    del bench.api.items[kind, name]
+    await agents.reconcile(ada)
+    assert [written for _, written in bench.api.writes(kind)].count(name) == 2
+    assert bench.api.writes("Deployment") == [("apply", "ada-gateway")]

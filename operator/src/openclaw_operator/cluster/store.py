@@ -24,6 +24,8 @@ class ChildStore:
         self._by_place: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
         # How far the watches have told the story of a kind in a namespace.
         self._told: dict[tuple[str, str], str] = {}
+        # Names that somebody else's object was found under: it is looked at before a write is tried again.
+        self.taken: set[Key] = set()
         # Hash of the desired object that a request under way applies.
         self._applying: dict[Key, str] = {}
 

@@ -14,6 +14,7 @@ from openclaw_operator.errors import (
     ApiError,
     ConflictError,
     ForbiddenError,
+    NotFoundError,
     OwnershipConflictError,
     RejectedError,
     SpecError,
@@ -75,7 +76,7 @@ class Children:
         """
         kind, meta = desired["kind"], desired["metadata"]
         wanted = digest(desired)
-        live = self._store.get(kind, meta["namespace"], meta["name"])
+        live = self._store.get(kind, meta["namespace"], meta["name"]) or await self._in_the_way(kind, meta["name"])
         if live is None:
             try:
                 return await self._apply(desired, wanted, "create", uid=None)
@@ -106,7 +107,7 @@ class Children:
         `owned=False` leaves it behind when the owner goes.
         """
         owner = self._owner
-        live = self._store.get("Secret", owner.namespace, name)
+        live = self._store.get("Secret", owner.namespace, name) or await self._in_the_way("Secret", name)
         if live is None:
             body = generated(name, owner, kind, {key: make() for key in keys})
             if not owned:
@@ -148,12 +149,24 @@ class Children:
             owner.kind == NAMESPACE or live.labels.get(owner.label) == owner.name
         )
 
+    async def _in_the_way(self, kind: str, name: str) -> Live | None:
+        """What had taken a name when it was last looked at, if it still does: a write would only be refused again."""
+        key = (kind, self._owner.namespace, name)
+        if key not in self._store.taken:
+            return None
+        try:
+            return await self._find(*key)
+        except NotFoundError:
+            self._store.taken.discard(key)
+            return None
+
     async def _find(self, kind: str, namespace: str, name: str) -> Live:
         """An object that is there, although no watch has told of it: somebody else's, or one without our label."""
         item = await self._client.get(BY_NAME[kind], namespace, name)
         from_cluster = self._store.get(kind, namespace, name)
         labelled = (item["metadata"].get("labels") or {}).get(MANAGED_BY) == OPERATOR
         if from_cluster is None and not labelled:
+            self._store.taken.add((kind, namespace, name))
             return self._store.condense(BY_NAME[kind], item)
         return self._store.observe(BY_NAME[kind], item)
 
