@@ -33,6 +33,15 @@ class OwnershipConflictError(SpecError):
         )
 
 
+class FetchError(SpecError):
+    """A package that cannot be fetched. `passing`: it may go by itself; `retry_after`: what the server asked for."""
+
+    def __init__(self, reason: str, message: str, *, passing: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(reason, message)
+        self.passing = passing
+        self.retry_after = retry_after
+
+
 class ApiError(OperatorError):
     """The API server refused a request, or could not be reached (status 0)."""
 

@@ -63,7 +63,8 @@ RULES: tuple[Rule, ...] = (
         ("secrets",),
         _CHILD,
         "Generated tokens, store credentials and the sandbox signing key. Lists and watches select the operator's own "
-        "by label; a user's Secret is only read by the name a resource gives, to check that the key is there.",
+        "by label; a user's Secret is only read by the name a resource gives, to check that the key is there, or to "
+        "fetch a Skill's package with it.",
     ),
     Rule(
         "",

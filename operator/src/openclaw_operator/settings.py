@@ -44,6 +44,9 @@ class Settings(BaseModel):
     cluster_domain: str = Field("cluster.local", min_length=1)
     # Label selector of the Agents, Skills and MemoryStores served; empty means all.
     agent_selector: str = ""
+    # Hosts that skills may be fetched from, empty means all; and those of them that may have private addresses.
+    source_hosts: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
+    source_private_hosts: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     metrics_port: int = Field(9090, ge=0, le=65535)
     health_port: int = Field(8080, ge=0, le=65535)
 

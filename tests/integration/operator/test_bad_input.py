@@ -21,6 +21,8 @@ SETTLED_SECONDS = 2.5
 SETTLE_ROUNDS = 5
 NOT_WATCHES = ("get", "list", "create", "update", "patch", "delete")
 HASH = "0" * 64
+OCI = {"reference": f"ghcr.io/acme/echo:1.2.0@sha256:{HASH}"}
+ARCHIVE = {"url": "https://example.org/echo.tar.gz", "sha256": HASH}
 
 
 def changed(manifest: str, path: str, value: Any) -> str:
@@ -81,7 +83,72 @@ REFUSED = {
     "long skill name": (SKILL, "metadata.name", "a" * 64, "at most 63 characters"),
     "long store name": (STORE, "metadata.name", "a" * 41, "at most 40 characters"),
     "no version": (SKILL, "spec.version", "1.2", "spec.version"),
-    "two sources": (SKILL, "spec.source.configMapRef", {"name": "x"}, "set exactly one of inline and configMapRef"),
+    "two sources": (SKILL, "spec.source.configMapRef", {"name": "x"}, "set exactly one of inline, configMapRef"),
+    "no digest": (SKILL, "spec.source", {"oci": {"reference": "ghcr.io/acme/echo:1.2.0"}}, "openclaw registry publish"),
+    "no registry": (
+        SKILL,
+        "spec.source",
+        {"oci": {"reference": f"acme/echo@sha256:{HASH}"}},
+        "must be HOST/PATH[:VERSION]@sha256:DIGEST",
+    ),
+    "certificates without TLS": (
+        SKILL,
+        "spec.source",
+        {"oci": {**OCI, "plainHTTP": True, "caBundleRef": {"name": "a", "key": "b"}}},
+        "caBundleRef needs TLS",
+    ),
+    "archive without TLS": (
+        SKILL,
+        "spec.source",
+        {"archive": {**ARCHIVE, "url": "http://example.org/echo.tar.gz"}},
+        "or set plainHTTP: true",
+    ),
+    "credentials without TLS": (
+        SKILL,
+        "spec.source",
+        {
+            "archive": {
+                "url": "http://example.org/x.zip",
+                "sha256": HASH,
+                "plainHTTP": True,
+                "authorization": {"secretKeyRef": {"name": "a", "key": "b"}},
+            }
+        },
+        "needs an https:// address",
+    ),
+    "folder above the archive": (
+        SKILL,
+        "spec.source",
+        {"archive": {**ARCHIVE, "path": "../etc"}},
+        "spec.source.archive.path",
+    ),
+    "empty signature": (SKILL, "spec.signature", {}, "set sha256, cosign or both"),
+    "two keys": (
+        SKILL,
+        "spec.signature",
+        {"cosign": {"publicKey": "x", "publicKeyRef": {"secretKeyRef": {"name": "a", "key": "b"}}, "signature": "x"}},
+        "set exactly one of publicKey and publicKeyRef",
+    ),
+    "two places of a key": (
+        SKILL,
+        "spec.signature",
+        {
+            "cosign": {
+                "publicKeyRef": {
+                    "secretKeyRef": {"name": "a", "key": "b"},
+                    "configMapKeyRef": {"name": "a", "key": "b"},
+                },
+                "signature": "x",
+            }
+        },
+        "set exactly one of configMapKeyRef and secretKeyRef",
+    ),
+    "signature that is nowhere": (
+        SKILL,
+        "spec.signature",
+        {"cosign": {"publicKey": "x"}},
+        "set signature.cosign.signature",
+    ),
     "unknown permission": (SKILL, "spec.permissions", ["root"], 'Unsupported value: "root"'),
     "domains without permission": (SKILL, "spec.allowedDomains", ["example.org"], "network:external"),
     "incomplete trigger": (SKILL, "spec.triggers", [{"type": "cron", "schedule": "0 0 * * *"}], "schedule and action"),
@@ -152,6 +219,20 @@ ACCEPTED = {
     "cron trigger": changed(SKILL, "spec.triggers", [{"type": "cron", "schedule": "0 9,18 * * *", "action": "say"}]),
     "command trigger": changed(SKILL, "spec.triggers", [{"type": "command", "pattern": "git.*"}]),
     "skill from a ConfigMap": changed(SKILL, "spec.source", {"configMapRef": {"name": "x"}}),
+    "skill from a registry": changed(
+        changed(SKILL, "spec.source", {"oci": {**OCI, "pullSecretRef": {"name": "x"}}}),
+        "spec.signature",
+        {"cosign": {"publicKeyRef": {"configMapKeyRef": {"name": "x", "key": "cosign.pub"}}}},
+    ),
+    "skill from a registry in the cluster": changed(
+        SKILL, "spec.source", {"oci": {"reference": f"oci://registry:5000/a/b__c.d@sha256:{HASH}", "plainHTTP": True}}
+    ),
+    "skill from an archive": changed(
+        changed(SKILL, "spec.source", {"archive": {**ARCHIVE, "path": "skills/echo"}}),
+        "spec.signature",
+        {"cosign": {"publicKey": "x", "signature": "x"}},
+    ),
+    "skill of instructions only": changed(SKILL, "spec.actions", []),
     "smallest store": changed(STORE, "spec", {}),
     "store with backups": STORE,
     "external store": changed(

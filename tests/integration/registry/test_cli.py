@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
+from openclaw_operator.api.skill import SkillSpec
 from openclaw_runtime.skills.package import pack_folder
 from tests.cluster.devtools import BUILD_TIMEOUT_SECONDS
 from tests.integration.registry.conftest import LOGIN
@@ -70,6 +72,37 @@ def test_login_publish_list_pull(run: Run, htpasswd_registry: str, tmp_path: Pat
     assert "is there already" in run("pull", "greeter", "--unpack", "files").stderr
     assert run("pull", "greeter").returncode == 0
     assert (tmp_path / "greeter-1.2.0.tar.gz").exists()
+
+
+def test_a_published_skill_becomes_a_resource(run: Run, registry: str, tmp_path: Path) -> None:
+    published = run("publish", packed(tmp_path / "greeter"), "--to", f"{registry}/skills").stdout
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    command: list[str | Path] = [OPENCLAW, "skill", "manifest", f"oci://{registry}/skills/greeter:^1", "--plain-http"]
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+    spec = yaml.safe_load(printed)["spec"]
+    pinned = next(line.split()[1] for line in published.splitlines() if line.startswith("published:"))
+    assert spec["source"] == {"oci": {"reference": pinned, "plainHTTP": True}}
+    assert (spec["version"], spec["actions"][0]["name"]) == ("1.2.0", "greet")
+    assert SkillSpec.model_validate(spec).source.remote
+
+
+def test_only_trusted_registries_are_pulled_from(run: Run, registry: str, tmp_path: Path) -> None:
+    run("publish", packed(tmp_path / "greeter"), "--to", f"{registry}/skills")
+    config = tmp_path / ".openclaw" / "config.yaml"
+    config.parent.mkdir()
+
+    def trust(*registries: str) -> None:
+        skills = {"trusted_registries": list(registries)}
+        claw = {"name": "ada", "model_provider": "local", "model": "m"}
+        config.write_text(yaml.safe_dump({"version": "2026.1", "claw": claw, "skills": skills}))
+
+    trust("registry.example.com", f"{registry}/skill")
+    refused = run("pull", f"{registry}/skills/greeter")
+    assert refused.returncode != 0
+    assert "not among skills.trusted_registries" in refused.stderr
+    for entry in (registry, f"{registry}/skills/"):
+        trust(entry)
+        assert run("pull", f"{registry}/skills/greeter").returncode == 0
 
 
 def test_the_password_is_kept_for_its_owner_and_shown_to_nobody(

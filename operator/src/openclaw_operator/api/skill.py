@@ -14,7 +14,6 @@ from openclaw_operator.api.base import (
     CommonStatus,
     FreeForm,
     KeyRef,
-    LocalRef,
     Model,
     Name,
     Resources,
@@ -23,30 +22,9 @@ from openclaw_operator.api.base import (
     list_map,
     schema_extra,
 )
+from openclaw_operator.api.source import Signature, SkillSource
 
 Permission = Literal["filesystem:read", "filesystem:write", "network:internal", "network:external", "process:execute"]
-
-
-class InlineSource(Model):
-    """The files of the skill, written in the resource."""
-
-    files: dict[str, str] = Field(
-        min_length=1,
-        max_length=512,
-        description="Path to text, for example {SKILL.md: ..., scripts/main.py: ...}.",
-    )
-
-
-class SkillSource(Model):
-    """Where the files of the skill come from."""
-
-    model_config = schema_extra(
-        cel("has(self.inline) != has(self.configMapRef)", "set exactly one of inline and configMapRef")
-    )
-    inline: InlineSource | None = Field(None, description="Files written in the resource.")
-    config_map_ref: LocalRef | None = Field(
-        None, description="A ConfigMap whose keys are paths, with __ in place of each /."
-    )
 
 
 class Action(Model):
@@ -109,14 +87,6 @@ class SkillSandbox(Model):
     warm: int = Field(2, ge=1, le=100, description="Ready pods to keep waiting for calls.")
 
 
-class Signature(Model):
-    """What the package must be."""
-
-    sha256: str = Field(
-        pattern=r"^(sha256:)?[0-9a-f]{64}$", max_length=71, description="Digest of the package, as in status.digest."
-    )
-
-
 class SkillSpec(Model):
     """Desired state of a Skill."""
 
@@ -128,9 +98,16 @@ class SkillSpec(Model):
             ".allowedDomains",
         ),
         cel(
-            "!has(self.triggers) || self.triggers.all(t, !has(t.action) || self.actions.exists(a, a.name == t.action))",
+            "!has(self.triggers) || self.triggers.all(t, !has(t.action) || "
+            "(has(self.actions) && self.actions.exists(a, a.name == t.action)))",
             "each trigger must name one of the skill's actions: fix triggers[].action or add the action",
             ".triggers",
+        ),
+        cel(
+            "!has(self.signature) || !has(self.signature.cosign) || has(self.signature.cosign.signature) || "
+            "has(self.source.oci)",
+            "only a registry keeps signatures: set signature.cosign.signature for this source",
+            ".signature",
         ),
     )
     version: str = Field(
@@ -146,7 +123,10 @@ class SkillSpec(Model):
     )
     source: SkillSource = Field(description="The files.")
     actions: list[Action] = Field(
-        min_length=1, max_length=64, description="What the skill can do.", json_schema_extra=list_map("name")
+        default_factory=list,
+        max_length=64,
+        description="What the skill can do; none where its SKILL.md is all there is to it.",
+        json_schema_extra=list_map("name"),
     )
     permissions: list[Permission] = Field(
         default_factory=list,
@@ -175,11 +155,25 @@ class SkillSpec(Model):
     signature: Signature | None = Field(None, description="Refuse any other content than this.")
 
 
+class Fetched(Model):
+    """What was last fetched for source.oci or source.archive. It is not fetched again while its package is there."""
+
+    source: str = Field(max_length=600, description="What was fetched, by digest.")
+    digest: str = Field(max_length=71, description="Digest of the package that came of it.")
+    signed_by: str | None = Field(
+        None, max_length=71, description="sha256 of the public key whose signature was found in the registry."
+    )
+    yanked: str | None = Field(
+        None, max_length=1024, description="Why its publisher withdrew this version, when it was fetched."
+    )
+
+
 class SkillStatus(CommonStatus):
     """Observed state of a Skill."""
 
     digest: str | None = Field(None, max_length=71, description="Digest of the package: sha256: and 64 hex digits.")
     package_config_map: str | None = Field(None, description="ConfigMap that holds the package.")
+    fetched: Fetched | None = Field(None, description="What came from a registry or web server.")
     used_by: list[str] = Field(
         default_factory=list, description="The first agents that use it.", json_schema_extra=LIST_ATOMIC
     )

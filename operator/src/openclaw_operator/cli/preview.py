@@ -191,7 +191,7 @@ async def _reconcile(client: DryRunClient, context: Context, key: Key, because: 
     if primary is None:
         raise PreviewError(f"{kind} {namespace}/{name} is gone meanwhile: run this again")
     reconcilers: dict[str, Reconciler] = {
-        "Skill": SkillReconciler(context),
+        "Skill": SkillReconciler(context, None, lambda: 0.5),
         "MemoryStore": MemoryStoreReconciler(context),
         "Agent": AgentReconciler(context, defaultdict(dict)),
     }

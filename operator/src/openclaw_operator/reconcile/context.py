@@ -48,12 +48,21 @@ class Context:
         return self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
 
     async def report(
-        self, primary: Primary, old: dict[str, Any], fields: dict[str, Any], conditions: list[statuses.Condition]
+        self,
+        primary: Primary,
+        old: dict[str, Any],
+        fields: dict[str, Any],
+        conditions: list[statuses.Condition],
+        *,
+        observed: int | None = None,
     ) -> None:
-        """Write the status where it differs from `old`, and tell the user about a change of Ready."""
+        """Write the status where it differs from `old`, and tell the user about a change of Ready.
+
+        `observed` is the generation that `fields` are of where that is not the newest.
+        """
         new = {
             **fields,
-            "observedGeneration": primary.generation,
+            "observedGeneration": observed or primary.generation,
             "conditions": statuses.conditions(
                 old.get("conditions") or (), conditions, primary.generation, self.timestamp()
             ),

@@ -18,6 +18,7 @@ from openclaw_operator.cluster.references import References
 from openclaw_operator.cluster.reflector import Reflector
 from openclaw_operator.cluster.store import ChildStore
 from openclaw_operator.errors import ApiError, NotFoundError, SettingsError
+from openclaw_operator.fetch.guard import Guard
 from openclaw_operator.reconcile.agent import AgentReconciler
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.memorystore import MemoryStoreReconciler
@@ -107,7 +108,7 @@ class Controller:
         self._pool = PoolReconciler(context, pools, selective=bool(settings.agent_selector))
         self._reconcilers: dict[str, Reconciler] = {
             "Agent": AgentReconciler(context, pools),
-            "Skill": SkillReconciler(context),
+            "Skill": SkillReconciler(context, Guard(settings.source_hosts, settings.source_private_hosts), jitter),
             "MemoryStore": MemoryStoreReconciler(context),
         }
 

@@ -1,21 +1,25 @@
-"""Skill: read its files, check them, pack them, say who uses it."""
+"""Skill: find its package, check it, keep it in the cluster, say who uses it."""
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jsonschema
 
 from openclaw_operator.api.skill import SkillSpec
-from openclaw_operator.cluster.references import Key as ReferenceKey
 from openclaw_operator.errors import SpecError
+from openclaw_operator.fetch.guard import Guard
 from openclaw_operator.reconcile.agent import CONFLICT_RECHECK_SECONDS, applied_condition
 from openclaw_operator.reconcile.children import Children, Outcome
 from openclaw_operator.reconcile.context import Context
+from openclaw_operator.reconcile.downloads import PendingError
 from openclaw_operator.reconcile.primaries import Primary
+from openclaw_operator.reconcile.source import Found, Sources
 from openclaw_operator.reconcile.status import Condition
-from openclaw_operator.resources import package
+from openclaw_operator.resources import declared, package
 from openclaw_operator.resources.meta import Owner
 from openclaw_operator.resources.package import Package
 
@@ -23,68 +27,62 @@ USERS_SHOWN = 10
 
 
 class SkillReconciler:
-    """Reconciles Skills."""
+    """Reconciles Skills. `guard` says what may be fetched from, None nothing; `jitter` in 0..1 spreads retries."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, guard: Guard | None, jitter: Callable[[], float]) -> None:
         self._context = context
+        self._sources = Sources(context, guard, jitter)
 
     async def reconcile(self, primary: Primary) -> float | None:
         """Bring one Skill to its spec. Raises ApiError for a passing fault."""
         content = primary.load()
         owner = Owner("Skill", primary.name, primary.namespace, primary.uid)
         problem: SpecError | None = None
-        packed: Package | None = None
+        found: Found | None = None
         outcome = Outcome()
         try:
-            spec = SkillSpec.model_validate(content["spec"])
-            packed = await self._verified_package(primary, spec)
+            found = await self._verified(primary, owner, SkillSpec.model_validate(content["spec"]), content["status"])
+        except PendingError:
+            await self._report_pending(primary, content["status"])
+            return None
         except SpecError as error:
             problem = error
         else:
-            outcome = await self._apply(owner, packed)
-        await self._report(primary, content["status"], packed, problem, outcome)
+            outcome = await self._apply(owner, found.package)
+        await self._report(primary, content["status"], found, problem, outcome)
         if outcome.refusal:
             raise outcome.refusal
-        return CONFLICT_RECHECK_SECONDS if outcome.problem else None
+        if found and not outcome.problem:
+            self._sources.done(primary.key)
+        return CONFLICT_RECHECK_SECONDS if outcome.problem else self._sources.due_in(primary.key)
 
     def gone(self, key: tuple[str, str, str]) -> None:
         """The Skill was deleted; its package goes with it."""
         self._context.references.expect(key, set())
+        self._sources.done(key)
 
-    async def _verified_package(self, primary: Primary, spec: SkillSpec) -> Package:
+    async def _verified(self, primary: Primary, owner: Owner, spec: SkillSpec, status: dict[str, Any]) -> Found:
         check_actions(spec)
-        files = await self._files(primary, spec)
-        if spec.entrypoint not in files:
+        found = await self._sources.find(primary, owner, spec, status)
+        entrypoint = spec.entrypoint if spec.actions else "SKILL.md"
+        if entrypoint not in found.files:
             raise SpecError(
                 "EntrypointNotFound",
-                f"spec.entrypoint: {spec.entrypoint!r} is not among the files ({', '.join(sorted(files)[:10])}): "
-                "add the file or correct the path",
+                f"spec.entrypoint: {entrypoint!r} is not among the files ({', '.join(sorted(found.files)[:10])}): "
+                "add the file or correct the path"
+                if spec.actions
+                else "spec.actions: none, and there is no SKILL.md either: add actions, or the file with instructions",
             )
-        packed = package.build(files)
-        wanted = spec.signature.sha256.removeprefix("sha256:") if spec.signature else packed.hex
-        if wanted != packed.hex:
+        wanted = spec.signature.sha256.removeprefix("sha256:") if spec.signature and spec.signature.sha256 else None
+        if wanted not in (None, found.package.hex):
             raise SpecError(
                 "DigestMismatch",
-                f"spec.signature.sha256: {wanted} was signed, but the files have {packed.hex}: "
+                f"spec.signature.sha256: {wanted} was signed, but the files have {found.package.hex}: "
                 "restore the files, or sign these and set spec.signature.sha256 to their digest",
             )
-        return packed
-
-    async def _files(self, primary: Primary, spec: SkillSpec) -> dict[str, str]:
-        references = self._context.references
-        ref = spec.source.config_map_ref
-        named: set[ReferenceKey] = {("ConfigMap", primary.namespace, ref.name)} if ref else set()
-        references.expect(primary.key, named)
-        if ref is None:
-            return dict(spec.source.inline.files) if spec.source.inline else {}
-        data = await references.config_map(primary.namespace, ref.name, primary.key)
-        if data is None:
-            raise SpecError(
-                "SourceNotFound",
-                f"spec.source.configMapRef.name: ConfigMap {ref.name!r} does not exist in namespace "
-                f"{primary.namespace}: create it, with __ in its keys in place of each / of a path",
-            )
-        return package.unpack_keys(data)
+        if spec.source.remote:
+            await asyncio.to_thread(declared.check, spec, found.files)
+        return found
 
     async def _apply(self, owner: Owner, packed: Package) -> Outcome:
         """Apply the package. The one before it stays for gateways that have not reloaded yet."""
@@ -98,19 +96,32 @@ class SkillReconciler:
         keep = [("ConfigMap", live.name) for live in older[-1:]]
         return await Children(context.client, context.children, owner).converge([desired], keep=keep)
 
+    async def _report_pending(self, primary: Primary, old: dict[str, Any]) -> None:
+        """While the package is fetched for the first time.
+
+        Agents keep the version they have: to them the new spec is not there until observedGeneration says so.
+        """
+        text = "the package is being fetched"
+        kept = {key: old.get(key) for key in ("digest", "packageConfigMap", "fetched", "users", "usedBy")}
+        conditions = [Condition("Verified", None, "Fetching", text), Condition("Ready", None, "Fetching", text)]
+        observed = old.get("observedGeneration") if old.get("digest") else None
+        await self._context.report(primary, old, kept, conditions, observed=observed)
+
     async def _report(
         self,
         primary: Primary,
         old: dict[str, Any],
-        packed: Package | None,
+        found: Found | None,
         problem: SpecError | None,
         outcome: Outcome,
     ) -> None:
-        usable = packed is not None and outcome.problem is None and outcome.refusal is None
+        packed = found.package if found and outcome.problem is None and outcome.refusal is None else None
         users = self._context.primaries.users(primary.key)
+        fetched = found.fetched if found else old.get("fetched")
         fields: dict[str, Any] = {
-            "digest": packed.digest if packed and usable else None,
-            "packageConfigMap": package.config_map_name(primary.name, packed.digest) if packed and usable else None,
+            "digest": packed.digest if packed else None,
+            "packageConfigMap": package.config_map_name(primary.name, packed.digest) if packed else None,
+            "fetched": fetched,
             "users": len(users),
             "usedBy": users[:USERS_SHOWN] or None,
         }
@@ -126,7 +137,17 @@ class SkillReconciler:
             if worst
             else Condition("Ready", True, "Ready", "agents can call it")
         )
-        await self._context.report(primary, old, fields, [verified, applied, ready])
+        conditions = [verified, *_yanked(found), applied, ready]
+        await self._context.report(primary, old, fields, conditions)
+
+
+def _yanked(found: Found | None) -> list[Condition]:
+    """A warning: what is pinned keeps working."""
+    reason = (found.fetched or {}).get("yanked") if found else None
+    if reason is None:
+        return []
+    text = f"the publisher withdrew this version ({reason}): move spec.source.oci.reference and spec.version to another"
+    return [Condition("Yanked", True, "Yanked", text)]
 
 
 def check_actions(spec: SkillSpec) -> None:

@@ -7,7 +7,8 @@ import gzip
 import hashlib
 import io
 import tarfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from openclaw_operator.errors import SpecError
@@ -17,6 +18,16 @@ MAX_TAR_BYTES = 8 * 1024 * 1024
 MAX_GZIP_BYTES = 900 * 1024
 MAX_FILES = 512
 PACKAGE_KEY = "package.tar.gz"
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a package."""
+
+    path: str
+    data: bytes
+    executable: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,32 +50,83 @@ def unpack_keys(data: Mapping[str, str]) -> dict[str, str]:
 
 def build(files: Mapping[str, str]) -> Package:
     """Pack text files. Raises SpecError for a path or size no package may have."""
-    if len(files) > MAX_FILES:
-        raise _refused(f"{len(files)} files, at most {MAX_FILES} are allowed: remove some")
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for path in sorted(files, key=str.encode):
-            _check(path)
-            content = files[path].encode()
-            entry = tarfile.TarInfo(path)
-            entry.size = len(content)
-            # Text in a resource has no executable bit, and an entrypoint is read by its interpreter.
-            entry.mode = 0o644
-            try:
-                tar.addfile(entry, io.BytesIO(content))
-            except ValueError:
-                raise _refused(f"path {path!r} is too long for a tar archive: shorten it") from None
-    data = buffer.getvalue()
+    # Text in a resource has no executable bit, and an entrypoint is read by its interpreter.
+    return pack(File(path, text.encode()) for path, text in files.items())
+
+
+def pack(files: Iterable[File]) -> Package:
+    """Pack files. Raises SpecError for a path or size no package may have."""
+    data = canonical_tar(files)
     archive = gzip.compress(data, mtime=0)
     if len(data) > MAX_TAR_BYTES or len(archive) > MAX_GZIP_BYTES:
-        raise _refused(
+        raise refused(
             f"{len(data)} bytes ({len(archive)} compressed), at most {MAX_TAR_BYTES} ({MAX_GZIP_BYTES}) are allowed: "
             "remove or shrink files"
         )
-    return Package("sha256:" + hashlib.sha256(data).hexdigest(), archive)
+    return Package(_digest(data), archive)
 
 
-def _check(path: str) -> None:
+def canonical_tar(files: Iterable[File]) -> bytes:
+    """The tar of some files: the same bytes for the same files, always. Raises SpecError."""
+    ordered = sorted(files, key=lambda file: file.path.encode())
+    if len(ordered) > MAX_FILES:
+        raise refused(f"{len(ordered)} files, at most {MAX_FILES} are allowed: remove some")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for file in ordered:
+            check_path(file.path)
+            entry = tarfile.TarInfo(file.path)
+            entry.size = len(file.data)
+            entry.mode = 0o755 if file.executable else 0o644
+            try:
+                tar.addfile(entry, io.BytesIO(file.data))
+            except ValueError:
+                raise refused(f"path {file.path!r} is too long for a tar archive: shorten it") from None
+    return buffer.getvalue()
+
+
+def stored(archive: bytes, *, canonical: bool = True) -> tuple[Package, bytes, dict[str, File]]:
+    """A package as it was compressed by somebody, with its tar and its files by path.
+
+    With `canonical` the tar must be what `canonical_tar` makes of its files. Raises SpecError.
+    """
+    tar = _inflate(archive)
+    files: dict[str, File] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as members:
+            for member in members:
+                if not member.isreg() or member.issparse():
+                    raise refused(f"path {member.name!r} is no regular file: links and devices are not allowed")
+                if member.name in files or len(files) == MAX_FILES:
+                    raise refused(f"path {member.name!r} is there twice, or beyond the {MAX_FILES} files allowed")
+                content = members.extractfile(member)
+                files[member.name] = File(member.name, content.read() if content else b"", bool(member.mode & 0o100))
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+        raise refused(f"the package is no tar archive ({error}): pack it with openclaw skill pack") from None
+    if canonical and canonical_tar(files.values()) != tar:
+        raise refused("the package was not packed reproducibly: pack it with openclaw skill pack")
+    return Package(_digest(tar), archive), tar, files
+
+
+def _inflate(archive: bytes) -> bytes:
+    inflate = zlib.decompressobj(_GZIP)
+    try:
+        tar = inflate.decompress(archive, MAX_TAR_BYTES + 1)
+    except zlib.error:
+        raise refused("the package is not gzip-compressed: pack it with openclaw skill pack") from None
+    if len(archive) > MAX_GZIP_BYTES or len(tar) > MAX_TAR_BYTES:
+        raise refused(f"the package has more than {MAX_TAR_BYTES} bytes ({MAX_GZIP_BYTES} compressed): shrink files")
+    if not inflate.eof or inflate.unused_data:
+        raise refused("the package is cut short, or something follows it: pack it with openclaw skill pack")
+    return tar
+
+
+def _digest(tar: bytes) -> str:
+    return "sha256:" + hashlib.sha256(tar).hexdigest()
+
+
+def check_path(path: str) -> None:
+    """Raise SpecError unless the path is relative and plain."""
     parts = path.split("/")
     if (
         not path
@@ -73,10 +135,11 @@ def _check(path: str) -> None:
         or "\0" in path
         or any(part in ("", ".", "..") for part in parts)
     ):
-        raise _refused(f"path {path!r} is not allowed: use a relative path without '.', '..' or empty parts")
+        raise refused(f"path {path!r} is not allowed: use a relative path without '.', '..' or empty parts")
 
 
-def _refused(message: str) -> SpecError:
+def refused(message: str) -> SpecError:
+    """A package that cannot be taken, whatever is tried."""
     return SpecError("InvalidSource", f"spec.source: {message}")
 
 

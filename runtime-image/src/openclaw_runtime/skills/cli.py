@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from openclaw_runtime.sandbox.archive import ArchiveError
+from openclaw_runtime.sandbox.archive import ArchiveError, decompress
 from openclaw_runtime.skills.errors import ManifestError, SkillsError
 from openclaw_runtime.skills.manifest import SkillFolder, read_skill
 from openclaw_runtime.skills.package import folder_files, pack_files
@@ -86,14 +86,17 @@ def test(folder: Folder) -> None:
 @app.command()
 def pack(
     folder: Folder,
-    output: Annotated[Path | None, typer.Option(help="the archive; default NAME-VERSION.tar.gz")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="the archive; default NAME-VERSION.tar.gz. NAME.tar is what a signature is over")
+    ] = None,
 ) -> None:
     """Packs a skill: the same files always give the same digest."""
     skill = _read(folder)
     package = pack_files(skill.files)
     target = output or Path(f"{skill.head.name}-{skill.manifest.version}.tar.gz")
-    _write(target, package.data)
-    typer.echo(f"{target} ({len(package.data)} bytes)\n{package.digest}")
+    data = decompress(package.data) if target.suffix == ".tar" else package.data
+    _write(target, data)
+    typer.echo(f"{target} ({len(data)} bytes)\n{package.digest}")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -109,11 +112,18 @@ _Dumper.add_representer(str, _text)
 
 @app.command()
 def manifest(
-    folder: Folder,
+    skill: Annotated[str, typer.Argument(metavar="FOLDER|oci://REFERENCE", help="a folder, or a published skill")],
     namespace: Annotated[str | None, typer.Option(help="written into the resource")] = None,
+    plain_http: Annotated[bool, typer.Option("--plain-http", help="the registry speaks no TLS")] = False,
 ) -> None:
-    """Prints the Skill resource, with the files inside, for kubectl apply."""
-    resource = _read(folder).resource()
+    """Prints the Skill resource for kubectl apply: with the files of a folder inside, or an artifact by its digest."""
+    if skill.startswith("oci://"):
+        from openclaw_runtime.skills.registry_cli import published
+
+        folder, reference = published(skill, plain_http=plain_http)
+        resource = folder.resource(reference, plain_http=plain_http)
+    else:
+        resource = _read(Path(skill)).resource()
     if namespace:
         resource["metadata"]["namespace"] = namespace
     typer.echo(yaml.dump(resource, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120), nl=False)

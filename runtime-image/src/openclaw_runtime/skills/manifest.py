@@ -191,26 +191,35 @@ class SkillFolder(BaseModel):
             triggers=tuple(Trigger(**trigger.model_dump()) for trigger in manifest.triggers),
         )
 
-    def resource(self) -> dict[str, Any]:
-        """Returns the Skill resource with the files inline. Raises `ManifestError` for a file that is not text."""
-        inline: dict[str, str] = {}
-        for file in self.files:
-            try:
-                inline[file.path] = file.data.decode()
-            except UnicodeDecodeError:
-                raise ManifestError(
-                    file.path, ["not text; a skill with such files is published to a registry"]
-                ) from None
+    def resource(self, reference: str | None = None, *, plain_http: bool = False) -> dict[str, Any]:
+        """Returns the Skill resource: with the files inline, or with the pinned `reference` of a published artifact.
+
+        Raises `ManifestError` for an inline file that is not text.
+        """
+        source: dict[str, Any] = {"oci": {"reference": reference, **({"plainHTTP": True} if plain_http else {})}}
+        if reference is None:
+            source = {"inline": {"files": self._texts()}}
         spec = self.manifest.model_dump(by_alias=True, exclude_unset=True, mode="json")
         spec["description"] = self.description
         ordered = {key: spec.pop(key) for key in ("version", "description") if key in spec}
-        spec = ordered | spec | {"source": {"inline": {"files": inline}}}
+        spec = ordered | spec | {"source": source}
         return {
             "apiVersion": "openclaw.io/v1alpha1",
             "kind": "Skill",
             "metadata": {"name": self.head.name},
             "spec": spec,
         }
+
+    def _texts(self) -> dict[str, str]:
+        texts: dict[str, str] = {}
+        for file in self.files:
+            try:
+                texts[file.path] = file.data.decode()
+            except UnicodeDecodeError:
+                raise ManifestError(
+                    file.path, ["not text; a skill with such files is published to a registry"]
+                ) from None
+        return texts
 
 
 def read_skill(files: tuple[PackageFile, ...], source: str) -> SkillFolder:

@@ -13,12 +13,21 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from openclaw_runtime.config import default_config_path, load_config
 from openclaw_runtime.sandbox.archive import ArchiveError, decompress, read, unpack
 from openclaw_runtime.skills import credentials, oci
 from openclaw_runtime.skills.distribution import RegistryClient, open_http
 from openclaw_runtime.skills.manifest import SkillFolder, read_skill
 from openclaw_runtime.skills.oci_errors import CredentialError, RegistryContentError, RegistryError
-from openclaw_runtime.skills.references import Reference, complete, parse_reference, parse_repository, split_prefix
+from openclaw_runtime.skills.references import (
+    Reference,
+    complete,
+    parse_reference,
+    parse_repository,
+    parse_version,
+    split_prefix,
+    tag_of,
+)
 
 TOKEN_VARIABLE = "OPENCLAW_REGISTRY_TOKEN"  # noqa: S105  (the name of a variable)
 _CATEGORY = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -101,18 +110,8 @@ def pull(
     plain_http: PlainHttp = False,
 ) -> None:
     """Downloads a skill, checks every digest, and writes the package or its files."""
-    reference, entry = _find(skill)
-
-    async def work(client: RegistryClient) -> oci.PulledSkill:
-        return await oci.pull(client, reference)
-
-    pulled = _with_client(reference.repository.host, entry, work, plain_http=plain_http)
+    pulled, folder = _pulled(skill, plain_http=plain_http)
     release = pulled.release
-    folder = _inspect(pulled.package, str(release.reference))
-    if folder.manifest.version != release.version:
-        raise RegistryContentError(
-            f"{release.reference}: its skill.yaml says version {folder.manifest.version}; do not use it"
-        )
     if unpack_to is not None:
         target = unpack_to
         _unpack(pulled.package, target)
@@ -123,8 +122,6 @@ def pull(
     typer.echo(f"pulled:    {release.reference}")
     typer.echo(f"package:   {release.digest}")
     typer.echo(f"written:   {target}")
-    if release.yanked is not None:
-        typer.echo(f"warning: this version is yanked: {release.yanked}", err=True)
 
 
 @app.command("list")
@@ -163,6 +160,43 @@ def yank(
 
     release = _with_client(reference.repository.host, entry, work, plain_http=plain_http)
     typer.echo(f"{'yanked' if release.yanked is not None else 'good again'}: {release.reference}")
+
+
+def published(skill: str, *, plain_http: bool) -> tuple[SkillFolder, str]:
+    """Returns a published skill and the reference that pins it, as a Skill resource takes it. Raises `SkillsError`."""
+    pulled, folder = _pulled(skill, plain_http=plain_http)
+    reference = pulled.release.reference
+    return folder, f"{reference.repository}:{tag_of(parse_version(pulled.release.version))}@{reference.digest}"
+
+
+def _pulled(skill: str, *, plain_http: bool) -> tuple[oci.PulledSkill, SkillFolder]:
+    reference, entry = _find(skill)
+    _require_trusted(str(reference.repository))
+
+    async def work(client: RegistryClient) -> oci.PulledSkill:
+        return await oci.pull(client, reference)
+
+    pulled = _with_client(reference.repository.host, entry, work, plain_http=plain_http)
+    release = pulled.release
+    folder = _inspect(pulled.package, str(release.reference))
+    if folder.manifest.version != release.version:
+        raise RegistryContentError(
+            f"{release.reference}: its skill.yaml says version {folder.manifest.version}; do not use it"
+        )
+    if release.yanked is not None:
+        typer.echo(f"warning: this version is yanked: {release.yanked}", err=True)
+    return pulled, folder
+
+
+def _require_trusted(repository: str) -> None:
+    """Raises `RegistryError` where the configuration lists registries, and this is none of them or below one."""
+    path = default_config_path()
+    trusted = load_config(path).skills.trusted_registries if path.exists() else []
+    if trusted and not any(f"{repository}/".startswith(f"{entry.rstrip('/')}/") for entry in trusted):
+        raise RegistryError(
+            f"{repository}: not among skills.trusted_registries of {path} ({', '.join(trusted)}); add it there if you "
+            "trust who publishes to it"
+        )
 
 
 def _find(text: str) -> tuple[Reference, credentials.Credential | None]:
