@@ -1,6 +1,8 @@
 """Fixtures: real runner processes and keys to call them with."""
 
 import base64
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -25,11 +27,11 @@ def signer() -> Signer:
 
 
 @pytest.fixture
-async def start(signer: Signer, tmp_path: Path) -> AsyncIterator[Start]:
+async def start(signer: Signer) -> AsyncIterator[Start]:
     """Starts runner processes; those that live at the end of the test are ended."""
     runners: list[LocalRunner] = []
-    folder = tmp_path / "s"
-    folder.mkdir()
+    # Not tmp_path: with a worker's and a test's name in it, it is too long for the address of a Unix socket.
+    folder = Path(tempfile.mkdtemp(prefix="openclaw-"))
 
     async def run(
         public_key: bytes | None = None,
@@ -47,6 +49,7 @@ async def start(signer: Signer, tmp_path: Path) -> AsyncIterator[Start]:
     yield run
     for runner in runners:
         await stop_runner(runner)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
