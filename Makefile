@@ -118,6 +118,10 @@ kubectl: $(STAMP) ## kubectl against the cluster: make kubectl ARGS="get pods -A
 bench-operator: programs ## the operator against a Go twin and the API server's limit: ARGS="--sizes 1,100,1000"
 	@$(BIN)/python -m tests.bench.operator $(ARGS)
 
+.PHONY: bench-sandbox
+bench-sandbox: $(STAMP) ## a skill call at each level, beside a Job per call and a bare process: ARGS="--calls 100 --parallel 20"
+	@$(BIN)/python -m tests.bench.sandbox $(ARGS)
+
 .PHONY: fuzz-operator
 fuzz-operator: programs ## random specs for an hour: ARGS="--cases 2000 --seed 0"
 	@$(BIN)/python -m tests.faults.fuzz $(ARGS)

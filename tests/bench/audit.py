@@ -58,12 +58,13 @@ def _request(event: dict[str, Any]) -> Request:
         resource,
         reference.get("name", ""),
         event.get("responseStatus", {}).get("code", 0),
-        _seconds(event["requestReceivedTimestamp"]),
-        _seconds(event["stageTimestamp"]),
+        seconds(event["requestReceivedTimestamp"]),
+        seconds(event["stageTimestamp"]),
     )
 
 
-def _seconds(timestamp: str) -> float:
+def seconds(timestamp: str) -> float:
+    """A timestamp of the log as seconds since the epoch."""
     return datetime.fromisoformat(timestamp).timestamp()
 
 

@@ -76,11 +76,15 @@ class Tools:
         return Kube(self.kubectl, self.kubeconfig, namespace)
 
 
-def install_chart(tools: Tools, cluster: Cluster) -> None:
-    """`helm upgrade --install`, then wait until the operator answers. Raises DemoError."""
+def install_chart(tools: Tools, cluster: Cluster, values: Mapping[str, str] | None = None) -> None:
+    """`helm upgrade --install`, then wait until the operator answers. Raises DemoError.
+
+    `values` are more of the chart's values, each as JSON.
+    """
     command = [str(tools.helm), f"--kubeconfig={tools.kubeconfig}", f"--namespace={SYSTEM}", "upgrade", "--install"]
     command += [RELEASE, str(CHART), "--create-namespace"]
     command += [argument for file in cluster.values for argument in ("--values", str(file))]
+    command += [f"--set-json={name}={text}" for name, text in (values or {}).items()]
     # A rebuilt image has the same tag: this is what replaces the running operator, and only then.
     command += ["--set-string", f"podAnnotations.image-revision={cluster.revision()}"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

@@ -1,0 +1,120 @@
+"""What is measured: skills that do nothing, one for each level and language, and a Job that does nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+Object = dict[str, Any]
+
+NAMESPACE = "openclaw-bench"
+AGENT = "bench"
+LEVELS = ("isolated", "restricted", "trusted")
+
+
+@dataclass(frozen=True)
+class Language:
+    """A no-op action `noop` in one language."""
+
+    runtime: str
+    file: str
+    source: str
+    permissions: tuple[str, ...] = ()
+
+
+LANGUAGES = {
+    "python": Language("python", "scripts/main.py", "async def noop(ctx, input):\n    return {}\n"),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One level in one language."""
+
+    level: str
+    language: str
+
+    @property
+    def skill(self) -> str:
+        """Name of the Skill."""
+        return f"noop-{self.language}-{self.level}"
+
+    @property
+    def title(self) -> str:
+        return f"{self.level}, {self.language}"
+
+
+def cases(levels: tuple[str, ...], languages: tuple[str, ...]) -> list[Case]:
+    return [Case(level, language) for language in languages for level in levels]
+
+
+def skill(case: Case, warm: int) -> Object:
+    """The Skill of a case."""
+    language = LANGUAGES[case.language]
+    return {
+        "apiVersion": "openclaw.io/v1alpha1",
+        "kind": "Skill",
+        "metadata": {"name": case.skill, "namespace": NAMESPACE},
+        "spec": {
+            "version": "1.0.0",
+            "source": {"inline": {"files": {language.file: language.source}}},
+            "runtime": language.runtime,
+            "entrypoint": language.file,
+            "actions": [{"name": "noop", "description": "Does nothing."}],
+            "permissions": list(language.permissions),
+            "resources": {"requests": {"cpu": "1m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}},
+            "sandbox": {"level": case.level, "warm": warm},
+        },
+    }
+
+
+def agent(measured: list[Case], parallel: int) -> Object:
+    """The Agent whose gateway makes the calls. It allows every level, so that each Skill gets its own."""
+    return {
+        "apiVersion": "openclaw.io/v1alpha1",
+        "kind": "Agent",
+        "metadata": {"name": AGENT, "namespace": NAMESPACE},
+        "spec": {
+            "model": {"provider": "openai-compatible", "name": "none", "baseURL": "http://127.0.0.1:1/v1"},
+            "skills": [{"name": case.skill} for case in measured],
+            "execution": {"maxConcurrent": parallel, "sandbox": {"level": "trusted"}},
+            "gateway": {"resources": {"limits": {"cpu": "2", "memory": "2Gi"}}},
+        },
+    }
+
+
+def job(name: str, image: str) -> Object:
+    """A Job per call, the plainest alternative: the same image, a program that does nothing."""
+    confined = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    }
+    container = {
+        "name": "noop",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-I", "-c", "pass"],
+        "securityContext": confined,
+        "resources": {"requests": {"cpu": "1m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}},
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {
+            "backoffLimit": 0,
+            "template": {
+                "spec": {
+                    "restartPolicy": "Never",
+                    "automountServiceAccountToken": False,
+                    "securityContext": {
+                        "runAsNonRoot": True,
+                        "runAsUser": 10001,
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "containers": [container],
+                }
+            },
+        },
+    }
