@@ -37,6 +37,7 @@ from tests.demo.kube import Kube
 CLIENT = Path(__file__).with_name("client.py")
 READY_SECONDS = 300.0
 LOADED_SECONDS = 180.0
+PAUSE_SECONDS = 0.25
 AFTER_SECONDS = 3.0
 """What a call causes in the cluster goes on for a while: the pod's end, its replacement's start."""
 
@@ -162,7 +163,8 @@ class Run:
         plan, serial = self.plan, f"{case.title}, one at a time"
         self.console.print(f"  {case.title} …", style="dim")
         self.set_warm(case, 4)
-        (found,) = self.orders({"do": "serial", "skill": case.skill, "calls": plan.calls, "warm": 4})
+        order: dict[str, Any] = {"do": "serial", "skill": case.skill, "calls": plan.calls, "warm": 4}
+        (found,) = self.orders({**order, "pause": PAUSE_SECONDS})
         self.results.times[serial] = found["times"]
         self.results.steps[serial] = found["steps"]
         if case.level == "restricted":
@@ -171,6 +173,9 @@ class Run:
             time.sleep(AFTER_SECONDS)
             counted = writes_between(self.audit_log, found["started"], found["ended"] + AFTER_SECONDS)
             self.results.writes[serial] = plan.calls, counted
+        if case.level == "restricted":
+            (found,) = self.orders({**order, "pause": 0.0})
+            self.results.times[f"{case.title}, without a pause"] = found["times"]
         self.set_warm(case, plan.parallel)
         order = {"do": "parallel", "skill": case.skill, "width": plan.parallel, "rounds": plan.rounds}
         (found,) = self.orders({**order, "warm": plan.parallel})

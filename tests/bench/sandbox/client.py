@@ -65,8 +65,11 @@ class Bench:
                 )
             await asyncio.sleep(0.01)
 
-    async def serial(self, skill: InstalledSkill, calls: int, warm: int) -> dict[str, Any]:
-        """Calls one after the other, each when the pool is full again: replacing a pod is not part of a call."""
+    async def serial(self, skill: InstalledSkill, calls: int, warm: int, pause: float) -> dict[str, Any]:
+        """Calls one after the other, each when the pool is full again: replacing a pod is not part of a call.
+
+        Where no pod is replaced, `pause` seconds are between them, in which the next process gets ready.
+        """
         await self.until_warm(skill, warm)
         if skill.level == "trusted":
             await self.call(skill, "warm-up")
@@ -78,8 +81,8 @@ class Bench:
         for _ in range(calls):
             if skill.level == "isolated":
                 await self.until_warm(skill, warm)
-            elif skill.level == "trusted":
-                await asyncio.sleep(0.25)  # its processes are not counted here; that is time enough to start one
+            elif pause:
+                await asyncio.sleep(pause)
             spent, parts = await self.call(skill, "serial")
             times.append(spent)
             steps.append(parts)

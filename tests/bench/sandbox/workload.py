@@ -78,7 +78,9 @@ def agent(measured: list[Case], parallel: int) -> Object:
             "model": {"provider": "openai-compatible", "name": "none", "baseURL": "http://127.0.0.1:1/v1"},
             "skills": [{"name": case.skill} for case in measured],
             "execution": {"maxConcurrent": parallel, "sandbox": {"level": "trusted"}},
-            "gateway": {"resources": {"limits": {"cpu": "2", "memory": "2Gi"}}},
+            "gateway": {
+                "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "2", "memory": "2Gi"}}
+            },
         },
     }
 

@@ -21,6 +21,7 @@ LEASED_POOL: Final = "local-restricted"
 _START_SECONDS: Final = 20.0
 _STOP_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 1.0
+_REFILL_SECONDS: Final = 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -151,9 +152,15 @@ class LocalPool:
             task.add_done_callback(self._ended)
 
     def taken(self, uid: str) -> None:
-        """Notes that a runner was handed to a call, and starts another one."""
+        """Notes that a runner was handed to a call, and starts another one: at once if it was the last.
+
+        Else that waits for a moment, since a start costs as much CPU as many calls, and most calls are short.
+        """
         self._free.discard(uid)
-        self.fill()
+        if self._free:
+            asyncio.get_running_loop().call_later(_REFILL_SECONDS, self.fill)
+        else:
+            self.fill()
 
     def end(self, uid: str) -> None:
         """Ends a runner that was taken; one whose call is over ends by itself and is fine."""

@@ -64,11 +64,13 @@ class Nursery:
         try:
             async with asyncio.timeout(_CLEAN_SECONDS):
                 await self.child.finish()
-                await asyncio.to_thread(self._rooms.clean)
+                cleaning = asyncio.ensure_future(asyncio.to_thread(self._rooms.clean))
+                self.child.close()
+                # It makes its folders when a call comes, and none comes before this is over.
+                await self._watch(self._source().fork())
+                await cleaning
         except TimeoutError:
             raise NotCleanError(f"it took longer than {_CLEAN_SECONDS:g} s") from None
-        self.child.close()
-        await self._watch(self._source().fork())
 
     async def close(self) -> None:
         """Ends everything, the zygote included."""

@@ -263,13 +263,13 @@ class Runner:
         reader = asyncio.ensure_future(self._read(connection, run))
         try:
             response = await run.run(tar)
-            outcome = "ok" if isinstance(response, Success) else response.data.get("type")
-            _log.info("done", extra={"fields": {"callId": payload.call_id, "outcome": outcome}})
             # A caller that is gone may have broken off, and need not know what became of its lease.
             goes_on = self._between_calls(alone=reader.done())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SEND_SECONDS):
                     await send(response)
+            outcome = "ok" if isinstance(response, Success) else response.data.get("type")
+            _log.info("done", extra={"fields": {"callId": payload.call_id, "outcome": outcome}})
         finally:
             reader.cancel()
             if goes_on:
