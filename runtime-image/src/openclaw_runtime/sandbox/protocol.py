@@ -308,6 +308,8 @@ class Hello:
         fields.integer("protocol", least=VERSION, most=VERSION)
         pod = fields.nested("pod")
         limits = fields.nested("limits")
+        # Pods of a version before leases do not say; they take one call, and a gateway outlives their upgrade.
+        lease = Fields(fields.mapping("lease", optional=True) or {"idleSeconds": 0}, "hello.lease")
         return cls(
             pod_name=pod.text("name", limit=253),
             pod_uid=pod.text("uid", limit=128),
@@ -315,7 +317,7 @@ class Hello:
             packages=fields.strings("packages"),
             max_package_bytes=limits.integer("maxPackageBytes", least=0),
             max_result_bytes=limits.integer("maxResultBytes", least=0),
-            lease_idle_seconds=fields.nested("lease").integer("idleSeconds", least=0, most=86_400),
+            lease_idle_seconds=lease.integer("idleSeconds", least=0, most=86_400),
         )
 
 
