@@ -63,6 +63,8 @@ SKILLS: dict[str, dict[str, Any] | None] = {
         "rateLimit": {"calls": 5, "perSeconds": 10},
     },
     "trusted": {"sandbox": {"level": "trusted"}},
+    "mcp in a sandbox": {"actions": [], "mcp": {"command": ["python", "server.py"], "env": {"A": "${TOKEN}"}}},
+    "remote mcp": {"actions": [], "mcp": {"url": "https://x:8443/mcp", "headers": {"A": "b"}, "tools": ["t"]}},
 }
 SKILL = {
     "version": "1.2.0-rc.1+build",

@@ -206,17 +206,29 @@ class SkillTrigger(Section):
     schedule: str | None = None
 
 
+class McpServerConfig(Section):
+    """An MCP server: started in a sandbox by `command`, or at `url`. `${NAME}` in env and headers is a secret."""
+
+    command: list[str] = []
+    env: dict[str, str] = {}
+    url: Annotated[ServiceUrl, Field(pattern=r"^https?://")] | None = None
+    headers: dict[str, str] = {}
+    tools: list[str] | None = None
+    timeout_seconds: float = Field(default=60, gt=0)
+
+
 class InstalledSkillConfig(Section):
-    """A skill as the operator resolved it."""
+    """A skill as the operator resolved it. A remote MCP server has no package."""
 
     name: Name
     version: str
     description: str = ""
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
-    package: PackageRef
+    package: PackageRef | None = None
     runtime: str = "python"
-    entrypoint: str
-    actions: list[SkillAction] = Field(min_length=1)
+    entrypoint: str = ""
+    actions: list[SkillAction] = []
+    mcp: McpServerConfig | None = None
     permissions: list[str] = []
     allowed_domains: list[str] = []
     level: Literal["isolated", "restricted", "trusted"] = "isolated"
@@ -225,6 +237,12 @@ class InstalledSkillConfig(Section):
     secret_files: dict[str, UserPath] = {}
     rate_limit: RateLimit | None = None
     triggers: list[SkillTrigger] = []
+
+    @model_validator(mode="after")
+    def _callable(self) -> "InstalledSkillConfig":
+        if self.mcp is None and not (self.actions and self.package and self.entrypoint):
+            raise ValueError("needs package, entrypoint and actions, or mcp")
+        return self
 
 
 class Skills(Section):

@@ -95,6 +95,9 @@ class FakeSkills:
         if config.skills.directories:
             self.names = tuple(path.name for path in config.skills.directories)
 
+    def watch(self, changed: Any) -> None:
+        """Its actions never change."""
+
     def status(self) -> dict[str, object]:
         """Says what is broken."""
         return {"provider": "fake", "error": self.broken}

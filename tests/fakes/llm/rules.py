@@ -12,6 +12,8 @@ from typing import Any
 
 Message = Mapping[str, Any]
 
+CONVERSION = re.compile(r"[Cc]onvert (\d+) (\w+) to (\w+)")
+
 
 @dataclass(frozen=True)
 class Text:
@@ -96,6 +98,11 @@ def wants_a_commit(conversation: Conversation) -> bool:
     return bool(re.search(r"\bcommit\b", conversation.user.lower()))
 
 
+def wants_a_conversion(conversation: Conversation) -> bool:
+    """The user wants a value in another unit."""
+    return CONVERSION.search(conversation.user) is not None
+
+
 def both(*conditions: Callable[[Conversation], bool]) -> Callable[[Conversation], bool]:
     """Returns the condition that all hold."""
     return lambda conversation: all(condition(conversation) for condition in conditions)
@@ -152,6 +159,13 @@ def commit_it(conversation: Conversation) -> Reply:
     return ToolCall("git-ai-helper__smartCommit", {})
 
 
+def convert_it(conversation: Conversation) -> Reply:
+    """Calls the tool of the example's MCP server."""
+    match = CONVERSION.search(conversation.user)
+    assert match is not None
+    return ToolCall("unit-converter__convert", {"value": float(match[1]), "from": match[2], "to": match[3]})
+
+
 def say_what_it_is(conversation: Conversation) -> Reply:
     """There is no rule for this."""
     return Text(f"I am a stand-in model without a rule for this. You said: {conversation.user}")
@@ -178,6 +192,7 @@ RULES = (
     Rule(when=asks_for_the_last_commit, then=know_of_no_commit),
     Rule(when=both(wants_a_commit, offers("delegate")), then=delegate_it),
     Rule(when=both(wants_a_commit, offers("git-ai-helper__smartCommit")), then=commit_it),
+    Rule(when=both(wants_a_conversion, offers("unit-converter__convert")), then=convert_it),
     Rule(when=lambda _: True, then=say_what_it_is),
 )
 

@@ -36,6 +36,8 @@ def changed(manifest: str, path: str, value: Any) -> str:
     return yaml.safe_dump(item)
 
 
+MCP_SKILL = changed(changed(SKILL, "spec.actions", []), "spec.mcp", {"command": ["python", "server.py"]})
+
 REFUSED = {
     "unknown field": (AGENT, "spec.modle", {}, 'unknown field "spec.modle"'),
     "unknown nested field": (AGENT, "spec.gateway.replica", 1, 'unknown field "spec.gateway.replica"'),
@@ -158,6 +160,22 @@ REFUSED = {
         [{"type": "cron", "schedule": "0 0 * * *", "action": "nope"}],
         "must name one of the skill's actions",
     ),
+    "actions and mcp": (
+        SKILL,
+        "spec.mcp",
+        {"command": ["python", "x.py"]},
+        "the tools of an MCP server are the actions",
+    ),
+    "no server": (MCP_SKILL, "spec.mcp", {"tools": ["a"]}, "set exactly one of command and url"),
+    "program without permission": (MCP_SKILL, "spec.mcp.command", ["node", "x.js"], "permission process:execute"),
+    "headers of a program": (MCP_SKILL, "spec.mcp.headers", {"A": "b"}, "set headers only with url"),
+    "remote without permission": (
+        MCP_SKILL,
+        "spec.mcp",
+        {"url": "https://x/mcp"},
+        "network:external or network:internal",
+    ),
+    "program without files": (MCP_SKILL, "spec.source", None, "only a remote MCP server (mcp.url) has no files"),
     "managed and external": (
         STORE,
         "spec.vector.qdrant.external",
@@ -233,6 +251,15 @@ ACCEPTED = {
         {"cosign": {"publicKey": "x", "signature": "x"}},
     ),
     "skill of instructions only": changed(SKILL, "spec.actions", []),
+    "MCP server": MCP_SKILL,
+    "MCP server that is a program": changed(
+        changed(MCP_SKILL, "spec.mcp.command", ["node", "x.js"]), "spec.permissions", ["process:execute"]
+    ),
+    "remote MCP server": changed(
+        changed(changed(MCP_SKILL, "spec.source", None), "spec.permissions", ["network:internal"]),
+        "spec.mcp",
+        {"url": "http://x:8080/mcp", "headers": {"Authorization": "${TOKEN}"}, "tools": ["a"]},
+    ),
     "smallest store": changed(STORE, "spec", {}),
     "store with backups": STORE,
     "external store": changed(

@@ -83,7 +83,9 @@ def test_a_published_skill_becomes_a_resource(run: Run, registry: str, tmp_path:
     pinned = next(line.split()[1] for line in published.splitlines() if line.startswith("published:"))
     assert spec["source"] == {"oci": {"reference": pinned, "plainHTTP": True}}
     assert (spec["version"], spec["actions"][0]["name"]) == ("1.2.0", "greet")
-    assert SkillSpec.model_validate(spec).source.remote
+    source = SkillSpec.model_validate(spec).source
+    assert source is not None
+    assert source.remote
 
 
 def test_only_trusted_registries_are_pulled_from(run: Run, registry: str, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ ACTION = {"name": "greet", "inputSchema": ANYTHING}
         ({"permissions": ["everything"]}, "permissions.0: 'everything' is not allowed"),
         ({"entrypoint": "../main.py"}, "entrypoint: path: '../main.py' must be relative"),
         ({"entrypoint": "none.py"}, "entrypoint: none.py is not in the folder"),
-        ({"actions": []}, "actions: '[]' is not allowed"),
+        ({"actions": []}, "actions: missing; name at least one action"),
         ({"actions": [ACTION, ACTION]}, "actions: greet declared twice"),
         (
             {"actions": [{"name": "greet", "inputSchema": {"type": "objekt"}}]},

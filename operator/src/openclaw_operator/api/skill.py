@@ -8,6 +8,7 @@ from pydantic import Field
 
 from openclaw_operator.api.base import (
     CRON,
+    HTTP_URL,
     LIST_ATOMIC,
     LIST_SET,
     SEMVER,
@@ -87,6 +88,47 @@ class SkillSandbox(Model):
     warm: int = Field(2, ge=1, le=100, description="Ready pods to keep waiting for calls.")
 
 
+class McpServer(Model):
+    """An MCP server whose tools are the actions of the skill."""
+
+    model_config = schema_extra(
+        cel("has(self.command) != has(self.url)", "set exactly one of command and url"),
+        cel("!has(self.env) || has(self.command)", "set env only with command: a server at url takes headers"),
+        cel("!has(self.headers) || has(self.url)", "set headers only with url: a server started by command takes env"),
+    )
+    command: list[str] | None = Field(
+        None,
+        min_length=1,
+        max_length=64,
+        description="Program and arguments of a stdio server, started in a sandbox in the folder of the package, for "
+        "example [python, server.py]. Any program but python needs the permission process:execute.",
+        json_schema_extra=LIST_ATOMIC,
+    )
+    env: dict[str, str] | None = Field(
+        None, max_length=64, description="Environment of the program; ${NAME} is the secret of that name."
+    )
+    url: str | None = Field(
+        None,
+        pattern=HTTP_URL,
+        max_length=2048,
+        description="Address of a streamable HTTP server, called by the gateway.",
+    )
+    headers: dict[str, str] | None = Field(
+        None,
+        max_length=32,
+        description="Headers of each request, for example {Authorization: 'Bearer ${TOKEN}'}; ${NAME} is the secret of "
+        "that name.",
+    )
+    tools: list[str] | None = Field(
+        None,
+        min_length=1,
+        max_length=64,
+        description="Offer only these tools; all of them when unset.",
+        json_schema_extra=LIST_SET,
+    )
+    timeout_seconds: int = Field(60, ge=1, le=3600, description="Longest one call may run.")
+
+
 class SkillSpec(Model):
     """Desired state of a Skill."""
 
@@ -98,16 +140,36 @@ class SkillSpec(Model):
             ".allowedDomains",
         ),
         cel(
-            "!has(self.triggers) || self.triggers.all(t, !has(t.action) || "
+            "!has(self.triggers) || has(self.mcp) || self.triggers.all(t, !has(t.action) || "
             "(has(self.actions) && self.actions.exists(a, a.name == t.action)))",
             "each trigger must name one of the skill's actions: fix triggers[].action or add the action",
             ".triggers",
         ),
         cel(
             "!has(self.signature) || !has(self.signature.cosign) || has(self.signature.cosign.signature) || "
-            "has(self.source.oci)",
+            "(has(self.source) && has(self.source.oci))",
             "only a registry keeps signatures: set signature.cosign.signature for this source",
             ".signature",
+        ),
+        cel(
+            "!has(self.mcp) || !has(self.actions) || size(self.actions) == 0",
+            "the tools of an MCP server are the actions: remove actions, or set no mcp",
+        ),
+        cel(
+            "has(self.source) || (has(self.mcp) && has(self.mcp.url))",
+            "set source: only a remote MCP server (mcp.url) has no files",
+        ),
+        cel(
+            "!has(self.mcp) || !has(self.mcp.command) || self.mcp.command[0] in ['python', 'python3'] || "
+            "(has(self.permissions) && 'process:execute' in self.permissions)",
+            "mcp.command needs the permission process:execute: only python runs without it",
+            ".mcp",
+        ),
+        cel(
+            "!has(self.mcp) || !has(self.mcp.url) || (has(self.permissions) && "
+            "('network:external' in self.permissions || 'network:internal' in self.permissions))",
+            "mcp.url needs the permission network:external or network:internal: add it",
+            ".mcp",
         ),
     )
     version: str = Field(
@@ -121,13 +183,14 @@ class SkillSpec(Model):
         max_length=255,
         description="File that holds the actions, as a path in the package.",
     )
-    source: SkillSource = Field(description="The files.")
+    source: SkillSource | None = Field(None, description="The files; a remote MCP server has none.")
     actions: list[Action] = Field(
         default_factory=list,
         max_length=64,
         description="What the skill can do; none where its SKILL.md is all there is to it.",
         json_schema_extra=list_map("name"),
     )
+    mcp: McpServer | None = Field(None, description="An MCP server whose tools are the actions.")
     permissions: list[Permission] = Field(
         default_factory=list,
         max_length=8,

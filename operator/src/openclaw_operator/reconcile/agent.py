@@ -295,7 +295,7 @@ class AgentReconciler:
             name=wanted.name,
             spec=skill_spec,
             digest=status["digest"],
-            package=status["packageConfigMap"],
+            package=status.get("packageConfigMap") or "",
             level=level,
             config=wanted.config or {},
             pool=pool_for(primary.name, spec, skill_spec, self._context.images.sandbox),

@@ -24,6 +24,7 @@ from openclaw_operator.resources.meta import Owner
 from openclaw_operator.resources.package import Package
 
 USERS_SHOWN = 10
+_SECRET = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 
 
 class SkillReconciler:
@@ -63,9 +64,10 @@ class SkillReconciler:
 
     async def _verified(self, primary: Primary, owner: Owner, spec: SkillSpec, status: dict[str, Any]) -> Found:
         check_actions(spec)
+        check_mcp(spec)
         found = await self._sources.find(primary, owner, spec, status)
         entrypoint = spec.entrypoint if spec.actions else "SKILL.md"
-        if entrypoint not in found.files:
+        if entrypoint not in found.files and spec.mcp is None:
             raise SpecError(
                 "EntrypointNotFound",
                 f"spec.entrypoint: {entrypoint!r} is not among the files ({', '.join(sorted(found.files)[:10])}): "
@@ -80,21 +82,25 @@ class SkillReconciler:
                 f"spec.signature.sha256: {wanted} was signed, but the files have {found.package.hex}: "
                 "restore the files, or sign these and set spec.signature.sha256 to their digest",
             )
-        if spec.source.remote:
+        if spec.source and spec.source.remote:
             await asyncio.to_thread(declared.check, spec, found.files)
         return found
 
     async def _apply(self, owner: Owner, packed: Package) -> Outcome:
         """Apply the package. The one before it stays for gateways that have not reloaded yet."""
         context = self._context
-        desired = package.config_map(owner, packed)
-        name = desired["metadata"]["name"]
+        desired = [package.config_map(owner, packed)] if packed.archive else []
+        names = {item["metadata"]["name"] for item in desired}
         older = sorted(
-            (live for live in context.children.owned_by(owner.uid) if live.kind == "ConfigMap" and live.name != name),
+            (
+                live
+                for live in context.children.owned_by(owner.uid)
+                if live.kind == "ConfigMap" and live.name not in names
+            ),
             key=lambda live: (live.created, int(live.resource_version)),
         )
         keep = [("ConfigMap", live.name) for live in older[-1:]]
-        return await Children(context.client, context.children, owner).converge([desired], keep=keep)
+        return await Children(context.client, context.children, owner).converge(desired, keep=keep)
 
     async def _report_pending(self, primary: Primary, old: dict[str, Any]) -> None:
         """While the package is fetched for the first time.
@@ -120,7 +126,9 @@ class SkillReconciler:
         fetched = found.fetched if found else old.get("fetched")
         fields: dict[str, Any] = {
             "digest": packed.digest if packed else None,
-            "packageConfigMap": package.config_map_name(primary.name, packed.digest) if packed else None,
+            "packageConfigMap": package.config_map_name(primary.name, packed.digest)
+            if packed and packed.archive
+            else None,
             "fetched": fetched,
             "users": len(users),
             "usedBy": users[:USERS_SHOWN] or None,
@@ -181,3 +189,19 @@ def check_actions(spec: SkillSpec) -> None:
                 "InvalidPattern",
                 f"spec.triggers[{index}].pattern: {trigger.pattern!r} is no regular expression ({error}): correct it",
             ) from None
+
+
+def check_mcp(spec: SkillSpec) -> None:
+    """Raise SpecError for a secret that an MCP server's environment or headers name and the Skill has not."""
+    if spec.mcp is None:
+        return
+    known = {secret.name for secret in spec.secrets}
+    for field, values in (("env", spec.mcp.env), ("headers", spec.mcp.headers)):
+        for name, value in (values or {}).items():
+            missing = sorted(set(_SECRET.findall(value)) - known)
+            if missing:
+                raise SpecError(
+                    "UnknownSecret",
+                    f"spec.mcp.{field}.{name}: refers to secret {missing[0]}, which spec.secrets does not have: add it "
+                    "there, or correct the name",
+                )

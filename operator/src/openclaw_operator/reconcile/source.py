@@ -64,7 +64,14 @@ class Sources:
         self._downloads: Downloads[_Fetched] = Downloads(context.queue.add, monotonic=context.monotonic, jitter=jitter)
 
     async def find(self, primary: Primary, owner: Owner, spec: SkillSpec, status: Mapping[str, Any]) -> Found:
-        """The verified package. Raises SpecError, PendingError while it is fetched, ApiError for a passing fault."""
+        """The verified package. Raises SpecError, PendingError while it is fetched, ApiError for a passing fault.
+
+        A remote MCP server has no source: what stands for its package is empty.
+        """
+        if spec.source is None:
+            self._downloads.forget(primary.key)
+            self._context.references.expect(primary.key, set())
+            return Found(package.remote(spec.mcp.model_dump(mode="json") if spec.mcp else {}), b"", {})
         named: set[ReferenceKey] = set()
         try:
             if spec.source.remote is None:
@@ -128,6 +135,7 @@ class Sources:
         named: set[ReferenceKey],
     ) -> Found:
         source = spec.source
+        assert source is not None
         remote = source.remote
         if remote is None:
             packed = package.build(await self._files(primary, spec, named))
@@ -163,6 +171,7 @@ class Sources:
         return Found(*await asyncio.to_thread(package.stored, got.package.archive), got.facts)
 
     async def _files(self, primary: Primary, spec: SkillSpec, named: set[ReferenceKey]) -> dict[str, str]:
+        assert spec.source is not None
         ref = spec.source.config_map_ref
         if ref is None:
             return dict(spec.source.inline.files) if spec.source.inline else {}

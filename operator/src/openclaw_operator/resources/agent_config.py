@@ -128,7 +128,7 @@ def _skill(skill: ResolvedSkill) -> dict[str, Any]:
         "version": spec.version,
         "description": spec.description,
         "digest": skill.digest,
-        "package": {"config_map": skill.package, "key": PACKAGE_KEY},
+        "package": {"config_map": skill.package, "key": PACKAGE_KEY} if skill.package else None,
         "runtime": spec.runtime,
         "entrypoint": spec.entrypoint,
         "actions": [
@@ -149,6 +149,7 @@ def _skill(skill: ResolvedSkill) -> dict[str, Any]:
         "secret_files": {name: f"{SKILL_SECRETS_DIR}/{skill.name}/{name}" for name in sorted(skill.secrets)},
         "rate_limit": {"calls": spec.rate_limit.calls, "per_seconds": spec.rate_limit.per_seconds},
         "triggers": [trigger.model_dump(exclude_none=True) for trigger in spec.triggers],
+        **({"mcp": spec.mcp.model_dump(exclude_none=True)} if spec.mcp else {}),
     }
 
 

@@ -28,7 +28,7 @@ class Store:
 
 @dataclass(frozen=True)
 class ResolvedSkill:
-    """A Skill in the version that is there, with its package and pool (None: runs in the gateway)."""
+    """A Skill in the version that is there, with its package ("": a remote MCP server) and pool (None: the gateway)."""
 
     name: str
     spec: SkillSpec
@@ -37,6 +37,11 @@ class ResolvedSkill:
     level: str
     config: dict[str, Any]
     pool: Pool | None
+
+    @property
+    def mcp_url(self) -> str | None:
+        """Where the MCP server is that the gateway calls, if this is one."""
+        return self.spec.mcp.url if self.spec.mcp else None
 
     @property
     def secrets(self) -> dict[str, KeyRef]:

@@ -40,7 +40,7 @@ def gateway_policy(inputs: AgentInputs) -> Object:
     """In: the namespace, monitoring, and namespaces let in by label. Out: DNS, store, sandbox pods, HTTPS and model."""
     model = inputs.spec.model
     egress: list[Object] = [_DNS]
-    outside: tuple[str | None, ...] = (model.base_url,)
+    outside: tuple[str | None, ...] = (model.base_url, *(skill.mcp_url for skill in inputs.skills))
     store = inputs.store
     if store:
         spec = store.spec

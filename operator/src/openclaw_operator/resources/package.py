@@ -6,10 +6,12 @@ import base64
 import gzip
 import hashlib
 import io
+import json
 import tarfile
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from openclaw_operator.errors import SpecError
 from openclaw_operator.resources.meta import Object, Owner, child, labels
@@ -123,6 +125,12 @@ def _inflate(archive: bytes) -> bytes:
 
 def _digest(tar: bytes) -> str:
     return "sha256:" + hashlib.sha256(tar).hexdigest()
+
+
+def remote(server: Mapping[str, Any]) -> Package:
+    """What stands for the package of a skill without files: the digest of where its server is, and no archive."""
+    text = json.dumps(server, sort_keys=True, separators=(",", ":"))
+    return Package("sha256:" + hashlib.sha256(text.encode()).hexdigest(), b"")
 
 
 def check_path(path: str) -> None:

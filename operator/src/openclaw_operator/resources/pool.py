@@ -80,7 +80,9 @@ def workspace_claim(agent_name: str) -> str:
 
 
 def pool_for(agent_name: str, agent: AgentSpec, skill: SkillSpec, image: str) -> Pool | None:
-    """The pool a skill of an agent runs in; None when it runs in the gateway itself."""
+    """The pool a skill of an agent runs in; None when it runs in the gateway itself, or is a remote MCP server."""
+    if skill.mcp and skill.mcp.url:
+        return None
     level = effective_level(agent, skill)
     if level == "trusted":
         return None

@@ -26,7 +26,7 @@ class ActionView(BaseModel):
 
 
 class SkillView(BaseModel):
-    """One skill; secrets and configuration are not shown."""
+    """One skill; secrets and configuration are not shown. `problems` says which tools of an MCP server are missing."""
 
     name: str
     version: str
@@ -35,6 +35,7 @@ class SkillView(BaseModel):
     level: str
     permissions: list[str]
     actions: list[ActionView]
+    problems: list[str]
 
 
 class RecordView(BaseModel):
@@ -95,6 +96,7 @@ def create_api(state: GatewayState) -> FastAPI:
                     )
                     for action in skill.actions
                 ],
+                problems=list(skill.problems),
             )
             for skill in state.loop.skills.installed()
         ]

@@ -73,6 +73,9 @@ class SkillHost(Skills, Protocol):
     async def load(self, config: RuntimeConfig) -> None:
         """Loads the skills of a configuration in place of those loaded. Raises `ConfigError` and changes nothing."""
 
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Has `changed` called when skills came to have other actions without a load."""
+
     def status(self) -> dict[str, object]:
         """Returns counts and, under `error`, what is wrong."""
         ...
@@ -134,6 +137,7 @@ class Gateway:
         self._skills = skills
         self._ask = ask
         self._started_with = config
+        self._config = config
         self._model: tuple[tuple[str, str, str | None], Model] | None = None
         metrics = Metrics(version=around.version, agent=config.claw.name, start_time=around.now())
         self._metrics = metrics
@@ -179,6 +183,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Loads the skills and begins to open stores and bus. Raises `ConfigError`. /ready tells when all is open."""
+        self._skills.watch(self._actions_changed)
         await self._skills.load(self._started_with)
         self.state.loop = self._loop(self._started_with)
         self._metrics.active_skills.set(len(self._skills.installed()))
@@ -203,7 +208,15 @@ class Gateway:
         if needed:
             logger.warning("changes that need a restart: %s", ", ".join(needed))
         self._metrics.active_skills.set(len(self._skills.installed()))
+        self._config = config
         self.state.use(self._loop(config), needed)
+
+    def _actions_changed(self) -> None:
+        """Offers turns to come the actions that MCP servers have now."""
+        try:
+            self.state.loop = self._loop(self._config)
+        except ConfigError as error:
+            logger.error("the tools of an MCP server cannot be used: %s", error)  # noqa: TRY400 - its text says it all
 
     async def close(self, drain_seconds: float) -> bool:
         """Lets turns in flight finish for `drain_seconds`, then closes everything. Returns whether all finished."""

@@ -1,7 +1,7 @@
 """The agent's skills with what runs them: the registry, the checks, and pods or processes."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from openclaw_runtime.errors import ConfigError, ConfigProblem
 from openclaw_runtime.sandbox.executors import create_executor
 from openclaw_runtime.sandbox.kube import KubeApi, KubeError
 from openclaw_runtime.skills.audit import Audit, FileAudit, LogAudit
+from openclaw_runtime.skills.mcp.executor import McpExecutor
 from openclaw_runtime.skills.registry import SkillRegistry
 from openclaw_runtime.skills.service import SkillService
 from openclaw_runtime.skills.types import CallContext, InstalledSkill, QueueObserver, SkillResult
@@ -34,7 +35,8 @@ class RuntimeSkills:
         pods = config.execution.sandbox.provider == "pods"
         self._api = _cluster(environ) if pods else None
         api = self._api
-        self._executor = create_executor(config, environ, workspace=workspace, api=(lambda: api) if api else None)
+        sandboxes = create_executor(config, environ, workspace=workspace, api=(lambda: api) if api else None)
+        self._executor = McpExecutor(sandboxes)
         self._registry = SkillRegistry(config.claw.namespace, api, environment)
         # In a cluster the log is collected and the pod's folder is not; on a laptop it is the other way round.
         audit = Audit([LogAudit() if pods else FileAudit(data_dir / "audit.jsonl")])
@@ -45,6 +47,7 @@ class RuntimeSkills:
             audit,
             security_level=config.skills.security_level,
         )
+        self._executor.changed = self._service.discovery.refresh
         self._preload: asyncio.Task[None] | None = None
 
     def installed(self) -> tuple[InstalledSkill, ...]:
@@ -57,6 +60,10 @@ class RuntimeSkills:
         """Checks and makes one call. Raises `SandboxError` or `SkillsError`."""
         return await self._service.call(skill, action, arguments, session=session, context=context)
 
+    def watch(self, changed: Callable[[], None]) -> None:
+        """Has `changed` called when the tools of an MCP server came to be known, or are others."""
+        self._service.discovery.watch(changed)
+
     async def start(self) -> None:
         """Starts watching pods or warming processes."""
         await self._executor.start()
@@ -66,6 +73,7 @@ class RuntimeSkills:
         if self._preload is not None:
             self._preload.cancel()
             await asyncio.gather(self._preload, return_exceptions=True)
+        await self._service.discovery.close()
         await self._executor.close()
         if self._api is not None:
             await self._api.close()

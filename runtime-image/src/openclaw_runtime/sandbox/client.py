@@ -14,6 +14,7 @@ from websockets.typing import Subprotocol
 
 from openclaw_runtime.sandbox import errors
 from openclaw_runtime.sandbox.endpoint import Endpoint
+from openclaw_runtime.sandbox.mcp import StdioServer
 from openclaw_runtime.sandbox.protocol import (
     CALL_ID,
     CALL_PATH,
@@ -186,6 +187,7 @@ class SandboxClient:
             permissions=tuple(sorted(skill.permissions)),
             allowed_domains=skill.allowed_domains,
             limits=options.limits,
+            mcp=_mcp(call),
         )
         try:
             text = payload.encode()
@@ -200,6 +202,14 @@ class SandboxClient:
                 raise errors.PackageRefusedError(f"package: {size} bytes; {hello.pod_name} takes at most {most}")
             await connection.send(options.package)
         await connection.send(frame)
+
+
+def _mcp(call: SkillCall) -> Json:
+    """What the pod needs of a skill that is an MCP server; the action's own name says which tool."""
+    server, spec = call.skill.mcp, call.skill.action(call.action)
+    if server is None:
+        return {}
+    return StdioServer(server.command, dict(server.env), spec.tool if spec else None).wire()
 
 
 async def _hello(connection: ClientConnection, endpoint: Endpoint) -> Hello:

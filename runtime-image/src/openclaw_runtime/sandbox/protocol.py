@@ -382,6 +382,8 @@ class CallPayload:
     permissions: tuple[str, ...] = ()
     allowed_domains: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    mcp: Json = field(default_factory=dict)
+    """Set for a skill that is an MCP server: `mcp.StdioServer`."""
 
     @property
     def holder(self) -> "Holder":
@@ -411,6 +413,7 @@ class CallPayload:
                 "allowedDomains": list(self.allowed_domains),
                 "limits": self.limits.wire(),
             }
+            | ({"mcp": self.mcp} if self.mcp else {})
         )
 
     @classmethod
@@ -439,6 +442,7 @@ class CallPayload:
             permissions=fields.strings("permissions"),
             allowed_domains=fields.strings("allowedDomains"),
             limits=Limits.parse(fields.nested("limits")),
+            mcp=fields.mapping("mcp", optional=True),
         )
 
 

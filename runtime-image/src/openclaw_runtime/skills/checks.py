@@ -259,6 +259,10 @@ POLICIES: Final[tuple[Policy, ...]] = (
 )
 
 
+DISCOVERY_POLICIES: Final[tuple[Policy, ...]] = (known_permissions, level_allowed)
+"""For asking an MCP server what it has: there is no action and no input yet."""
+
+
 def check(attempt: Attempt, policies: tuple[Policy, ...] = POLICIES) -> list[Verdict]:
     """Runs the policies in order, up to and including the first that refuses."""
     verdicts: list[Verdict] = []

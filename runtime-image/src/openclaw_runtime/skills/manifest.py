@@ -5,6 +5,7 @@
 
 import difflib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,9 +18,11 @@ from semantic_version import Version
 from openclaw_runtime.sandbox.archive import ArchiveError, PackageFile, check_path
 from openclaw_runtime.skills.checks import check_schema
 from openclaw_runtime.skills.errors import ManifestError
-from openclaw_runtime.skills.types import ActionSpec, InstalledSkill, Level, RateLimit, Trigger
+from openclaw_runtime.skills.types import ActionSpec, InstalledSkill, Level, McpServer, RateLimit, Trigger
 
 Permission = Literal["filesystem:read", "filesystem:write", "network:internal", "network:external", "process:execute"]
+SECRET_REFERENCE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
+"""How env and headers of an MCP server name a secret."""
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 
 
@@ -113,6 +116,27 @@ class SandboxManifest(_Model):
     warm: int | None = Field(default=None, ge=0, le=100)
 
 
+class McpManifest(_Model):
+    """An MCP server whose tools are the actions."""
+
+    command: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=64)
+    env: dict[str, str] = Field(default_factory=dict, max_length=64)
+    url: str | None = Field(default=None, pattern=r"^https?://[^\s/@]+(/\S*)?$", max_length=2048)
+    headers: dict[str, str] = Field(default_factory=dict, max_length=32)
+    tools: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=64)
+    timeout_seconds: int = Field(default=60, ge=1, le=3600)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "McpManifest":
+        if (self.command is None) == (self.url is None):
+            raise ValueError("set exactly one of command and url")
+        if self.url is not None and self.env:
+            raise ValueError("env is for command; a server at url takes headers")
+        if self.command is not None and self.headers:
+            raise ValueError("headers is for url; a server started by command takes env")
+        return self
+
+
 class SkillManifest(_Model):
     """`skill.yaml`."""
 
@@ -120,7 +144,8 @@ class SkillManifest(_Model):
     description: str | None = Field(default=None, max_length=1024)
     runtime: Literal["python"] = "python"
     entrypoint: str = "scripts/main.py"
-    actions: tuple[ActionManifest, ...] = Field(min_length=1, max_length=64)
+    actions: tuple[ActionManifest, ...] = Field(default=(), max_length=64)
+    mcp: McpManifest | None = None
     permissions: tuple[Permission, ...] = ()
     allowed_domains: tuple[str, ...] = ()
     triggers: tuple[TriggerManifest, ...] = ()
@@ -138,13 +163,36 @@ class SkillManifest(_Model):
             raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
+    def _server(self) -> "SkillManifest":
+        server = self.mcp
+        if server is None:
+            if not self.actions:
+                raise ValueError("actions: missing; name at least one action, or an MCP server in mcp")
+            return self
+        if self.actions:
+            raise ValueError("actions: the tools of the MCP server are the actions; remove actions or mcp")
+        if server.url and not {"network:external", "network:internal"} & set(self.permissions):
+            raise ValueError("mcp.url: needs the permission network:external or network:internal")
+        python = server.command is not None and server.command[0] in ("python", "python3")
+        if server.command and not python and "process:execute" not in self.permissions:
+            raise ValueError(
+                f"mcp.command: {server.command[0]} needs the permission process:execute; only python runs without it"
+            )
+        known = {secret.name for secret in self.secrets}
+        for place, value in {**server.env, **server.headers}.items():
+            missing = sorted(set(SECRET_REFERENCE.findall(value)) - known)
+            if missing:
+                raise ValueError(f"mcp: {place} refers to {', '.join(missing)}, which secrets does not name")
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> "SkillManifest":
         names = [action.name for action in self.actions]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"actions: {', '.join(twice)} declared twice")
         for trigger in self.triggers:
-            if trigger.action is not None and trigger.action not in names:
+            if trigger.action is not None and trigger.action not in names and self.mcp is None:
                 raise ValueError(f"triggers: no action {trigger.action}; the skill has {', '.join(names)}")
         if self.allowed_domains and "network:external" not in self.permissions:
             raise ValueError("allowedDomains: has no effect without the permission network:external")
@@ -189,6 +237,7 @@ class SkillFolder(BaseModel):
             secrets={item.name: secrets[item.name] for item in manifest.secrets if item.name in secrets},
             rate_limit=RateLimit(**manifest.rate_limit.model_dump()) if manifest.rate_limit else None,
             triggers=tuple(Trigger(**trigger.model_dump()) for trigger in manifest.triggers),
+            mcp=mcp_server(manifest.mcp.model_dump(), secrets) if manifest.mcp else None,
         )
 
     def resource(self, reference: str | None = None, *, plain_http: bool = False) -> dict[str, Any]:
@@ -222,6 +271,24 @@ class SkillFolder(BaseModel):
         return texts
 
 
+def mcp_server(given: Mapping[str, Any], secrets: Mapping[str, str]) -> McpServer:
+    """Returns a server from the fields of its configuration, with its secrets filled in."""
+
+    def filled(values: Mapping[str, str]) -> dict[str, str]:
+        return {
+            name: SECRET_REFERENCE.sub(lambda match: secrets.get(match[1], ""), value) for name, value in values.items()
+        }
+
+    return McpServer(
+        command=tuple(given["command"] or ()),
+        env=filled(given["env"]),
+        url=given["url"],
+        headers=filled(given["headers"]),
+        tools=tuple(given["tools"]) if given["tools"] is not None else None,
+        timeout_seconds=given["timeout_seconds"],
+    )
+
+
 def read_skill(files: tuple[PackageFile, ...], source: str) -> SkillFolder:
     """Reads a skill from its files. Raises `ManifestError` with everything that is wrong; `source` is named in it."""
     texts = {file.path: file.data for file in files}
@@ -233,7 +300,7 @@ def read_skill(files: tuple[PackageFile, ...], source: str) -> SkillFolder:
         manifest = SkillManifest.model_validate(data)
     except ValidationError as error:
         raise ManifestError(f"{source}/skill.yaml", _problems(error, SkillManifest)) from None
-    if manifest.entrypoint not in texts:
+    if manifest.mcp is None and manifest.entrypoint not in texts:
         raise ManifestError(f"{source}/skill.yaml", [f"entrypoint: {manifest.entrypoint} is not in the folder"])
     return SkillFolder(head=head, manifest=manifest, instructions=body, files=files)
 

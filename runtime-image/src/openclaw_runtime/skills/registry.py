@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from openclaw_runtime.config import InstalledSkillConfig, PackageRef, Skills, read_secret
 from openclaw_runtime.sandbox.archive import ArchiveError, verify
 from openclaw_runtime.skills.errors import ManifestError, PackageUnavailableError, SkillsError
-from openclaw_runtime.skills.manifest import is_skill_folder, read_skill
+from openclaw_runtime.skills.manifest import is_skill_folder, mcp_server, read_skill
 from openclaw_runtime.skills.package import folder_files, pack_files
 from openclaw_runtime.skills.types import ActionSpec, InstalledSkill, RateLimit, Trigger
 
@@ -126,8 +126,10 @@ class SkillRegistry:
             for name, path in item.secret_files.items()
         }
 
+        package = item.package
+
         async def load_package() -> bytes:
-            return await self._packages.get(item.digest, lambda: self._fetch(item.package))
+            return await self._packages.get(item.digest, lambda: self._fetch(package)) if package else b""
 
         return InstalledSkill(
             name=item.name,
@@ -146,6 +148,7 @@ class SkillRegistry:
             secrets=secrets,
             rate_limit=RateLimit(**item.rate_limit.model_dump()) if item.rate_limit else None,
             triggers=tuple(Trigger(**trigger.model_dump()) for trigger in item.triggers),
+            mcp=mcp_server(item.mcp.model_dump(), secrets) if item.mcp else None,
         )
 
     async def _fetch(self, package: PackageRef) -> bytes:

@@ -13,8 +13,10 @@ from opentelemetry import trace
 from openclaw_runtime.config import Skills
 from openclaw_runtime.sandbox.errors import SandboxError, SkillCrashedError
 from openclaw_runtime.skills.audit import Audit, ExecutionRecord, measure
-from openclaw_runtime.skills.checks import Attempt, Verdict, check
+from openclaw_runtime.skills.checks import DISCOVERY_POLICIES, POLICIES, Attempt, Policy, Verdict, check
 from openclaw_runtime.skills.errors import CallRefusedError, SkillsError
+from openclaw_runtime.skills.mcp.discovery import LIST_TOOLS, Discovery
+from openclaw_runtime.skills.mcp.unattended import Unattended
 from openclaw_runtime.skills.registry import Changes, SkillRegistry
 from openclaw_runtime.skills.types import (
     CallContext,
@@ -27,6 +29,8 @@ from openclaw_runtime.skills.types import (
 
 QUEUE_SECONDS: Final = 30.0
 """How long a call may wait for a sandbox, on top of its action's own time limit."""
+LIST_SECONDS: Final = 30.0
+"""How long an MCP server may take to say what it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,35 +64,55 @@ class SkillService:
         self._clock = clock or Clock()
         self._tracer = tracer or trace.get_tracer("openclaw.skills")
         self._calls: dict[str, deque[float]] = {}
+        self.discovery = Discovery(self._list_tools)
 
     def installed(self) -> tuple[InstalledSkill, ...]:
-        """Returns the skills that are loaded."""
-        return self._registry.installed()
+        """Returns the skills that are loaded, those that are MCP servers with the tools that are known of them."""
+        return tuple(self.discovery.with_actions(skill) for skill in self._registry.installed())
 
     async def load(self, config: Skills) -> Changes:
-        """Loads, replaces and unloads skills. See `SkillRegistry.load`."""
+        """Loads, replaces and unloads skills. See `SkillRegistry.load`. MCP servers are asked in the background."""
         changes = await self._registry.load(config)
         self._security_level = config.security_level
+        self.discovery.update(self._registry.installed())
         return changes
+
+    async def _list_tools(self, skill: InstalledSkill) -> list[dict[str, Any]]:
+        """Asks an MCP server what it has: a call like any other, with a record."""
+        result = await self._perform(skill, LIST_TOOLS, {}, "", Unattended(), DISCOVERY_POLICIES)
+        tools = result.output
+        return [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
 
     async def call(
         self, skill: InstalledSkill, action: str, arguments: dict[str, Any], *, session: str, context: CallContext
     ) -> SkillResult:
         """Makes one call. Raises `CallRefusedError`, another `SkillsError` or a `SandboxError`."""
+        return await self._perform(skill, action, arguments, session, context, POLICIES)
+
+    async def _perform(
+        self,
+        skill: InstalledSkill,
+        action: str,
+        arguments: dict[str, Any],
+        session: str,
+        context: CallContext,
+        policies: tuple[Policy, ...],
+    ) -> SkillResult:
         started, begun = self._clock.steady(), self._clock.now()
         call_id = self._clock.new_id()
         try:
             input_sha256, input_bytes = measure(arguments)
         except (TypeError, ValueError) as error:
             raise CallRefusedError("input_json", "InvalidInput", f"input: not JSON: {error}") from None
-        verdicts = self._check(skill, action, arguments, input_bytes)
+        verdicts = self._check(skill, action, arguments, input_bytes, policies)
         outcome, reason = "ok", ""
         result: SkillResult | None = None
         with self._tracer.start_as_current_span(f"execute_tool {skill.name}.{action}") as span:
             try:
                 _raise_refused(verdicts[-1])
                 spec = skill.action(action)
-                deadline = QUEUE_SECONDS + (spec.timeout_seconds if spec else 0)
+                seconds = spec.timeout_seconds if spec else LIST_SECONDS
+                deadline = QUEUE_SECONDS + seconds
                 call = SkillCall(call_id, self._agent, session, skill, action, arguments, deadline)
                 result = await self._executor.execute(call, context)
                 _check_output(skill, action, result.output)
@@ -127,13 +151,20 @@ class SkillService:
                 await self._audit.write(record)
         return result
 
-    def _check(self, skill: InstalledSkill, action: str, arguments: Mapping[str, Any], size: int) -> list[Verdict]:
+    def _check(
+        self,
+        skill: InstalledSkill,
+        action: str,
+        arguments: Mapping[str, Any],
+        size: int,
+        policies: tuple[Policy, ...],
+    ) -> list[Verdict]:
         now = self._clock.steady()
         recent = self._calls.setdefault(skill.name, deque())
         window = skill.rate_limit.per_seconds if skill.rate_limit else 0.0
         while recent and recent[0] <= now - window:
             recent.popleft()
-        verdicts = check(Attempt(skill, action, arguments, self._security_level, tuple(recent), now, size))
+        verdicts = check(Attempt(skill, action, arguments, self._security_level, tuple(recent), now, size), policies)
         if verdicts[-1].allowed and skill.rate_limit:
             recent.append(now)
         return verdicts

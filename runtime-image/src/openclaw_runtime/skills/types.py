@@ -28,13 +28,29 @@ PERMISSIONS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ActionSpec:
-    """One function of a skill."""
+    """One function of a skill. `tool` is its name at the MCP server, where there is one."""
 
     name: str
     description: str = ""
     input_schema: dict[str, Any] = field(default_factory=lambda: {"type": "object"})
     output_schema: dict[str, Any] | None = None
     timeout_seconds: float = 30.0
+    tool: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class McpServer:
+    """An MCP server whose tools are a skill's actions: `command` starts it in a sandbox, or it is at `url`.
+
+    `tools` are the names of the tools to offer; None is all of them. Secrets are filled in already.
+    """
+
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    url: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tools: tuple[str, ...] | None = None
+    timeout_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +76,8 @@ class InstalledSkill:
     """A skill whose package is at hand, as the registry holds it.
 
     `digest` is `sha256:<64 hex>` over the uncompressed package; `load_package` returns the gzip-compressed bytes.
-    `pool` is the id of the sandbox pool (None outside a cluster).
+    `pool` is the id of the sandbox pool (None outside a cluster). The actions of an MCP server (`mcp`) are filled in
+    once it was asked; `problems` says what stands in the way, one line each.
     """
 
     name: str
@@ -79,6 +96,8 @@ class InstalledSkill:
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     rate_limit: RateLimit | None = None
     triggers: tuple[Trigger, ...] = ()
+    mcp: McpServer | None = None
+    problems: tuple[str, ...] = ()
 
     def action(self, name: str) -> ActionSpec | None:
         """Returns the action of that name, or None."""

@@ -136,6 +136,10 @@ class RemoteContext:
 
     async def progress(self, fraction: float, message: str = "") -> None:
         """Reports how far the work is."""
+        self.report(fraction, message)
+
+    def report(self, fraction: float, message: str) -> None:
+        """Like `progress`, for code that is not a coroutine."""
         self._link.send(Notification("progress", {"fraction": float(fraction), "message": message}))
 
 

@@ -187,8 +187,12 @@ class _Worker:
         _confine(payload, self._zygote)
         unpack(self._package, folders.package)
         self._package = b""
-        action = _load_action(folders.package, payload)
         context = build_context(payload, link=self._link, workspace=folders.workspace, scratch=folders.work)
+        if payload.mcp:
+            from openclaw_runtime.sandbox.runner import mcp
+
+            return await mcp.call(payload, folders.package, context)
+        action = _load_action(folders.package, payload)
         if inspect.iscoroutinefunction(action):
             return await action(context, payload.input)
         blocking = BlockingContext(context, asyncio.get_running_loop())

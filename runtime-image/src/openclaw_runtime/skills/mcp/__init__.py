@@ -1,0 +1,1 @@
+"""MCP servers as skills: their tools become actions, found by asking the server."""

@@ -1,0 +1,172 @@
+"""Calls of remote MCP servers, from the gateway: streamable HTTP, each call on a connection of its own.
+
+The official SDK speaks the protocol; the limits are ours: size of all that is read, time, redirects within the server.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from openclaw_runtime.sandbox import errors
+from openclaw_runtime.sandbox.mcp import MAX_PAGES, MAX_TOOLS, ToolError, output_of
+from openclaw_runtime.sandbox.protocol import MAX_RESULT_BYTES, Json, canonical_sha256
+from openclaw_runtime.skills.types import CallContext, McpServer, SkillCall, SkillResult
+
+if TYPE_CHECKING:
+    import httpx2
+    from mcp import Client
+
+MAX_READ_BYTES: Final = 2 * MAX_RESULT_BYTES
+"""Of all responses of one call."""
+CONNECT_SECONDS: Final = 10.0
+
+
+class _TooMuchError(Exception):
+    """The server sent more than it may."""
+
+
+async def call_remote(
+    call: SkillCall, server: McpServer, context: CallContext, changed: Callable[[], None]
+) -> SkillResult:
+    """Makes one call: lists the tools (`call.action` is `tools/list`) or calls one. Raises `SandboxError`.
+
+    `changed` is called when the server says meanwhile that its tools are others now, or refuses the call itself.
+    """
+    started = time.monotonic()
+    spec = call.skill.action(call.action)
+    seconds = server.timeout_seconds
+
+    async def progress(done: float, total: float | None, message: str | None) -> None:
+        if total:
+            await context.progress(min(1.0, max(0.0, done / total)), message or "")
+
+    async def ask(client: "Client") -> Any:
+        if spec is None:
+            return await _tools(client)
+        return output_of(await _call_tool(client, spec.tool or spec.name, call.input, progress))
+
+    output = await _within(server, seconds, changed, ask)
+    return SkillResult(
+        output=output,
+        duration_ms=round((time.monotonic() - started) * 1000, 3),
+        result_sha256=canonical_sha256(output),
+        sandbox=urlsplit(server.url or "").netloc,
+    )
+
+
+async def _within(
+    server: McpServer, seconds: float, changed: Callable[[], None], work: "Callable[[Client], Awaitable[Any]]"
+) -> Any:
+    """Connects, works and closes, and says in our words what failed."""
+    host = urlsplit(server.url or "").netloc
+    try:
+        async with asyncio.timeout(seconds), _connected(server, changed) as client:
+            return await work(client)
+    except TimeoutError:
+        raise errors.CallTimeoutError(f"the MCP server {host} took longer than {seconds:g} s") from None
+    except ToolError as error:
+        raise errors.SkillFailedError(str(error)) from None
+    except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - whatever the SDK raises ends in our tree
+        cause = _first(error)
+        if type(cause).__name__ == "MCPError":
+            changed()
+        raise _explained(host, cause) from None
+
+
+def _first(error: BaseException) -> BaseException:
+    """The SDK runs a call's parts side by side: what failed arrives in a group."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _explained(host: str, error: BaseException) -> BaseException:
+    from mcp import MCPError
+
+    match error:
+        case ToolError():
+            return errors.SkillFailedError(str(error))
+        case _TooMuchError():
+            return errors.ResultTooLargeError(f"the MCP server {host} sent more than {MAX_READ_BYTES} bytes")
+        case MCPError():
+            return errors.SkillFailedError(f"the MCP server {host}: {str(error)[:1000]}")
+        case asyncio.CancelledError() | KeyboardInterrupt() | SystemExit():
+            return error
+    name = type(error).__name__
+    return errors.SandboxUnavailableError(f"the MCP server {host} cannot be used: {name}: {str(error)[:300]}")
+
+
+async def _tools(client: "Client") -> list[Json]:
+    found: list[Json] = []
+    cursor: str | None = None
+    for _ in range(MAX_PAGES):
+        page = await client.list_tools(cursor=cursor)
+        found += [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in page.tools]
+        cursor = page.next_cursor
+        if not cursor or len(found) >= MAX_TOOLS:
+            break
+    return found[:MAX_TOOLS]
+
+
+async def _call_tool(client: "Client", tool: str, arguments: dict[str, Any], progress: Any) -> Json:
+    from mcp import types
+
+    # Not client.call_tool: it lists the tools again to check the result, and that is checked by `SkillService`.
+    request = types.CallToolRequest(params=types.CallToolRequestParams(name=tool, arguments=arguments))
+    result = await client.session.send_request(request, types.CallToolResult, progress_callback=progress)
+    return result.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+@asynccontextmanager
+async def _connected(server: McpServer, changed: Callable[[], None]) -> AsyncIterator["Client"]:
+    import httpx2
+    from mcp import Client, types
+    from mcp.client.streamable_http import streamable_http_client
+
+    async def heard(message: object) -> None:
+        if isinstance(message, types.ToolListChangedNotification):
+            changed()
+
+    assert server.url is not None
+    timeout = httpx2.Timeout(server.timeout_seconds, connect=CONNECT_SECONDS)
+    transport = _transport()
+    async with httpx2.AsyncClient(headers=dict(server.headers), timeout=timeout, transport=transport) as http:
+        streams = streamable_http_client(server.url, http_client=http, max_sse_event_size=MAX_READ_BYTES)
+        async with Client(streams, cache=None, message_handler=heard) as client:
+            yield client
+
+
+def _transport() -> "httpx2.AsyncBaseTransport":
+    """Returns a transport that reads at most `MAX_READ_BYTES` over all its responses."""
+    import httpx2
+
+    left = MAX_READ_BYTES
+
+    class Bounded(httpx2.AsyncByteStream):
+        def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+            self._stream = stream
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            nonlocal left
+            async for chunk in self._stream:
+                left -= len(chunk)
+                if left < 0:
+                    raise _TooMuchError
+                yield chunk
+
+        async def aclose(self) -> None:
+            await self._stream.aclose()
+
+    class BoundedTransport(httpx2.AsyncHTTPTransport):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            # A small compressed answer may be a huge one.
+            request.headers["Accept-Encoding"] = "identity"
+            response = await super().handle_async_request(request)
+            assert isinstance(response.stream, httpx2.AsyncByteStream)
+            response.stream = Bounded(response.stream)
+            return response
+
+    return BoundedTransport()

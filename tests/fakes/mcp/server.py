@@ -1,0 +1,86 @@
+"""A real MCP server on the official SDK. `python server.py` speaks stdio; `create_app` is it over streamable HTTP."""
+
+import asyncio
+import base64
+import os
+import sys
+from typing import Any
+
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context, Image
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import ToolListChangedNotification
+from pydantic import BaseModel
+
+PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII=")
+
+
+class Sum(BaseModel):
+    """Structured content."""
+
+    total: int
+
+
+def create_server() -> MCPServer:
+    """Returns the server with its tools."""
+    server = MCPServer("calculator")
+
+    @server.tool(name="add-numbers")
+    def add(a: int, b: int) -> Sum:
+        """Adds two numbers."""
+        return Sum(total=a + b)
+
+    @server.tool(structured_output=False)
+    def greet(name: str) -> str:
+        """Greets somebody."""
+        return f"Hello {name}"
+
+    @server.tool(structured_output=False)
+    def fail() -> str:
+        """Always fails."""
+        raise ToolError("the cupboard is bare")
+
+    @server.tool(structured_output=False)
+    def picture() -> Image:
+        """Draws a pixel."""
+        return Image(data=PIXEL, format="png")
+
+    @server.tool(structured_output=False)
+    def environment(name: str) -> str:
+        """Reads an environment variable."""
+        return os.environ.get(name, "")
+
+    @server.tool(structured_output=False)
+    async def work(ctx: Context[Any, Any]) -> str:
+        """Reports progress."""
+        await ctx.report_progress(1, 2, "half")
+        return "done"
+
+    @server.tool(structured_output=False)
+    async def grow(ctx: Context[Any, Any]) -> str:
+        """Says that the tools are others now."""
+        await ctx.session.send_notification(ToolListChangedNotification(), related_request_id=ctx.request_id)
+        return "grown"
+
+    @server.tool(structured_output=False)
+    async def hang() -> str:
+        """Never answers."""
+        await asyncio.Event().wait()
+        return ""
+
+    @server.tool(structured_output=False)
+    def flood(size: int) -> str:
+        """Answers too much."""
+        return "x" * size
+
+    return server
+
+
+def create_app() -> Any:
+    """Returns the ASGI application."""
+    return create_server().streamable_http_app()
+
+
+if __name__ == "__main__":
+    print("a server may talk on stderr", file=sys.stderr)
+    create_server().run("stdio")
