@@ -58,6 +58,10 @@ class Source(Protocol):
         """Returns whether a sandbox that was handed out is still there."""
         ...
 
+    def may_grow(self, pool: str) -> bool:
+        """Returns whether another sandbox of the pool is sure to come without one of those in use ending."""
+        ...
+
     def explain(self, pool: str) -> str | None:
         """Returns why the pool may have no free sandbox and what to do, as far as is known."""
         ...
@@ -157,7 +161,7 @@ class CallRunner:
 
     def _make_room(self, pool: str) -> None:
         """Gives the lease back that was idle for longest: a call waits, and its pod may be all the pool can have."""
-        if (idle := self.leases.oldest(pool)) is not None:
+        if not self._source.may_grow(pool) and (idle := self.leases.oldest(pool)) is not None:
             self._release(idle)
 
     async def close(self) -> None:
@@ -241,7 +245,7 @@ class SubprocessExecutor:
         """Returns which of the two local pools serves a call: processes used once, or leased to a session."""
         pool = self._leased if stricter(self._level, call.skill.level) == "restricted" else self._pool
         # Whoever comes now may have to wait; a process for it should be on its way already.
-        asyncio.get_running_loop().call_soon(pool.fill)
+        asyncio.get_running_loop().call_soon(pool.expect)
         return pool.name
 
     def taken(self, uid: str) -> None:
@@ -257,6 +261,10 @@ class SubprocessExecutor:
     def lives(self, uid: str) -> bool:
         """See `Source`."""
         return self._leased.lives(uid)
+
+    def may_grow(self, pool: str) -> bool:
+        """See `Source`."""
+        return not (self._leased if pool == self._leased.name else self._pool).full
 
     def explain(self, pool: str) -> str | None:
         """See `Source`."""
@@ -342,6 +350,11 @@ class PodExecutor:
     def lives(self, uid: str) -> bool:
         """See `Source`."""
         return self._pool.lives(uid)
+
+    def may_grow(self, pool: str) -> bool:
+        """See `Source`. A call has waited by now, and whether a quota or the node stands in the way is not known."""
+        del pool
+        return False
 
     def explain(self, pool: str) -> str | None:
         """See `Source`."""

@@ -151,6 +151,11 @@ class LocalPool:
             self._tasks.add(task)
             task.add_done_callback(self._ended)
 
+    def expect(self) -> None:
+        """Starts a runner for a call that has come, unless one is free."""
+        if not self._free:
+            self.fill()
+
     def taken(self, uid: str) -> None:
         """Notes that a runner was handed to a call, and starts another one: at once if it was the last.
 
@@ -170,6 +175,11 @@ class LocalPool:
     def lives(self, uid: str) -> bool:
         """Returns whether a runner has not ended yet."""
         return uid in self._alive
+
+    @property
+    def full(self) -> bool:
+        """Whether no other runner may be started."""
+        return len(self._tasks) >= self._limit
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
