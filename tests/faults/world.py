@@ -100,7 +100,9 @@ async def create(api: Api, items: Iterable[Object]) -> None:
 
 def _collections(namespace: str) -> dict[str, str]:
     """Kind → path of the collection, of everything the operator reads as its own or writes."""
-    children = {kind.name: resource_path(kind.api_version, kind.plural, namespace) for kind in CHILDREN}
+    children = {
+        kind.name: resource_path(kind.api_version, kind.plural, namespace) for kind in CHILDREN if not kind.from_addon
+    }
     return {**{kind: resource_path(GROUP, plural, namespace) for kind, plural in PRIMARIES.items()}, **children}
 
 

@@ -40,5 +40,5 @@ spec:
   memory: {storeRef: {name: mem}}
   skills: [{name: echo, version: ^1.0.0}]
   workspace: {reclaimPolicy: Delete}
-  gateway: {autoscaling: {}}
+  gateway: {autoscaling: {}, ingress: {host: ada.example.org}}
 """

@@ -51,6 +51,19 @@ REFUSED = {
     "replicas with embedded memory": (AGENT, "spec.gateway.replicas", 2, "set memory.storeRef to a MemoryStore"),
     "autoscaling with embedded memory": (AGENT, "spec.gateway.autoscaling", {}, "cannot be autoscaled"),
     "min above max": (FULL_AGENT, "spec.gateway.autoscaling", {"minReplicas": 11}, "lower minReplicas"),
+    "KEDA without Prometheus": (
+        FULL_AGENT,
+        "spec.gateway.autoscaling",
+        {"scaler": "KEDA", "inFlightTurns": 5},
+        "set prometheusAddress",
+    ),
+    "rollout that cannot move": (
+        FULL_AGENT,
+        "spec.gateway.rollout",
+        {"maxSurge": 0, "maxUnavailable": "0%"},
+        "set maxSurge or maxUnavailable",
+    ),
+    "route to nowhere": (AGENT, "spec.gateway.httpRoute", {"parentRefs": []}, "spec.gateway.httpRoute.parentRefs"),
     "no model server": (AGENT, "spec.model", {"provider": "local", "name": "m"}, "set model.baseURL"),
     "no API key": (AGENT, "spec.model", {"provider": "openai", "name": "m"}, "set model.credentials.secretKeyRef"),
     "two souls": (
@@ -226,6 +239,18 @@ ACCEPTED = {
     "full agent": FULL_AGENT,
     "scaled agent": changed(changed(FULL_AGENT, "spec.gateway.autoscaling", None), "spec.gateway.replicas", 5),
     "equal bounds": changed(FULL_AGENT, "spec.gateway.autoscaling", {"minReplicas": 4, "maxReplicas": 4}),
+    "KEDA with Prometheus": changed(
+        FULL_AGENT,
+        "spec.gateway.autoscaling",
+        {"scaler": "KEDA", "inFlightTurns": 5, "prometheusAddress": "http://prometheus:9090"},
+    ),
+    "rollout by percentage": changed(FULL_AGENT, "spec.gateway.rollout", {"maxSurge": 0, "maxUnavailable": "25%"}),
+    "soul inline": changed(AGENT, "spec.soul", {"inline": "I am Ada"}),
+    "environment": changed(
+        AGENT,
+        "spec.gateway.extraEnv",
+        [{"name": "A", "value": "x"}, {"name": "B", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}],
+    ),
     "team by label": changed(AGENT, "spec.team", {"selector": {"matchLabels": {"team": "a"}}}),
     "budget": changed(AGENT, "spec.gateway.podDisruptionBudget", {"minAvailable": "50%"}),
     "agent name of 50": changed(AGENT, "metadata.name", "a" * 50),

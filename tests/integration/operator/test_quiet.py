@@ -22,6 +22,7 @@ CHILDREN: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
     ("Agent", "Service"): ("ada-gateway", {"spec": {"selector": {"openclaw.io/agent": "x"}}}),
     ("Agent", "Deployment"): ("ada-gateway", {"spec": {"progressDeadlineSeconds": 7}}),
     ("Agent", "HorizontalPodAutoscaler"): ("ada-gateway", {"spec": {"maxReplicas": 99}}),
+    ("Agent", "Ingress"): ("ada-gateway", {"spec": {"rules": [{"host": "other.example.org"}]}}),
     ("Agent", "PodDisruptionBudget"): ("ada-gateway", {"spec": {"maxUnavailable": 7}}),
     ("Agent", "NetworkPolicy"): ("ada-gateway", {"spec": {"egress": [{}]}}),
     ("Agent", "PersistentVolumeClaim"): ("ada-workspace", {"metadata": {"labels": {"openclaw.io/agent": "x"}}}),
@@ -162,7 +163,7 @@ async def test_writes_per_new_agent(cluster: Cluster, operator: OperatorProcess,
         for item in await cluster.all_of(kind, "openclaw.io/agent=bob")
     ]
     made = [request for request in audit.writes()[len(before) :] if request[2].startswith("bob")]
-    assert len(children) == 11
+    assert len(children) == 12
     assert len(made) <= len(children) + 2
 
 

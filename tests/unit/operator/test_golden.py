@@ -45,6 +45,24 @@ FULL = {
         "service": {"type": "LoadBalancer", "annotations": {"lb": "internal"}},
     },
 }
+REACHED = {
+    "observability": {"serviceMonitor": {"interval": "15s", "labels": {"release": "prometheus"}}},
+    "gateway": {
+        "ingress": {
+            "host": "ada.example.org",
+            "className": "nginx",
+            "tlsSecretName": "ada-tls",
+            "annotations": {"nginx.ingress.kubernetes.io/proxy-body-size": "10m"},
+        },
+        "httpRoute": {"parentRefs": [{"name": "edge", "namespace": "infra"}], "hostnames": ["ada.example.org"]},
+        "rollout": {"maxSurge": "50%", "maxUnavailable": 1, "paused": True},
+        "probes": {"readiness": {"initialDelaySeconds": 0, "periodSeconds": 1}},
+        "autoscaling": {"inFlightTurns": 10},
+    },
+}
+KEDA = {
+    "gateway": {"autoscaling": {"scaler": "KEDA", "inFlightTurns": 10, "prometheusAddress": "http://prometheus:9090"}}
+}
 EXTERNAL = {
     "vector": {
         "qdrant": {"external": {"url": "https://q.example:6333", "apiKey": {"secretKeyRef": {"name": "q", "key": "k"}}}}
@@ -68,6 +86,8 @@ def cases() -> dict[str, list[dict[str, Any]]]:
         "agent-embedded": agent.build(agent_inputs("ada", {})),
         "agent-full": agent.build(agent_inputs("ada", FULL, memory=store(), skills=True)),
         "agent-external-store": agent.build(agent_inputs("ada", {}, memory=store(**EXTERNAL))),
+        "agent-reached": agent.build(agent_inputs("ada", REACHED, memory=store())),
+        "agent-keda": agent.build(agent_inputs("ada", KEDA, memory=store())),
         "agent-suspended": agent.build(agent_inputs("ada", FULL | {"suspend": True}, memory=store())),
         "store-managed": memorystore.build(
             owner("MemoryStore", "mem"),

@@ -8,8 +8,10 @@ from pydantic import Field
 
 from openclaw_operator.api.base import (
     DNS_LABEL,
+    DNS_SUBDOMAIN,
     HTTP_URL,
     LIST_ATOMIC,
+    LIST_SET,
     SEMVER_RANGE,
     CommonStatus,
     DeletionPolicy,
@@ -171,12 +173,35 @@ class Autoscaling(Model):
             "self.minReplicas <= self.maxReplicas",
             "minReplicas must not exceed maxReplicas: lower minReplicas or raise maxReplicas",
             ".minReplicas",
-        )
+        ),
+        cel(
+            "!has(self.scaler) || self.scaler != 'KEDA' || !has(self.inFlightTurns) || has(self.prometheusAddress)",
+            "KEDA reads turns in flight from Prometheus: set prometheusAddress, for example "
+            "http://prometheus.monitoring:9090, or remove inFlightTurns",
+            ".prometheusAddress",
+        ),
     )
     min_replicas: int = Field(3, ge=1, le=100, description="Fewest replicas.")
     max_replicas: int = Field(10, ge=1, le=100, description="Most replicas.")
     cpu_utilization: int = Field(70, ge=1, le=1000, description="Target mean CPU use in percent of the request.")
     memory_utilization: int = Field(80, ge=1, le=1000, description="Target mean memory use in percent of the request.")
+    in_flight_turns: int | None = Field(
+        None,
+        ge=1,
+        le=10000,
+        description="Target mean of turns running or waiting per pod: the pods metric openclaw_turns_in_flight, which "
+        "a metrics adapter or KEDA has to serve; not looked at when unset.",
+    )
+    scaler: Literal["HorizontalPodAutoscaler", "KEDA"] = Field(
+        "HorizontalPodAutoscaler",
+        description="What scales: an autoscaler of Kubernetes, or a ScaledObject of KEDA where its API is installed.",
+    )
+    prometheus_address: str | None = Field(
+        None,
+        pattern=HTTP_URL,
+        max_length=2048,
+        description="Where KEDA reads openclaw_turns_in_flight, for example http://prometheus.monitoring:9090.",
+    )
     behavior: ScalingBehavior = Field(default_factory=ScalingBehavior, description="Speed limits.")
 
 
@@ -199,6 +224,83 @@ class PodDisruptionBudget(Model):
     min_available: IntOrPercent | None = Field(None, description="Replicas that must stay, as a number or percentage.")
     max_unavailable: IntOrPercent | None = Field(
         None, description="Replicas that may be away, as a number or percentage; 1 when both are unset."
+    )
+
+
+class Ingress(Model):
+    """An Ingress in front of the gateway."""
+
+    host: str = Field(pattern=DNS_SUBDOMAIN, max_length=253, description="Host name the agent is reached by.")
+    class_name: Name | None = Field(None, description="IngressClass; the cluster's default when unset.")
+    tls_secret_name: Name | None = Field(
+        None, description="Secret with the certificate of the host; without it the Ingress has no TLS of its own."
+    )
+    annotations: dict[str, str] = Field(
+        default_factory=dict,
+        description="Annotations beside, or instead of, those for nginx that redirect to TLS (where tlsSecretName is "
+        "set) and take bodies of up to 50m.",
+    )
+
+
+class ParentRef(Model):
+    """A Gateway a route attaches to."""
+
+    name: Name = Field(description="Name of the Gateway.")
+    namespace: Name | None = Field(None, description="Its namespace; that of the Agent when unset.")
+    section_name: Name | None = Field(None, description="One of its listeners; all of them when unset.")
+
+
+class HTTPRoute(Model):
+    """An HTTPRoute in front of the gateway, where the Gateway API is installed."""
+
+    parent_refs: list[ParentRef] = Field(
+        min_length=1, max_length=32, description="Gateways to attach to.", json_schema_extra=LIST_ATOMIC
+    )
+    hostnames: list[Name] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Host names the agent is reached by; those of the listener when empty.",
+        json_schema_extra=LIST_SET,
+    )
+
+
+class Rollout(Model):
+    """How gateway pods are replaced; with embedded memory it is always the one pod, stopped before its successor."""
+
+    model_config = schema_extra(
+        cel(
+            "!(has(self.maxSurge) && has(self.maxUnavailable) && "
+            "string(self.maxSurge) in ['0', '0%'] && string(self.maxUnavailable) in ['0', '0%'])",
+            "with both 0 no pod could ever be replaced: set maxSurge or maxUnavailable to more than 0",
+        )
+    )
+    max_surge: IntOrPercent = Field(1, description="Pods above the replicas during a rollout, number or percentage.")
+    max_unavailable: IntOrPercent = Field(0, description="Pods that may be away meanwhile, number or percentage.")
+    paused: bool = Field(
+        False,
+        description="Hold restarts back: a change of the pods waits; status.pendingRestart says for how many.",
+    )
+
+
+class Probe(Model):
+    """When and how often the kubelet asks."""
+
+    initial_delay_seconds: int = Field(0, ge=0, le=3600, description="Seconds after the start of the container.")
+    period_seconds: int = Field(10, ge=1, le=3600, description="Seconds between two questions.")
+    timeout_seconds: int = Field(3, ge=1, le=300, description="Seconds to answer in.")
+    failure_threshold: int = Field(3, ge=1, le=100, description="Failures in a row that count.")
+
+
+class Probes(Model):
+    """The questions of the kubelet to a gateway pod."""
+
+    liveness: Probe = Field(
+        default_factory=lambda: Probe(initial_delay_seconds=30, period_seconds=10),
+        description="GET /health; a pod that does not answer is restarted.",
+    )
+    readiness: Probe = Field(
+        default_factory=lambda: Probe(initial_delay_seconds=5, period_seconds=5),
+        description="GET /ready; a pod that does not answer gets no requests.",
     )
 
 
@@ -261,6 +363,10 @@ class Gateway(Model):
     pod_disruption_budget: PodDisruptionBudget = Field(
         default_factory=PodDisruptionBudget, description="Protection against voluntary disruptions."
     )
+    ingress: Ingress | None = Field(None, description="Reach the agent from outside through an Ingress.")
+    http_route: HTTPRoute | None = Field(None, description="Reach it through a Gateway of the Gateway API.")
+    rollout: Rollout = Field(default_factory=Rollout, description="How pods are replaced.")
+    probes: Probes = Field(default_factory=Probes, description="How the kubelet asks pods whether they are well.")
     node_selector: dict[str, str] = Field(default_factory=dict, description="Labels a node must have.")
     tolerations: list[Toleration] = Field(
         default_factory=list, max_length=64, description="Taints to tolerate.", json_schema_extra=LIST_ATOMIC
@@ -281,6 +387,19 @@ class Gateway(Model):
         description="Secrets with credentials for the image registry.",
         json_schema_extra=list_map("name"),
     )
+
+
+class ServiceMonitor(Model):
+    """A ServiceMonitor for the gateway, where the Prometheus Operator is installed."""
+
+    interval: str = Field("30s", pattern=r"^[0-9]+(ms|s|m|h)$", max_length=16, description="Time between two scrapes.")
+    labels: dict[str, str] = Field(default_factory=dict, description="Labels your Prometheus selects monitors by.")
+
+
+class Observability(Model):
+    """How the agent is watched."""
+
+    service_monitor: ServiceMonitor | None = Field(None, description="Let the Prometheus Operator scrape the gateway.")
 
 
 class TeamSelector(Model):
@@ -340,6 +459,7 @@ class AgentSpec(Model):
     workspace: Workspace = Field(default_factory=Workspace, description="Working volume.")
     execution: Execution = Field(default_factory=Execution, description="Limits and isolation of the work.")
     gateway: Gateway = Field(default_factory=Gateway, description="The pods that serve the agent.")
+    observability: Observability = Field(default_factory=Observability, description="How the agent is watched.")
     team: Team | None = Field(None, description="Agents this one may delegate to.")
     suspend: bool = Field(False, description="Stop the agent: no gateway pods, no sandbox pods; all data is kept.")
 
@@ -352,6 +472,13 @@ class ResolvedSkill(Model):
     digest: str = Field(max_length=71, description="Digest of its package.")
 
 
+class PendingRestart(Model):
+    """Pods that run what the spec asked for before."""
+
+    pods: int = Field(ge=0, description="Gateway pods that are still to be replaced.")
+    message: str = Field(max_length=1024, description="What happens to them, and when.")
+
+
 class AgentStatus(CommonStatus):
     """Observed state of an Agent."""
 
@@ -360,6 +487,9 @@ class AgentStatus(CommonStatus):
     selector: str | None = Field(None, description="Label selector of the gateway pods, for /scale.")
     endpoint: str | None = Field(None, description="Address of the OpenAI-compatible API inside the cluster.")
     token_secret: str | None = Field(None, description="Secret whose key token opens the API.")
+    pending_restart: PendingRestart | None = Field(
+        None, description="What a change that has not reached every pod restarts; absent when all are up to date."
+    )
     skills: list[ResolvedSkill] = Field(
         default_factory=list, description="Resolved skills.", json_schema_extra=list_map("name")
     )

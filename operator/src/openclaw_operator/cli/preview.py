@@ -133,6 +133,10 @@ async def _load(client: DryRunClient, context: Context, children: ChildStore, na
                 for item in page["items"]:
                     client.remember(kind, item)
                     children.changed(kind, item)
+            children.served.add(kind.name)
+        except NotFoundError:
+            if kind.from_addon is None:
+                raise
         except ForbiddenError:
             client.plan.notes.add(
                 f"{kind.plural} of namespace {namespace} were not compared, since you may not list them: "

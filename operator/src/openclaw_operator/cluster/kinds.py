@@ -17,6 +17,8 @@ class Kind:
     version: str
     plural: str
     selector: str = MANAGED_SELECTOR
+    # The part of a cluster that brings its API, where it may be missing; None for the APIs of Kubernetes itself.
+    from_addon: str | None = None
 
     @property
     def api_version(self) -> str:
@@ -55,6 +57,10 @@ CHILDREN: tuple[Kind, ...] = (
     Kind("CronJob", "batch", "v1", "cronjobs"),
     Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers"),
     Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets"),
+    Kind("Ingress", "networking.k8s.io", "v1", "ingresses"),
+    Kind("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes", from_addon="the Gateway API"),
+    Kind("ServiceMonitor", "monitoring.coreos.com", "v1", "servicemonitors", from_addon="the Prometheus Operator"),
+    Kind("ScaledObject", "keda.sh", "v1alpha1", "scaledobjects", from_addon="KEDA"),
     # Of pods only those of sandbox pools: the pods of Deployments and StatefulSets are their controllers' business.
     Kind("Pod", "", "v1", "pods", selector=f"{MANAGED_SELECTOR},openclaw.io/pool"),
 )

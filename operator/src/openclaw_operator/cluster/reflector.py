@@ -10,12 +10,14 @@ from typing import Protocol
 
 from openclaw_operator.cluster.client import Client, Object
 from openclaw_operator.cluster.kinds import Kind
-from openclaw_operator.errors import ApiError, GoneError
+from openclaw_operator.errors import ApiError, GoneError, NotFoundError
 from openclaw_operator.telemetry import Metrics
 
 LOG = logging.getLogger(__name__)
 FIRST_BACKOFF_SECONDS = 0.2
 LAST_BACKOFF_SECONDS = 20.0
+# How often a kind is looked for whose API is not installed.
+ABSENT_SECONDS = 30.0
 
 
 class Sink(Protocol):
@@ -45,6 +47,8 @@ class Reflector:
         selector: str | None,
         metadata_only: bool = False,
         jitter: Callable[[], float] = random.random,
+        on_served: Callable[[Kind, bool], None] | None = None,
+        absent_seconds: float = ABSENT_SECONDS,
     ) -> None:
         self._client = client
         self._kind = kind
@@ -54,6 +58,8 @@ class Reflector:
         self._selector = selector
         self._metadata_only = metadata_only
         self._jitter = jitter
+        self._on_served = on_served
+        self._absent_seconds = absent_seconds
         self.synced = asyncio.Event()
 
     async def run(self) -> None:
@@ -65,6 +71,7 @@ class Reflector:
             try:
                 if version is None:
                     version = await self._list()
+                    self._serving(served=True)
                     self.synced.set()
                 async for event in self._client.watch(
                     self._kind,
@@ -82,12 +89,22 @@ class Reflector:
                 self._metrics.watch_restarts.labels(self._kind.name, "gone").inc()
             except ApiError as error:
                 told = False
-                self._metrics.watch_restarts.labels(self._kind.name, "error").inc()
-                LOG.warning("watching %s: %s; again in %.1f s", self._kind.plural, error, backoff)
+                if isinstance(error, NotFoundError) and self._kind.from_addon:
+                    # Its API is not installed, or not any more: that is no error, and may change.
+                    version, backoff = None, self._absent_seconds
+                    self._serving(served=False)
+                    self.synced.set()
+                else:
+                    self._metrics.watch_restarts.labels(self._kind.name, "error").inc()
+                    LOG.warning("watching %s: %s; again in %.1f s", self._kind.plural, error, backoff)
             if not told:
                 # Not even a bookmark came: a server that ends each watch at once must not be asked in a tight loop.
                 await asyncio.sleep(backoff * (0.75 + self._jitter() / 2))
                 backoff = min(backoff * 2, LAST_BACKOFF_SECONDS)
+
+    def _serving(self, *, served: bool) -> None:
+        if self._on_served and self._kind.from_addon:
+            self._on_served(self._kind, served)
 
     async def _list(self) -> str:
         present: set[tuple[str, str]] = set()

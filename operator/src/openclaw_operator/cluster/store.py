@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from openclaw_operator.cluster.client import Object
-from openclaw_operator.cluster.kinds import Kind
+from openclaw_operator.cluster.kinds import BY_NAME, Kind
 from openclaw_operator.cluster.live import Live, newer, observe
 
 Key = tuple[str, str, str]
@@ -24,10 +24,16 @@ class ChildStore:
         self._by_place: defaultdict[tuple[str, str], dict[str, None]] = defaultdict(dict)
         # How far the watches have told the story of a kind in a namespace.
         self._told: dict[tuple[str, str], str] = {}
+        # Kinds of add-ons that the API server serves.
+        self.served: set[str] = set()
         # Names that somebody else's object was found under: it is looked at before a write is tried again.
         self.taken: set[Key] = set()
         # Hash of the desired object that a request under way applies.
         self._applying: dict[Key, str] = {}
+
+    def serves(self, kind: str) -> bool:
+        """Whether the API server knows a kind of child."""
+        return BY_NAME[kind].from_addon is None or kind in self.served
 
     def get(self, kind: str, namespace: str, name: str) -> Live | None:
         """A child by name."""
@@ -41,7 +47,7 @@ class ChildStore:
         """The children of one kind in a namespace."""
         return [self._items[kind, namespace, name] for name in self._by_place.get((kind, namespace), ())]
 
-    def all_of_kind(self, kind: str) -> Iterable[Live]:
+    def all_of_kind(self, kind: str) -> list[Live]:
         """The children of one kind in all namespaces."""
         return [live for key, live in self._items.items() if key[0] == kind]
 
@@ -110,6 +116,11 @@ class ChildStore:
         ]
         for _, key_namespace, name in gone:
             self.removed(kind, key_namespace, name, version)
+
+    def kind_gone(self, kind: Kind) -> None:
+        """The API server serves a kind no more: what there was of it is gone."""
+        for live in self.all_of_kind(kind.name):
+            self.removed(kind, live.namespace, live.name, live.resource_version)
 
     def _put(self, live: Live) -> tuple[Live | None, Live]:
         key = (live.kind, live.namespace, live.name)

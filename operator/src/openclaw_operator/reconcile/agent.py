@@ -12,6 +12,7 @@ from openclaw_operator.api.agent import AgentSkill, AgentSpec
 from openclaw_operator.api.base import KeyRef
 from openclaw_operator.api.memorystore import MemoryStoreSpec
 from openclaw_operator.api.skill import SkillSpec
+from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.live import Live
 from openclaw_operator.cluster.references import Key as ReferenceKey
 from openclaw_operator.errors import SpecError
@@ -31,6 +32,12 @@ from openclaw_operator.resources.pool import Pool, effective_level, is_marked_tr
 # An object that is in the way is not ours to watch: look again every now and then.
 CONFLICT_RECHECK_SECONDS = 15.0
 TOKEN_BYTES = 32
+# Children of APIs that not every cluster has, and the field that asks for them.
+_ASKED_BY = {
+    "HTTPRoute": "spec.gateway.httpRoute",
+    "ServiceMonitor": "spec.observability.serviceMonitor",
+    "ScaledObject": "spec.gateway.autoscaling.scaler",
+}
 
 
 @dataclass
@@ -123,8 +130,10 @@ class AgentReconciler:
         except SpecError as problem:
             return Outcome(problem=problem)
         await self._hand_over_replicas(owner, inputs)
-        outcome = await children.converge(desired, keep=[("Secret", token)])
-        outcome.problem = outcome.problem or unmet
+        present = [item for item in desired if context.children.serves(item["kind"])]
+        outcome = await children.converge(present, keep=[("Secret", token)])
+        absent = next((item["kind"] for item in desired if item not in present), None)
+        outcome.problem = outcome.problem or unmet or (addon_missing(absent) if absent else None)
         return outcome
 
     def _new_token(self) -> bytes:
@@ -345,11 +354,39 @@ class AgentReconciler:
             "endpoint": f"http://{host}:{GATEWAY_PORT}/v1",
             "tokenSecret": f"{gateway}-token",
         }
+        fields["pendingRestart"] = pending_restart(spec, facts, old.get("pendingRestart"))
         if inputs is not None:
             fields["skills"] = [
                 {"name": skill.name, "version": skill.spec.version, "digest": skill.digest} for skill in inputs.skills
             ]
         await context.report(primary, old, fields, conditions(spec, live, problem, outcome))
+
+
+def addon_missing(kind_name: str) -> SpecError:
+    """An Agent asks for a child whose API the cluster does not have."""
+    kind = BY_NAME[kind_name]
+    return SpecError(
+        "ApiNotInstalled",
+        f"{_ASKED_BY[kind_name]}: the API server does not know {kind.name} of {kind.api_version}: install "
+        f"{kind.from_addon}, which is noticed within a minute, or remove the field",
+    )
+
+
+def pending_restart(spec: AgentSpec, facts: dict[str, Any], old: Any) -> dict[str, Any] | None:
+    """Gateway pods that still run what the spec asked for before; `old` while that cannot be told."""
+    if not facts:
+        return None
+    if not facts["current"]:
+        return dict(old) if old else None
+    pods = max(facts["replicas"] - facts["updated"], 0)
+    if not pods:
+        return None
+    message = (
+        "spec.gateway.rollout.paused is true: set it to false to restart them"
+        if spec.gateway.rollout.paused
+        else "they are being replaced"
+    )
+    return {"pods": pods, "message": message}
 
 
 async def require_secret(context: Context, primary: Primary, path: str, ref: KeyRef, named: set[ReferenceKey]) -> None:
@@ -409,6 +446,8 @@ def _available(spec: AgentSpec, live: Live | None) -> Condition:
         return Condition("Available", False, "ScaledToZero", "spec.gateway.replicas is 0: raise it to start the agent")
     if facts["problem"]:
         return Condition("Available", False, "GatewayFailing", facts["problem"])
+    if spec.gateway.rollout.paused and facts["ready"] >= facts["wanted"]:
+        return Condition("Available", True, "Available", "gateway pods are ready, and not restarted while paused")
     rolled_out = facts["current"] and facts["updated"] >= facts["wanted"] and facts["replicas"] <= facts["updated"]
     if rolled_out and facts["ready"] > 0:
         return Condition("Available", True, "Available", "gateway pods are ready")

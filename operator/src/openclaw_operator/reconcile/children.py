@@ -26,7 +26,7 @@ from openclaw_operator.resources.secrets import encode, generated
 # The kind of Owner that stands for what all agents of a namespace share.
 NAMESPACE = "Namespace"
 # Applied last: pods find what they mount, and the API server refuses a RoleBinding (404) while its Role is missing.
-LAST = frozenset({"RoleBinding", "Deployment", "StatefulSet", "CronJob", "HorizontalPodAutoscaler"})
+LAST = frozenset({"RoleBinding", "Deployment", "StatefulSet", "CronJob", "HorizontalPodAutoscaler", "ScaledObject"})
 
 
 @dataclass

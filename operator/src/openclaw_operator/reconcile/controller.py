@@ -15,7 +15,7 @@ from openclaw_operator.cluster.client import Client, Object
 from openclaw_operator.cluster.kinds import BY_NAME, CHILDREN, PRIMARY, Kind
 from openclaw_operator.cluster.live import Live
 from openclaw_operator.cluster.references import References
-from openclaw_operator.cluster.reflector import Reflector
+from openclaw_operator.cluster.reflector import ABSENT_SECONDS, Reflector
 from openclaw_operator.cluster.store import ChildStore
 from openclaw_operator.errors import ApiError, NotFoundError, SettingsError
 from openclaw_operator.fetch.guard import Guard
@@ -119,7 +119,16 @@ class Controller:
         """
         namespaces: tuple[str | None, ...] = self._settings.watch_namespaces or (None,)
         reflectors = [
-            Reflector(self._client, kind, namespace, self._children, self._metrics, selector=kind.selector)
+            Reflector(
+                self._client,
+                kind,
+                namespace,
+                self._children,
+                self._metrics,
+                selector=kind.selector,
+                on_served=self._addon_seen,
+                absent_seconds=min(ABSENT_SECONDS, self._settings.resync_seconds),
+            )
             for kind in CHILDREN
             for namespace in namespaces
         ]
@@ -175,6 +184,19 @@ class Controller:
             self._queue.add_after(related, USERS_SETTLE_SECONDS)
         if kind == "Agent":
             self._queue.add(("Pool", namespace, ""))
+
+    def _addon_seen(self, kind: Kind, served: bool) -> None:
+        """Whether the API server serves a kind of an add-on; agents that ask for one look again when that changes."""
+        if served == (kind.name in self._children.served):
+            return
+        if served:
+            self._children.served.add(kind.name)
+        else:
+            self._children.served.discard(kind.name)
+            self._children.kind_gone(kind)
+        for primary in self._primaries:
+            if primary.kind == "Agent":
+                self._queue.add_after(primary.key, CHILD_SETTLE_SECONDS)
 
     def _wake_related(self, before: Primary | None, after: Primary | None) -> None:
         """Wake those whose children or status depend on a resource."""

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from openclaw_operator.resources import agent_config, agent_deployment, agent_identity, agent_service, network
+from openclaw_operator.resources import (
+    agent_access,
+    agent_config,
+    agent_deployment,
+    agent_identity,
+    agent_service,
+    network,
+)
 from openclaw_operator.resources.inputs import AgentInputs
 from openclaw_operator.resources.meta import Object
 
@@ -10,7 +17,12 @@ from openclaw_operator.resources.meta import Object
 def build(inputs: AgentInputs) -> list[Object]:
     """Every child but the token Secret, whose value is made once and not built."""
     config = agent_config.render(inputs)
-    autoscaler = agent_service.autoscaler(inputs)
+    outside = (
+        agent_service.autoscaler(inputs),
+        agent_access.ingress(inputs),
+        agent_access.http_route(inputs),
+        agent_access.service_monitor(inputs),
+    )
     return [
         agent_identity.service_account(inputs),
         agent_identity.role(inputs),
@@ -21,5 +33,5 @@ def build(inputs: AgentInputs) -> list[Object]:
         network.gateway_policy(inputs),
         agent_deployment.deployment(inputs, config),
         agent_service.disruption_budget(inputs),
-        *([autoscaler] if autoscaler else []),
+        *(item for item in outside if item),
     ]

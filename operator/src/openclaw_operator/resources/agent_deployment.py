@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from openclaw_operator.api.agent import AgentSpec, EnvVar
+from openclaw_operator.api.agent import AgentSpec, EnvVar, Probe
 from openclaw_operator.api.base import KeyRef
 from openclaw_operator.resources import agent_config, secrets, stores
 from openclaw_operator.resources.agent_identity import token_secret_name
@@ -27,6 +27,7 @@ RESTART_HASH = "openclaw.io/restart-hash"
 # Who decides the number of replicas: the Agent, or a HorizontalPodAutoscaler.
 SCALED_BY = "openclaw.io/scaled-by"
 PRE_STOP_SECONDS = 3
+_STARTUP = Probe(period_seconds=1, failure_threshold=60)
 _KEY_VARIABLES = {
     "openai": "OPENAI_API_KEY",
     "openai-compatible": "OPENAI_API_KEY",
@@ -57,7 +58,10 @@ def deployment(inputs: AgentInputs, config: dict[str, Any]) -> Object:
         # One writer at a time on an embedded store; else never fewer pods than asked for.
         "strategy": {"type": "Recreate"}
         if inputs.embedded
-        else {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        else {
+            "type": "RollingUpdate",
+            "rollingUpdate": spec.gateway.rollout.model_dump(by_alias=True, exclude={"paused"}),
+        },
         "template": {
             "metadata": {
                 "labels": pod_labels,
@@ -66,6 +70,8 @@ def deployment(inputs: AgentInputs, config: dict[str, Any]) -> Object:
             "spec": _pod(inputs),
         },
     }
+    if spec.gateway.rollout.paused:
+        body["paused"] = True
     if not autoscaled(spec):
         body["replicas"] = 0 if spec.suspend else spec.gateway.replicas
     scaled_by = "autoscaler" if autoscaled(spec) else "agent"
@@ -110,26 +116,21 @@ def _container(inputs: AgentInputs, mounts: list[Object]) -> Object:
         "env": _env(inputs),
         "resources": inputs.spec.gateway.resources.model_dump(),
         "securityContext": container_security(),
-        # Up to a minute to start, asked every second: this stands in for the 5 s that readiness would have to wait.
-        "startupProbe": _probe("/health", initial=0, period=1, failures=60),
-        "livenessProbe": _probe("/health", initial=30, period=10, failures=3),
-        "readinessProbe": _probe("/ready", initial=0, period=5, failures=3),
+        # Up to a minute to start, asked every second.
+        "startupProbe": _probe("/health", _STARTUP),
+        "livenessProbe": _probe("/health", inputs.spec.gateway.probes.liveness),
+        "readinessProbe": _probe("/ready", inputs.spec.gateway.probes.readiness),
         # Endpoints forget the pod before it stops taking requests.
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
         "volumeMounts": mounts,
     }
 
 
-def _probe(path: str, *, initial: int, period: int, failures: int) -> Object:
-    probe: Object = {
-        "httpGet": {"path": path, "port": "http", "scheme": "HTTP"},
-        "periodSeconds": period,
-        "timeoutSeconds": 3,
-        "failureThreshold": failures,
-    }
-    if initial:
-        probe["initialDelaySeconds"] = initial
-    return probe
+def _probe(path: str, probe: Probe) -> Object:
+    body = probe.model_dump(by_alias=True)
+    if not probe.initial_delay_seconds:
+        del body["initialDelaySeconds"]
+    return {"httpGet": {"path": path, "port": "http", "scheme": "HTTP"}, **body}
 
 
 def _env(inputs: AgentInputs) -> list[Object]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from openclaw_operator.api.agent import ScalingRule
+from openclaw_operator.api.agent import Autoscaling, ScalingRule
 from openclaw_operator.resources.agent_deployment import autoscaled, selector
 from openclaw_operator.resources.inputs import AgentInputs
 from openclaw_operator.resources.meta import GATEWAY_PORT, Object, child, labels, pvc_spec
+
+# What a gateway tells on /metrics: turns running or waiting.
+TURNS_METRIC = "openclaw_turns_in_flight"
 
 
 def service(inputs: AgentInputs) -> Object:
@@ -31,6 +34,12 @@ def autoscaler(inputs: AgentInputs) -> Object | None:
     scaling = inputs.spec.gateway.autoscaling
     if scaling is None or not autoscaled(inputs.spec):
         return None
+    if scaling.scaler == "KEDA":
+        return _scaled_object(inputs, scaling)
+    metrics = [_metric("cpu", scaling.cpu_utilization), _metric("memory", scaling.memory_utilization)]
+    if scaling.in_flight_turns is not None:
+        target = {"type": "AverageValue", "averageValue": str(scaling.in_flight_turns)}
+        metrics.append({"type": "Pods", "pods": {"metric": {"name": TURNS_METRIC}, "target": target}})
     return child(
         "autoscaling/v2",
         "HorizontalPodAutoscaler",
@@ -41,13 +50,48 @@ def autoscaler(inputs: AgentInputs) -> Object | None:
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": inputs.gateway},
             "minReplicas": scaling.min_replicas,
             "maxReplicas": scaling.max_replicas,
-            "metrics": [_metric("cpu", scaling.cpu_utilization), _metric("memory", scaling.memory_utilization)],
-            "behavior": {
-                "scaleDown": _rule(scaling.behavior.scale_down),
-                "scaleUp": _rule(scaling.behavior.scale_up),
-            },
+            "metrics": metrics,
+            "behavior": _behavior(scaling),
         },
     )
+
+
+def _scaled_object(inputs: AgentInputs, scaling: Autoscaling) -> Object:
+    """The ScaledObject from which KEDA makes an autoscaler: https://keda.sh/docs/latest/reference/scaledobject-spec/."""
+    triggers: list[Object] = [
+        {"type": name, "metricType": "Utilization", "metadata": {"value": str(value)}}
+        for name, value in (("cpu", scaling.cpu_utilization), ("memory", scaling.memory_utilization))
+    ]
+    if scaling.in_flight_turns is not None:
+        pods = f'namespace="{inputs.owner.namespace}",pod=~"{inputs.gateway}-.*"'
+        triggers.append(
+            {
+                "type": "prometheus",
+                "metadata": {
+                    "serverAddress": scaling.prometheus_address or "",
+                    "query": f"sum({TURNS_METRIC}{{{pods}}})",
+                    "threshold": str(scaling.in_flight_turns),
+                },
+            }
+        )
+    return child(
+        "keda.sh/v1alpha1",
+        "ScaledObject",
+        inputs.gateway,
+        inputs.owner,
+        labels(inputs.owner, "gateway", "autoscaling"),
+        spec={
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": inputs.gateway},
+            "minReplicaCount": scaling.min_replicas,
+            "maxReplicaCount": scaling.max_replicas,
+            "triggers": triggers,
+            "advanced": {"horizontalPodAutoscalerConfig": {"behavior": _behavior(scaling)}},
+        },
+    )
+
+
+def _behavior(scaling: Autoscaling) -> Object:
+    return {"scaleDown": _rule(scaling.behavior.scale_down), "scaleUp": _rule(scaling.behavior.scale_up)}
 
 
 def _metric(name: str, utilization: int) -> Object:
