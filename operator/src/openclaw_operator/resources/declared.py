@@ -15,16 +15,23 @@ from openclaw_operator.errors import SpecError
 from openclaw_operator.resources.package import File
 
 MANIFESTS = ("skill.yaml", "config/skill.yaml")
+PACKAGE = "package.json"
 MAX_BYTES = 256 * 1024
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def check(spec: SkillSpec, files: Mapping[str, File]) -> None:
     """Raise SpecError where the package's own skill.yaml is another version, or asks for more than is granted."""
-    path = next((path for path in MANIFESTS if path in files), None)
+    path = next((path for path in (*MANIFESTS, PACKAGE) if path in files), None)
     if path is None:
         return
     declared = _read(path, files[path].data)
+    if PACKAGE in files and path != MANIFESTS[0]:
+        # JSON is YAML. What config/skill.yaml says wins over the package.json beside it.
+        package = _read(PACKAGE, files[PACKAGE].data)
+        claw = package.get("claw")
+        own = {} if path == PACKAGE else declared
+        declared = {"version": package.get("version"), **(claw if isinstance(claw, dict) else {}), **own}
     version = declared.get("version")
     if version is not None and str(version) != spec.version:
         raise SpecError(

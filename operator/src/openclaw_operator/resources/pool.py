@@ -80,11 +80,11 @@ def workspace_claim(agent_name: str) -> str:
 
 
 def pool_for(agent_name: str, agent: AgentSpec, skill: SkillSpec, image: str) -> Pool | None:
-    """The pool a skill of an agent runs in; None when it runs in the gateway itself, or is a remote MCP server."""
+    """The pool a skill of an agent runs in; None when it runs in the gateway itself, or there is nothing to run."""
     if skill.mcp and skill.mcp.url:
         return None
     level = effective_level(agent, skill)
-    if level == "trusted":
+    if level == "trusted" or not (skill.actions or skill.mcp):
         return None
     permissions = set(skill.permissions)
     mode: Literal["ro", "rw"] | None = None

@@ -20,6 +20,7 @@ from openclaw_runtime.config import TeamMember
 from openclaw_runtime.errors import ConfigError, ConfigProblem, MemoryStoreError, OpenClawError
 from openclaw_runtime.memory.types import MemoryStore, NewRecord
 from openclaw_runtime.sandbox.errors import SandboxError
+from openclaw_runtime.skills.instructions import read_instructions
 from openclaw_runtime.skills.types import CallContext, InstalledSkill, SkillResult
 from openclaw_runtime.telemetry import Metrics
 
@@ -95,6 +96,8 @@ def build_toolset(box: Toolbox) -> FunctionToolset[Turn]:
         for skill in box.skills.installed()
         for action in skill.actions
     ]
+    if box.skills.installed():
+        tools.append(_instructions_tool(box))
     tools.append(_search_tool(box))
     tools.append(_add_tool(box))
     if box.team:
@@ -156,6 +159,30 @@ def _number(arguments: dict[str, Any], name: str, default: float, *, low: float,
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise OpenClawError(f"{name} is {value!r}; give a number from {low:g} to {high:g}")
     return max(low, min(value, high))
+
+
+def _instructions_tool(box: Toolbox) -> Tool[Turn]:
+    """Names and descriptions are always before the model, what a skill says further only when it is asked for."""
+    installed = {skill.name: skill for skill in box.skills.installed()}
+    schema = {
+        "type": "object",
+        "properties": {
+            "skill": {"type": "string", "enum": sorted(installed)},
+            "file": {"type": "string", "description": "another file of the skill, as its instructions name it"},
+        },
+        "required": ["skill"],
+        "additionalProperties": False,
+    }
+
+    async def work(turn: Turn, arguments: dict[str, Any]) -> str:
+        name, file = str(arguments.get("skill", "")), str(arguments.get("file") or "")
+        if name not in installed:
+            raise OpenClawError(f"skill {name!r} is not installed; choose one of {', '.join(sorted(installed))}")
+        turn.emit(Activity(f"reads {name}"))
+        return await read_instructions(installed[name], file)
+
+    lines = "\n".join(f"- {name}: {skill.description}" for name, skill in sorted(installed.items()))
+    return _tool("load_skill", f"Reads how a skill is to be used; do so before using it.\n{lines}", schema, work)
 
 
 def _search_tool(box: Toolbox) -> Tool[Turn]:

@@ -1,4 +1,4 @@
-"""Reading a skill's folder: `SKILL.md` (front matter of the open Agent Skills format) and `skill.yaml`.
+"""Reading a skill's folder: `SKILL.md` (front matter of the open Agent Skills format), `skill.yaml`, or npm's layout.
 
 `skill.yaml` has the same field names as the spec of a Skill resource, so that one turns into the other unchanged.
 """
@@ -16,6 +16,7 @@ from pydantic.alias_generators import to_camel
 from semantic_version import Version
 
 from openclaw_runtime.sandbox.archive import ArchiveError, PackageFile, check_path
+from openclaw_runtime.skills import npm_layout
 from openclaw_runtime.skills.checks import check_schema
 from openclaw_runtime.skills.errors import ManifestError
 from openclaw_runtime.skills.types import ActionSpec, InstalledSkill, Level, McpServer, RateLimit, Trigger
@@ -23,6 +24,8 @@ from openclaw_runtime.skills.types import ActionSpec, InstalledSkill, Level, Mcp
 Permission = Literal["filesystem:read", "filesystem:write", "network:internal", "network:external", "process:execute"]
 SECRET_REFERENCE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 """How env and headers of an MCP server name a secret."""
+# Of a folder whose SKILL.md names no version under metadata.
+_NO_VERSION = "0.0.0"
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 
 
@@ -58,6 +61,7 @@ class FrontMatter(BaseModel):
     name: str = Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
     description: str = Field(min_length=1, max_length=1024)
     license: str | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
 
 
 class ActionManifest(_Model):
@@ -290,19 +294,58 @@ def mcp_server(given: Mapping[str, Any], secrets: Mapping[str, str]) -> McpServe
 
 
 def read_skill(files: tuple[PackageFile, ...], source: str) -> SkillFolder:
-    """Reads a skill from its files. Raises `ManifestError` with everything that is wrong; `source` is named in it."""
+    """Reads a skill from its files. Raises `ManifestError` with everything that is wrong; `source` is named in it.
+
+    Three layouts: SKILL.md with skill.yaml, SKILL.md alone (the open Agent Skills format: instructions, no actions),
+    and package.json with a `claw` block.
+    """
     texts = {file.path: file.data for file in files}
-    head, body = _front_matter(texts, source)
-    if "skill.yaml" not in texts:
-        raise ManifestError(source, ["skill.yaml: missing; it names the version, the entrypoint and the actions"])
-    data = _yaml(texts["skill.yaml"], f"{source}/skill.yaml")
-    try:
-        manifest = SkillManifest.model_validate(data)
-    except ValidationError as error:
-        raise ManifestError(f"{source}/skill.yaml", _problems(error, SkillManifest)) from None
+    if "SKILL.md" not in texts and npm_layout.is_npm_layout(texts):
+        config = _yaml(texts[npm_layout.CONFIG], f"{source}/{npm_layout.CONFIG}") if npm_layout.CONFIG in texts else {}
+        facts, data = npm_layout.fields(texts, config, source)
+        where = f"{source}/{npm_layout.PACKAGE}"
+        head, body = _head(facts, where), texts.get("README.md", b"").decode(errors="replace").strip()
+        manifest = _manifest(data, where)
+    else:
+        head, body = _front_matter(texts, source)
+        if "skill.yaml" in texts:
+            where = f"{source}/skill.yaml"
+            manifest = _manifest(_yaml(texts["skill.yaml"], where), where)
+        else:
+            version = head.metadata.get("version", _NO_VERSION)
+            manifest = SkillManifest.model_construct(version=_manifest_version(version, source), actions=())
+            return SkillFolder(head=head, manifest=manifest, instructions=body, files=files)
     if manifest.mcp is None and manifest.entrypoint not in texts:
-        raise ManifestError(f"{source}/skill.yaml", [f"entrypoint: {manifest.entrypoint} is not in the folder"])
+        raise ManifestError(where, [f"entrypoint: {manifest.entrypoint} is not in the folder"])
     return SkillFolder(head=head, manifest=manifest, instructions=body, files=files)
+
+
+def _manifest(data: dict[str, Any], where: str) -> SkillManifest:
+    try:
+        return SkillManifest.model_validate(data)
+    except ValidationError as error:
+        raise ManifestError(where, _problems(error, SkillManifest)) from None
+
+
+def _manifest_version(version: object, source: str) -> str:
+    try:
+        return _semantic(str(version))
+    except ValueError as error:
+        raise ManifestError(f"{source}/SKILL.md", [f"metadata.version: {error}"]) from None
+
+
+def _head(data: dict[str, Any], where: str) -> FrontMatter:
+    try:
+        return FrontMatter.model_validate(data)
+    except ValidationError as error:
+        raise ManifestError(where, _problems(error, FrontMatter)) from None
+
+
+def instructions(text: bytes) -> str:
+    """Returns the body of a SKILL.md, without its front matter."""
+    decoded = text.decode(errors="replace")
+    match = _FRONT_MATTER.match(decoded)
+    return decoded[match.end() if match else 0 :].strip()
 
 
 def _front_matter(texts: dict[str, bytes], source: str) -> tuple[FrontMatter, str]:
@@ -313,11 +356,7 @@ def _front_matter(texts: dict[str, bytes], source: str) -> tuple[FrontMatter, st
     match = _FRONT_MATTER.match(text)
     if match is None:
         raise ManifestError(where, ["no front matter; start the file with ---, name, description and ---"])
-    try:
-        head = FrontMatter.model_validate(_yaml(match[1].encode(), where))
-    except ValidationError as error:
-        raise ManifestError(where, _problems(error, FrontMatter)) from None
-    return head, text[match.end() :].strip()
+    return _head(_yaml(match[1].encode(), where), where), text[match.end() :].strip()
 
 
 def _yaml(data: bytes, where: str) -> dict[str, Any]:
@@ -361,4 +400,7 @@ def _problems(error: ValidationError, model: type[BaseModel]) -> list[str]:
 
 def is_skill_folder(folder: Path) -> bool:
     """Returns whether a folder holds a skill."""
-    return (folder / "SKILL.md").is_file()
+    if (folder / "SKILL.md").is_file():
+        return True
+    package = folder / npm_layout.PACKAGE
+    return package.is_file() and npm_layout.is_npm_layout({npm_layout.PACKAGE: package.read_bytes()})
