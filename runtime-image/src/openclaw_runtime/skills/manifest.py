@@ -314,7 +314,8 @@ def read_skill(files: tuple[PackageFile, ...], source: str) -> SkillFolder:
         else:
             version = head.metadata.get("version", _NO_VERSION)
             manifest = SkillManifest.model_construct(version=_manifest_version(version, source), actions=())
-            return SkillFolder(head=head, manifest=manifest, instructions=body, files=files)
+            # A skill.yaml has to name actions; without one there are none.
+            return SkillFolder.model_construct(head=head, manifest=manifest, instructions=body, files=files)
     if manifest.mcp is None and manifest.entrypoint not in texts:
         raise ManifestError(where, [f"entrypoint: {manifest.entrypoint} is not in the folder"])
     return SkillFolder(head=head, manifest=manifest, instructions=body, files=files)
