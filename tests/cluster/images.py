@@ -51,6 +51,7 @@ IMAGES = {
         Image("operator", "operator/Dockerfile", ("operator",)),
         Image("runtime", "runtime-image/Dockerfile", ("runtime-image",), "gateway"),
         Image("sandbox", "runtime-image/Dockerfile", ("runtime-image",), "sandbox"),
+        Image("egress-proxy", "runtime-image/Dockerfile", ("runtime-image",), "egress"),
         Image("postgresql", "tests/cluster/images/postgresql/Dockerfile", ("tests/cluster/images/postgresql",)),
         Image("redis", "tests/cluster/images/redis/Dockerfile", ("tests/cluster/images/redis",)),
         Image(

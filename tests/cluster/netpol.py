@@ -145,6 +145,8 @@ def _matches(
     ports = rule.get("ports") or [None]
     for peer in peers:
         targets, block = _peer(peer, pod.namespace, pods, namespaces)
+        if block is not None and ip_network(block["cidr"]).version != 4:
+            continue  # no pod here has such an address
         for port in ports:
             if direction == "egress" and port is not None and isinstance(port.get("port"), str):
                 yield from _named_egress(port, pods if targets is None else targets, block)

@@ -34,9 +34,12 @@ PACKAGES = {
 }
 """Program → the Debian package it comes from."""
 TEST_PACKAGES = {
+    "curl": "curl",
     "git": "git",
+    "openssl": "openssl",
     "redis-cli": "redis-tools",
     "redis-server": "redis-server",
+    "squid": "squid-openssl",
     "/usr/lib/postgresql/15/bin/initdb": "postgresql-15",
 }
 """What the integration tests start besides."""

@@ -10,9 +10,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.api.skill import SkillSpec
-from openclaw_operator.resources import meta, package, sandbox, secrets
+from openclaw_operator.resources import egress, meta, package, sandbox, secrets
 from openclaw_operator.resources.pool import pool_for
 from openclaw_runtime.config import Gateway, Sandbox
+from openclaw_runtime.egress.settings import read_settings as read_egress_settings
 from openclaw_runtime.sandbox import archive, pool
 from openclaw_runtime.sandbox.archive import PackageFile
 from openclaw_runtime.sandbox.runner.settings import read_settings
@@ -85,3 +86,19 @@ def test_a_sandbox_pod_has_the_environment_its_runner_reads() -> None:
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert mounts[str(settings.workspace)]["readOnly"] is True
     assert str(settings.scratch_root) in mounts
+
+
+def test_an_egress_proxy_has_the_environment_it_reads() -> None:
+    key = base64.b64encode(bytes(32)).decode()
+    options = egress.EgressOptions("image", denied=("203.0.113.0/24",), allow_api_server=True)
+    deployment = egress.build("space", key, options)[-1]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    environment = {item["name"]: item.get("value", "192.0.2.7") for item in container["env"]}
+    settings = read_egress_settings(environment)
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"proxy": settings.port, "api": settings.api_port}
+    assert str(settings.folder) in {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert settings.public_keys == key
+    assert [str(network) for network in settings.rules.denied] == ["203.0.113.0/24"]
+    assert settings.rules.allow_api_server is True
+    assert {str(address) for address in settings.rules.api_server} == {"192.0.2.7"}

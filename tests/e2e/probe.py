@@ -2,6 +2,9 @@
 
 import os
 import socket
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +55,21 @@ def environment_of_others() -> list[str]:
         except OSError:
             continue
     return sorted(names)
+
+
+def fetch(_ctx: object, given: dict[str, Any]) -> dict[str, Any]:
+    """{URL: status or the error} of each of the URLs, all at once, as an ordinary program fetches them."""
+    urls: list[str] = given["urls"]
+    with ThreadPoolExecutor(len(urls)) as threads:
+        return dict(zip(urls, threads.map(_fetch, urls), strict=True))
+
+
+def _fetch(url: str) -> int | str:
+    try:
+        with urllib.request.urlopen(url, timeout=15) as answer:
+            status: int = answer.status
+            return status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError as error:
+        return str(error)

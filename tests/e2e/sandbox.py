@@ -44,9 +44,9 @@ def signer(kube: Kube) -> Signer:
     return Signer(base64.b64decode(secret["data"]["private.key"]))
 
 
-def warm_pod(kube: Kube) -> dict[str, Any]:
+def warm_pod(kube: Kube, selector: str = "openclaw.io/pool") -> dict[str, Any]:
     """A sandbox pod that waits for a call."""
-    for pod in kube.items("pods", "openclaw.io/pool"):
+    for pod in kube.items("pods", selector):
         conditions = {item["type"]: item["status"] for item in pod["status"].get("conditions", [])}
         if conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]:
             return pod
@@ -86,6 +86,13 @@ async def call_once(kube: Kube, action: str, given: dict[str, Any]) -> Any:
         output = (await probe(signer(kube), where, action, given)).output
     kube.delete_wait("pod", pod["metadata"]["name"])
     return output
+
+
+async def connect_from_sandbox(kube: Kube, pod: dict[str, Any], targets: list[tuple[str, int]]) -> dict[str, str]:
+    """What becomes of TCP connections from a sandbox pod, which is used up by it."""
+    with endpoint(kube, pod) as where:
+        found: dict[str, str] = (await probe(signer(kube), where, "connect", {"targets": targets})).output
+    return found
 
 
 def connect_from_pod(kube: Kube, pod: str, targets: list[tuple[str, int]]) -> dict[str, str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from openclaw_operator.api.base import Resources
 from openclaw_operator.errors import SettingsError
 
 PREFIX = "OPENCLAW_OPERATOR_"
@@ -15,6 +18,17 @@ TRUSTED_SKILL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/(\*|[a-z0-9]([-a-z0-9.]*[a-z0-9
 
 def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _json(value: object) -> object:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _network(value: str) -> str:
+    return str(ip_network(value))
+
+
+Network = Annotated[str, AfterValidator(_network)]
 
 
 def _lower(value: object) -> object:
@@ -32,6 +46,15 @@ class Settings(BaseModel):
     postgresql_image: str = Field("postgres:17", min_length=1)
     redis_image: str = Field("redis:8", min_length=1)
     backup_image: str = ""
+    # The egress proxy of each namespace; without it skills reach nothing.
+    egress_enabled: bool = True
+    egress_image: str = Field("openclaw/egress-proxy:0.1.0", min_length=1)
+    egress_replicas: int = Field(1, ge=1, le=10)
+    egress_resources: Annotated[Resources, BeforeValidator(_json)] = Resources(
+        requests={"cpu": "25m", "memory": "96Mi"}, limits={"cpu": "1", "memory": "256Mi"}
+    )
+    egress_denied_networks: Annotated[tuple[Network, ...], BeforeValidator(_split)] = ()
+    egress_allow_api_server: bool = False
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     # Namespaces served; empty means all.
     watch_namespaces: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()

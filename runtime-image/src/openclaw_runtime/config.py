@@ -255,6 +255,14 @@ class Skills(Section):
     installed: list[InstalledSkillConfig] = []
 
 
+class Egress(Section):
+    """The egress proxy of the namespace: its Service, and the ports of the proxy and of what it tells of calls."""
+
+    host: str
+    port: int = Field(default=3128, ge=1, le=65535)
+    api_port: int = Field(default=7470, ge=1, le=65535)
+
+
 class Sandbox(Section):
     """Where skill calls run: `pods` of a cluster or a local `subprocess`."""
 
@@ -263,6 +271,7 @@ class Sandbox(Section):
     provider: Literal["pods", "subprocess"] = "subprocess"
     signing_key_file: UserPath | None = None
     port: int = Field(default=7460, ge=1, le=65535)
+    egress: Egress | None = None
 
     @model_validator(mode="after")
     def _key(self) -> "Sandbox":

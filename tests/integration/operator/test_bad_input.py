@@ -166,6 +166,7 @@ REFUSED = {
     ),
     "unknown permission": (SKILL, "spec.permissions", ["root"], 'Unsupported value: "root"'),
     "domains without permission": (SKILL, "spec.allowedDomains", ["example.org"], "network:external"),
+    "a URL for a domain": (SKILL, "spec.allowedDomains", ["https://example.org/"], "spec.allowedDomains"),
     "incomplete trigger": (SKILL, "spec.triggers", [{"type": "cron", "schedule": "0 0 * * *"}], "schedule and action"),
     "trigger of no action": (
         SKILL,
@@ -258,6 +259,11 @@ ACCEPTED = {
     "smallest skill": SKILL,
     "domains with permission": changed(
         changed(SKILL, "spec.permissions", ["network:external"]), "spec.allowedDomains", ["example.org"]
+    ),
+    "domains inside, with ports and wildcards": changed(
+        changed(SKILL, "spec.permissions", ["network:internal"]),
+        "spec.allowedDomains",
+        ["web.team.svc:8080", "*.example.org", "*", "10.1.2.3", "[fd00::1]:8443"],
     ),
     "cron trigger": changed(SKILL, "spec.triggers", [{"type": "cron", "schedule": "0 9,18 * * *", "action": "say"}]),
     "command trigger": changed(SKILL, "spec.triggers", [{"type": "command", "pattern": "git.*"}]),

@@ -7,11 +7,13 @@ from typing import Any
 from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.api.memorystore import MemoryStoreSpec
 from openclaw_operator.api.skill import SkillSpec
+from openclaw_operator.resources.egress import EgressOptions
 from openclaw_operator.resources.inputs import AgentInputs, Member, ResolvedSkill, Store
 from openclaw_operator.resources.meta import Images, Owner
 from openclaw_operator.resources.pool import effective_level, pool_for
 
 IMAGES = Images("runtime:1", "sandbox:1", "qdrant:1", "postgres:1", "redis:1", "backup:1", "IfNotPresent")
+EGRESS = EgressOptions("egress:1", resources={"limits": {"memory": "256Mi"}})
 DIGEST = "sha256:" + "ab" * 32
 
 

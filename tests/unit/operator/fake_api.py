@@ -19,7 +19,7 @@ from openclaw_operator.reconcile.primaries import Primary, PrimaryStore, condens
 from openclaw_operator.reconcile.queue import Key, WorkQueue
 from openclaw_operator.reconcile.recorder import Recorder
 from openclaw_operator.telemetry import Metrics
-from tests.unit.operator.builders import IMAGES
+from tests.unit.operator.builders import EGRESS, IMAGES
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 Object = dict[str, Any]
@@ -100,6 +100,7 @@ class Bench:
             recorder=Recorder(client, lambda: NOW, lambda count: bytes(count), "test"),
             metrics=metrics,
             images=IMAGES,
+            egress=EGRESS,
             cluster_domain="cluster.local",
             now=lambda: NOW,
             monotonic=lambda: self.time,

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from openclaw_operator.api.memorystore import MemoryStoreSpec
-from openclaw_operator.resources import agent, memorystore, network, package, sandbox, secrets
+from openclaw_operator.resources import agent, egress, memorystore, network, package, sandbox, secrets
 from openclaw_operator.resources.pool import pool_for
-from tests.unit.operator.builders import IMAGES, agent_inputs, owner, skill_spec, store
+from tests.unit.operator.builders import EGRESS, IMAGES, agent_inputs, owner, skill_spec, store
 
 GOLDEN = Path(__file__).parent / "golden"
 FULL = {
@@ -112,8 +112,13 @@ def cases() -> dict[str, list[dict[str, Any]]]:
         ),
         "sandbox": [
             sandbox.pod("demo", sandboxed.shape, "abcde", "UFVCTElD", "0123456789", "IfNotPresent"),
-            network.sandbox_policy("demo"),
+            *network.sandbox_policies("demo"),
         ],
+        "egress": [
+            *network.egress_policies("demo", internal=False, denied=("10.0.0.0/16",)),
+            *egress.build("demo", "UFVCTElD", EGRESS),
+        ],
+        "egress-internal": network.egress_policies("demo", internal=True),
         "skill-package": [
             package.config_map(
                 owner("Skill", "echo"), package.build({"SKILL.md": "# echo\n", "scripts/main.py": "x\n"})

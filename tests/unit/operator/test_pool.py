@@ -21,7 +21,15 @@ def wanted(warm: int = 2, busy: int = 3) -> Pool:
     return Pool(found.shape, warm, busy)
 
 
-def pod(name: str, *, phase: str = "Running", ready: bool = True, pool: str | None = None, key: str = KEY) -> Live:
+def pod(
+    name: str,
+    *,
+    phase: str = "Running",
+    ready: bool = True,
+    pool: str | None = None,
+    key: str = KEY,
+    labels: dict[str, str] | None = None,
+) -> Live:
     return observe(
         BY_NAME["Pod"],
         {
@@ -31,7 +39,11 @@ def pod(name: str, *, phase: str = "Running", ready: bool = True, pool: str | No
                 "uid": name,
                 "resourceVersion": "1",
                 "creationTimestamp": "2026-01-01T00:00:00Z",
-                "labels": {"openclaw.io/pool": pool or wanted().id, "openclaw.io/signing-key": key},
+                "labels": {
+                    "openclaw.io/pool": pool or wanted().id,
+                    "openclaw.io/signing-key": key,
+                    **(labels or {"openclaw.io/egress": "none"}),
+                },
             },
             "status": {"phase": phase, "conditions": [{"type": "Ready", "status": str(ready)}]},
         },
@@ -58,6 +70,10 @@ def test_used_pods_are_replaced_while_they_work() -> None:
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
 def test_finished_pods_go(phase: str) -> None:
     assert decide(wanted(), [pod("a", phase=phase, ready=False), pod("b")], {"a"}) == (1, {"a"})
+
+
+def test_a_pod_whose_egress_class_was_changed_is_replaced() -> None:
+    assert decide(wanted(), [pod("a", labels={"openclaw.io/egress": "proxied"}), pod("b")]) == (1, {"a"})
 
 
 def test_readiness_that_flaps_does_not_make_pods_without_end() -> None:

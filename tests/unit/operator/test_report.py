@@ -13,7 +13,7 @@ from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.primaries import PrimaryStore, condense
 from openclaw_operator.reconcile.recorder import Recorder
 from openclaw_operator.reconcile.status import Condition
-from tests.unit.operator.builders import IMAGES
+from tests.unit.operator.builders import EGRESS, IMAGES
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -56,6 +56,7 @@ async def write_status(server: Server) -> PrimaryStore:
         primaries=primaries,
         recorder=Recorder(client, lambda: NOW, lambda count: b"0" * count, "test"),
         images=IMAGES,
+        egress=EGRESS,
         now=lambda: NOW,
         cluster_domain="cluster.local",
         monotonic=lambda: 0.0,

@@ -73,7 +73,7 @@ ACTION = {"name": "greet", "inputSchema": ANYTHING}
         ({"triggers": [{"type": "cron", "schedule": "0 25 * * *", "action": "greet"}]}, "not a cron schedule"),
         ({"triggers": [{"type": "cron", "schedule": "0 9 * * *", "action": "none"}]}, "no action none"),
         ({"triggers": [{"type": "command", "pattern": "("}]}, "'(' is not a regular expression"),
-        ({"allowedDomains": ["example.org"]}, "allowedDomains: has no effect without the permission network:external"),
+        ({"allowedDomains": ["example.org"]}, "allowedDomains: has no effect without network:external"),
     ],
 )
 def test_a_mistake_in_skill_yaml_is_one_clear_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:

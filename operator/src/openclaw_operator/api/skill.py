@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -26,6 +26,15 @@ from openclaw_operator.api.base import (
 from openclaw_operator.api.source import Signature, SkillSource
 
 Permission = Literal["filesystem:read", "filesystem:write", "network:internal", "network:external", "process:execute"]
+
+AllowedDomain = Annotated[
+    str,
+    Field(
+        max_length=260,
+        pattern=r"^(\*|(\*\.)?[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*"
+        r"|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$",
+    ),
+]
 
 
 class Action(Model):
@@ -135,8 +144,9 @@ class SkillSpec(Model):
     model_config = schema_extra(
         cel(
             "!has(self.allowedDomains) || size(self.allowedDomains) == 0 || "
-            "(has(self.permissions) && 'network:external' in self.permissions)",
-            "allowedDomains has no effect without the permission network:external: add it or remove allowedDomains",
+            "(has(self.permissions) && self.permissions.exists(p, p.startsWith('network:')))",
+            "allowedDomains has no effect without a network permission: add network:external (public addresses) or "
+            "network:internal (private ones), or remove allowedDomains",
             ".allowedDomains",
         ),
         cel(
@@ -197,10 +207,12 @@ class SkillSpec(Model):
         description="What the skill may touch; nothing when empty.",
         json_schema_extra=LIST_SET,
     )
-    allowed_domains: list[str] = Field(
+    allowed_domains: list[AllowedDomain] = Field(
         default_factory=list,
         max_length=128,
-        description="Host names the skill may reach, with network:external.",
+        description="What the skill may reach through the egress proxy: a host name, *. and a domain for every host "
+        "below it, * for every host, or an address; on ports 80 and 443, or the one that follows a colon. Only those "
+        "whose addresses are public with network:external, or private with network:internal.",
         json_schema_extra=LIST_SET,
     )
     triggers: list[Trigger] = Field(

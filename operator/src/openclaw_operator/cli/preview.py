@@ -20,7 +20,7 @@ from openclaw_operator.errors import ForbiddenError, NotFoundError, OperatorErro
 from openclaw_operator.patches import applied, merged, three_way
 from openclaw_operator.reconcile.agent import AgentReconciler
 from openclaw_operator.reconcile.context import Context
-from openclaw_operator.reconcile.controller import Reconciler, images
+from openclaw_operator.reconcile.controller import Reconciler, egress_options, images
 from openclaw_operator.reconcile.memorystore import MemoryStoreReconciler
 from openclaw_operator.reconcile.primaries import Key, PrimaryStore, condense
 from openclaw_operator.reconcile.queue import WorkQueue
@@ -116,6 +116,7 @@ def _context(client: DryRunClient, settings: Settings) -> tuple[Context, ChildSt
         recorder=Recorder(client, now, secrets.token_bytes, "diff"),
         metrics=metrics,
         images=images(settings),
+        egress=egress_options(settings),
         cluster_domain=settings.cluster_domain,
         now=now,
         monotonic=time.monotonic,

@@ -61,8 +61,9 @@ CHILDREN: tuple[Kind, ...] = (
     Kind("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes", from_addon="the Gateway API"),
     Kind("ServiceMonitor", "monitoring.coreos.com", "v1", "servicemonitors", from_addon="the Prometheus Operator"),
     Kind("ScaledObject", "keda.sh", "v1alpha1", "scaledobjects", from_addon="KEDA"),
-    # Of pods only those of sandbox pools: the pods of Deployments and StatefulSets are their controllers' business.
-    Kind("Pod", "", "v1", "pods", selector=f"{MANAGED_SELECTOR},openclaw.io/pool"),
+    # Of pods only those of sandbox pools: the pods of Deployments and StatefulSets are their controllers' business. Not
+    # by the pool's label: a pod that somebody took it from has to be seen, to be replaced.
+    Kind("Pod", "", "v1", "pods", selector=f"{MANAGED_SELECTOR},app.kubernetes.io/name=sandbox"),
 )
 PRIMARY: tuple[Kind, ...] = (AGENT, SKILL, MEMORY_STORE)
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in (*PRIMARY, *CHILDREN, EVENT)}

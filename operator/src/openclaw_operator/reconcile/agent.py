@@ -16,7 +16,7 @@ from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.live import Live
 from openclaw_operator.cluster.references import Key as ReferenceKey
 from openclaw_operator.errors import SpecError
-from openclaw_operator.reconcile import claim
+from openclaw_operator.reconcile import claim, egress
 from openclaw_operator.reconcile.children import Children, Outcome
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.primaries import Primary
@@ -176,6 +176,7 @@ class AgentReconciler:
             store=store,
             skills=skills,
             team=self._team(primary, spec),
+            egress=self._context.egress.enabled,
         )
         return Gathered(inputs, problem)
 
@@ -359,7 +360,13 @@ class AgentReconciler:
             fields["skills"] = [
                 {"name": skill.name, "version": skill.spec.version, "digest": skill.digest} for skill in inputs.skills
             ]
-        await context.report(primary, old, fields, conditions(spec, live, problem, outcome))
+        networked = (
+            sorted(skill.name for skill in inputs.skills if skill.pool and skill.pool.shape.egress == "proxied")
+            if inputs and not spec.suspend
+            else []
+        )
+        way_out = egress.condition(context, primary.namespace, networked)
+        await context.report(primary, old, fields, conditions(spec, live, problem, outcome, way_out))
 
 
 def addon_missing(kind_name: str) -> SpecError:
@@ -408,8 +415,14 @@ async def require_secret(context: Context, primary: Primary, path: str, ref: Key
         )
 
 
-def conditions(spec: AgentSpec, live: Live | None, problem: SpecError | None, outcome: Outcome) -> list[Condition]:
-    """The conditions of an Agent, Ready last."""
+def conditions(
+    spec: AgentSpec,
+    live: Live | None,
+    problem: SpecError | None,
+    outcome: Outcome,
+    way_out: Condition | None = None,
+) -> list[Condition]:
+    """The conditions of an Agent, Ready last; `way_out` is that of its skills, where one declares network:*."""
     resolved = (
         Condition("ReferencesResolved", False, problem.reason, problem.message)
         if problem
@@ -417,7 +430,7 @@ def conditions(spec: AgentSpec, live: Live | None, problem: SpecError | None, ou
     )
     applied = applied_condition(outcome)
     available = _available(spec, live)
-    parts = [resolved, applied, available]
+    parts = [resolved, applied, available, *([way_out] if way_out else [])]
     worst = next((part for part in parts if part.status is not True), None)
     ready = (
         Condition("Ready", False, worst.reason, worst.message)

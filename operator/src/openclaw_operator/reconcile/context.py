@@ -18,6 +18,7 @@ from openclaw_operator.reconcile import status as statuses
 from openclaw_operator.reconcile.primaries import Primary, PrimaryStore, condense
 from openclaw_operator.reconcile.queue import WorkQueue
 from openclaw_operator.reconcile.recorder import Recorder
+from openclaw_operator.resources.egress import EgressOptions
 from openclaw_operator.resources.meta import Images
 from openclaw_operator.telemetry import Metrics
 
@@ -34,6 +35,7 @@ class Context:
     recorder: Recorder
     metrics: Metrics
     images: Images
+    egress: EgressOptions
     cluster_domain: str
     now: Callable[[], datetime]
     monotonic: Callable[[], float]

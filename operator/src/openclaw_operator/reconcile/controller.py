@@ -27,6 +27,7 @@ from openclaw_operator.reconcile.primaries import Key, Primary, PrimaryStore, co
 from openclaw_operator.reconcile.queue import WorkQueue
 from openclaw_operator.reconcile.recorder import Recorder
 from openclaw_operator.reconcile.skill import SkillReconciler
+from openclaw_operator.resources.egress import EgressOptions
 from openclaw_operator.resources.meta import Images
 from openclaw_operator.resources.pool import Pool
 from openclaw_operator.settings import Settings
@@ -66,6 +67,18 @@ def images(settings: Settings) -> Images:
     )
 
 
+def egress_options(settings: Settings) -> EgressOptions:
+    """The egress proxy of the settings; without an image there is none."""
+    return EgressOptions(
+        image=settings.egress_image if settings.egress_enabled else "",
+        pull_policy=settings.image_pull_policy,
+        replicas=settings.egress_replicas,
+        denied=settings.egress_denied_networks,
+        allow_api_server=settings.egress_allow_api_server,
+        resources=settings.egress_resources.model_dump(exclude_defaults=False),
+    )
+
+
 class Controller:
     """Everything between the watches and the writes. Start it, feed it primary events, run it."""
 
@@ -98,6 +111,7 @@ class Controller:
             recorder=Recorder(client, now, random_bytes, instance),
             metrics=metrics,
             images=images(settings),
+            egress=egress_options(settings),
             cluster_domain=settings.cluster_domain,
             now=now,
             monotonic=monotonic,

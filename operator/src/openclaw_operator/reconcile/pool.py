@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.live import Live
 from openclaw_operator.errors import ConflictError, ForbiddenError, RejectedError, SpecError
+from openclaw_operator.reconcile import egress
 from openclaw_operator.reconcile.children import NAMESPACE, Children
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.queue import Key
 from openclaw_operator.reconcile.signing import ensure_signing_key
 from openclaw_operator.resources import network, sandbox, secrets
-from openclaw_operator.resources.meta import POOL_LABEL, Owner
+from openclaw_operator.resources.meta import EGRESS_LABEL, EGRESS_NAME, POOL_LABEL, Owner
 from openclaw_operator.resources.pool import Pool, merge, workspace_claim
 
 LOG = logging.getLogger(__name__)
@@ -68,7 +69,9 @@ def plan(
         pool = pod.labels.get(POOL_LABEL, "")
         if pod.deleting:
             continue
-        stale = pod.labels.get(sandbox.SIGNING_LABEL) != signing
+        # Policies go by labels: a pod whose class somebody changed is not what its pool asks for.
+        changed = pool in pools and pod.labels.get(EGRESS_LABEL) != pools[pool].shape.egress
+        stale = changed or pod.labels.get(sandbox.SIGNING_LABEL) != signing
         busy = pod.uid in served and not pod.facts["ready"]
         retires = pool in retiring and pod.facts["ready"]
         unwanted = stale or (complete and pool not in pools and not retires)
@@ -103,6 +106,7 @@ class PoolReconciler:
         self._health: dict[tuple[str, str], _Health] = {}
         self._told_refused: set[str] = set()
         self._observed: dict[str, set[str]] = {}
+        self._egress_ready: dict[str, bool] = {}
         # Until when the pods of a pool that nobody asks for any more are kept, by namespace and pool.
         self._retiring: dict[str, dict[str, float]] = {}
 
@@ -142,7 +146,10 @@ class PoolReconciler:
         try:
             public_key = await ensure_signing_key(context, namespace)
             owner = Owner(NAMESPACE, namespace, namespace, "")
-            await Children(context.client, context.children, owner).ensure_shared(network.sandbox_policy(namespace))
+            children = Children(context.client, context.children, owner)
+            for policy in network.sandbox_policies(namespace):
+                await children.ensure_shared(policy)
+            await self._keep_egress(namespace, pools, pods, public_key, complete=all(name in known for name in agents))
         except SpecError as error:
             LOG.warning("sandbox pools of namespace %s: %s", namespace, error.message)
             return REFUSED_RECHECK_SECONDS
@@ -154,6 +161,30 @@ class PoolReconciler:
         self._observe(namespace, pools, pods)
         pause = await self._carry_out(namespace, pools, todo, public_key, label)
         return min([*retiring.values(), *([] if pause is None else [pause])], default=None)
+
+    async def _keep_egress(
+        self, namespace: str, pools: Mapping[str, Pool], pods: Iterable[Live], public_keys: str, *, complete: bool
+    ) -> None:
+        """The egress proxy stays as long as a pool, or a pod that is left of one, may use it.
+
+        One that is there is not touched while `pools` is not `complete`: nobody knows yet what it has to be.
+        """
+        context = self._context
+        live = context.children.get("Deployment", namespace, EGRESS_NAME)
+        if live is not None and not complete:
+            return
+        proxied = [pool for pool in pools.values() if pool.shape.egress == "proxied"]
+        left = any(pod.labels.get(EGRESS_LABEL) == "proxied" and not pod.deleting for pod in pods)
+        if proxied or left:
+            await egress.keep(context, namespace, public_keys, internal=any(pool.internal for pool in proxied))
+        else:
+            await egress.drop(context, namespace)
+        ready = egress.ready(context.children.get("Deployment", namespace, EGRESS_NAME))
+        if self._egress_ready.get(namespace, False) != ready:
+            self._egress_ready[namespace] = ready
+            for name, wanted in self._pools.get(namespace, {}).items():
+                if any(pool.shape.egress == "proxied" for pool in wanted):
+                    context.queue.add(("Agent", namespace, name))
 
     def _retire(
         self, namespace: str, known: Mapping[str, list[Pool]], pools: Mapping[str, Pool], pods: Iterable[Live]
@@ -219,9 +250,12 @@ class PoolReconciler:
         context = self._context
         self._pools.pop(namespace, None)
         self._retiring.pop(namespace, None)
+        self._egress_ready.pop(namespace, None)
         self._observe(namespace, {}, pods)
+        await egress.drop(context, namespace)
         shared = (
             context.children.get("NetworkPolicy", namespace, network.SANDBOX_POLICY),
+            context.children.get("NetworkPolicy", namespace, network.SANDBOX_NAME_POLICY),
             context.children.get("Secret", namespace, secrets.SIGNING_SECRET),
         )
         for live in [*(pod for pod in pods if not pod.deleting), *(item for item in shared if item)]:

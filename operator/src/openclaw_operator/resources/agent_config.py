@@ -7,7 +7,18 @@ from typing import Any
 
 from openclaw_operator.resources import stores
 from openclaw_operator.resources.inputs import AgentInputs, ResolvedSkill
-from openclaw_operator.resources.meta import GATEWAY_PORT, MEMORY_DIR, SANDBOX_PORT, Object, child, digest, labels
+from openclaw_operator.resources.meta import (
+    EGRESS_API_PORT,
+    EGRESS_NAME,
+    EGRESS_PORT,
+    GATEWAY_PORT,
+    MEMORY_DIR,
+    SANDBOX_PORT,
+    Object,
+    child,
+    digest,
+    labels,
+)
 from openclaw_operator.resources.package import PACKAGE_KEY
 
 CONFIG_KEY = "config.yaml"
@@ -58,6 +69,7 @@ def render(inputs: AgentInputs) -> dict[str, Any]:
                 "provider": "pods",
                 "signing_key_file": "/etc/openclaw/sandbox/private.key",
                 "port": SANDBOX_PORT,
+                "egress": _egress(inputs),
             },
         },
     }
@@ -74,6 +86,10 @@ def render(inputs: AgentInputs) -> dict[str, Any]:
             ]
         }
     return config
+
+
+def _egress(inputs: AgentInputs) -> dict[str, Any] | None:
+    return {"host": EGRESS_NAME, "port": EGRESS_PORT, "api_port": EGRESS_API_PORT} if inputs.egress else None
 
 
 def _memory(inputs: AgentInputs) -> dict[str, Any]:

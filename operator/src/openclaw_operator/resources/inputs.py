@@ -70,6 +70,8 @@ class AgentInputs:
     store: Store | None
     skills: tuple[ResolvedSkill, ...]
     team: tuple[Member, ...]
+    # Whether namespaces have an egress proxy.
+    egress: bool = True
 
     @property
     def embedded(self) -> bool:

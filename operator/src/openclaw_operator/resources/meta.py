@@ -14,12 +14,17 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 OPERATOR = "openclaw-operator"
 APPLIED_HASH = "openclaw.io/applied-hash"
 POOL_LABEL = "openclaw.io/pool"
+# On sandbox pods: none, or proxied where the egress proxy may be reached.
+EGRESS_LABEL = "openclaw.io/egress"
+EGRESS_NAME = "openclaw-egress"
 CONFIG_DIR = "/etc/openclaw/config"
 MEMORY_DIR = "/etc/openclaw/memory"
 # Inside a pod, on an emptyDir of its own.
 SCRATCH_DIR = "/tmp"  # noqa: S108
 GATEWAY_PORT = 7456
 SANDBOX_PORT = 7460
+EGRESS_PORT = 3128
+EGRESS_API_PORT = 7470
 # The user of every image of the project.
 USER_ID = 10001
 

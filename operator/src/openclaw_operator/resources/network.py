@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
+from openclaw_operator.resources import egress as proxies
 from openclaw_operator.resources import stores
 from openclaw_operator.resources.agent_deployment import selector
 from openclaw_operator.resources.inputs import AgentInputs
 from openclaw_operator.resources.meta import (
+    EGRESS_API_PORT,
+    EGRESS_LABEL,
+    EGRESS_PORT,
     GATEWAY_PORT,
     MANAGED_BY,
     OPERATOR,
@@ -18,10 +24,24 @@ from openclaw_operator.resources.meta import (
 )
 
 SANDBOX_POLICY = "openclaw-sandbox"
+SANDBOX_NAME_POLICY = "openclaw-sandbox-by-name"
+SANDBOX_EGRESS_POLICY = "openclaw-sandbox-egress"
+EGRESS_POLICY = "openclaw-egress"
 # Pods of other namespaces that may talk to gateways, for example an ingress controller, get there by this label on
 # their namespace.
 ACCESS_LABEL = "openclaw.io/gateway-access"
 _GATEWAYS = {MANAGED_BY: OPERATOR, "app.kubernetes.io/name": "gateway"}
+_SANDBOXES = {MANAGED_BY: OPERATOR, "app.kubernetes.io/name": "sandbox"}
+# Pods that act for skills are no clients of gateways, whatever they are talked into.
+_ALL_BUT_SKILLS: Object = {
+    "podSelector": {
+        "matchExpressions": [
+            {"key": "app.kubernetes.io/name", "operator": "NotIn", "values": ["sandbox", "egress-proxy"]}
+        ]
+    }
+}
+_LINK_LOCAL = ("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32")
+_PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "198.18.0.0/15", "fc00::/7")
 _DNS: Object = {
     "to": [{"namespaceSelector": {}}],
     "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
@@ -65,9 +85,10 @@ def gateway_policy(inputs: AgentInputs) -> Object:
     )
     # The API server has no label to select it by; 443 and 6443 are where it and HTTPS services listen.
     egress.append({"ports": _tcp(*sorted({443, 6443, *stores.ports(outside)}))})
+    egress.append({"to": [_pods(proxies.LABELS)], "ports": _tcp(EGRESS_API_PORT)})
     ingress: Object = {
         "from": [
-            {"podSelector": {}},
+            _ALL_BUT_SKILLS,
             {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}},
             {"namespaceSelector": {"matchLabels": {ACCESS_LABEL: "true"}}},
         ],
@@ -114,24 +135,71 @@ def server_policy(owner: Owner, server: str, ports: tuple[int, ...], peer_ports:
     )
 
 
-def sandbox_policy(namespace: str) -> Object:
-    """All sandbox pods of a namespace: in from its gateways on the call port, no way out."""
+def _policy(name: str, namespace: str, component: str, spec: Object) -> Object:
+    """A policy that belongs to the namespace."""
+    labels_ = {
+        MANAGED_BY: OPERATOR,
+        "app.kubernetes.io/name": component,
+        "app.kubernetes.io/component": "network",
+    }
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": {
-            "name": SANDBOX_POLICY,
-            "namespace": namespace,
-            "labels": {
-                MANAGED_BY: OPERATOR,
-                "app.kubernetes.io/name": "sandbox",
-                "app.kubernetes.io/component": "network",
-            },
-        },
-        "spec": {
-            "podSelector": {"matchExpressions": [{"key": POOL_LABEL, "operator": "Exists"}]},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"from": [_pods(_GATEWAYS)], "ports": _tcp(SANDBOX_PORT)}],
-            "egress": [],
-        },
+        "metadata": {"name": name, "namespace": namespace, "labels": labels_},
+        "spec": spec,
     }
+
+
+def sandbox_policies(namespace: str) -> list[Object]:
+    """All sandbox pods of a namespace: in from its gateways on the call port, no way out.
+
+    Each pod is selected twice, so that one that loses a label is not free.
+    """
+    closed: Object = {
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{"from": [_pods(_GATEWAYS)], "ports": _tcp(SANDBOX_PORT)}],
+        "egress": [],
+    }
+    pooled: Object = {"matchExpressions": [{"key": POOL_LABEL, "operator": "Exists"}]}
+    return [
+        _policy(SANDBOX_POLICY, namespace, "sandbox", {"podSelector": pooled, **closed}),
+        _policy(SANDBOX_NAME_POLICY, namespace, "sandbox", {"podSelector": {"matchLabels": _SANDBOXES}, **closed}),
+    ]
+
+
+def egress_policies(namespace: str, *, internal: bool, denied: tuple[str, ...] = ()) -> list[Object]:
+    """Sandbox pods of class proxied reach the proxy; the proxy reaches the outside, the inside only if `internal`."""
+    excluded = [*_LINK_LOCAL, *(() if internal else _PRIVATE), *denied]
+    to_proxy: Object = {
+        "podSelector": {"matchLabels": {**_SANDBOXES, EGRESS_LABEL: "proxied"}},
+        "policyTypes": ["Egress"],
+        "egress": [{"to": [_pods(proxies.LABELS)], "ports": _tcp(EGRESS_PORT)}],
+    }
+    outside: Object = {
+        "podSelector": {"matchLabels": proxies.LABELS},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [
+            {"from": [_pods({**_SANDBOXES, EGRESS_LABEL: "proxied"})], "ports": _tcp(EGRESS_PORT)},
+            {
+                "from": [
+                    _pods(_GATEWAYS),
+                    {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}},
+                ],
+                "ports": _tcp(EGRESS_API_PORT),
+            },
+        ],
+        "egress": [
+            _DNS,
+            {"to": [{"ipBlock": _all_but("0.0.0.0/0", excluded)}, {"ipBlock": _all_but("::/0", excluded)}]},
+        ],
+    }
+    return [
+        _policy(SANDBOX_EGRESS_POLICY, namespace, "sandbox", to_proxy),
+        _policy(EGRESS_POLICY, namespace, "egress-proxy", outside),
+    ]
+
+
+def _all_but(cidr: str, excluded: list[str]) -> Object:
+    """A block of one IP version without the networks of that version."""
+    version = ip_network(cidr).version
+    return {"cidr": cidr, "except": [item for item in excluded if ip_network(item).version == version]}

@@ -57,6 +57,8 @@ class Pool:
     shape: PoolShape
     warm: int
     busy: int
+    # Whether skills with network:internal are among its callers.
+    internal: bool = False
 
     @property
     def id(self) -> str:
@@ -106,7 +108,8 @@ def pool_for(agent_name: str, agent: AgentSpec, skill: SkillSpec, image: str) ->
     replicas = scaling.max_replicas if scaling else max(agent.gateway.replicas, 1)
     in_use = agent.execution.max_concurrent * replicas
     # Gateways keep as many idle leases as calls may run, so waiting ones never take the place of a call.
-    return Pool(shape, warm=skill.sandbox.warm, busy=2 * in_use if shape.leased else in_use)
+    busy = 2 * in_use if shape.leased else in_use
+    return Pool(shape, skill.sandbox.warm, busy, internal="network:internal" in permissions)
 
 
 def merge(pools: list[Pool]) -> dict[str, Pool]:
@@ -117,5 +120,6 @@ def merge(pools: list[Pool]) -> dict[str, Pool]:
         if known is None:
             merged[pool.id] = pool
         else:
-            merged[pool.id] = Pool(pool.shape, max(known.warm, pool.warm), known.busy + pool.busy)
+            internal = known.internal or pool.internal
+            merged[pool.id] = Pool(pool.shape, max(known.warm, pool.warm), known.busy + pool.busy, internal)
     return merged

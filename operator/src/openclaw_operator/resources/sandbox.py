@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from openclaw_operator.resources.meta import (
+    EGRESS_LABEL,
     MANAGED_BY,
     OPERATOR,
     POOL_LABEL,
@@ -35,6 +36,7 @@ def pod(namespace: str, shape: PoolShape, suffix: str, public_keys: str, signing
         "app.kubernetes.io/instance": pool,
         "app.kubernetes.io/component": "sandbox",
         POOL_LABEL: pool,
+        EGRESS_LABEL: shape.egress,
         SIGNING_LABEL: signing,
     }
     volumes: list[Object] = [{"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}}]

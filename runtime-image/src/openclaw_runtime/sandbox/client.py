@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
@@ -71,6 +71,7 @@ class CallOptions:
     limits: Limits
     context_methods: frozenset[str]
     on_kept: Callable[[float], None] = lambda _: None
+    proxy_url: str = ""
 
 
 @dataclass(slots=True)
@@ -85,6 +86,19 @@ class _Timing:
         now = self.clock()
         self.steps[name] = round((now - self.started) * 1000, 3)
         self.started = now
+
+
+class Calls(Protocol):
+    """Whatever makes calls as `SandboxClient` does."""
+
+    async def call(
+        self, endpoint: Endpoint, call: SkillCall, options: CallOptions, context: CallContext
+    ) -> SkillResult:
+        """Makes one call on one sandbox."""
+        ...
+
+    async def release(self, endpoint: Endpoint, holder: Holder) -> None:
+        """Gives a leased sandbox back."""
 
 
 class SandboxClient:
@@ -186,6 +200,7 @@ class SandboxClient:
             secrets=skill.secrets,
             permissions=tuple(sorted(skill.permissions)),
             allowed_domains=skill.allowed_domains,
+            proxy_url=options.proxy_url,
             limits=options.limits,
             mcp=_mcp(call),
         )

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from openclaw_runtime.config import RuntimeConfig
+from openclaw_runtime.egress.client import EgressClient, ProxiedCalls
 from openclaw_runtime.errors import ConfigError, ConfigProblem
 from openclaw_runtime.sandbox import errors
-from openclaw_runtime.sandbox.client import CallOptions, SandboxClient, UnreachableError
+from openclaw_runtime.sandbox.client import CallOptions, Calls, SandboxClient, UnreachableError
 from openclaw_runtime.sandbox.endpoint import Endpoint, SandboxQueue
 from openclaw_runtime.sandbox.keyfile import KeyFile
 from openclaw_runtime.sandbox.kube import KubeApi, KubeError
@@ -77,7 +78,7 @@ class CallRunner:
         self,
         source: Source,
         queue: SandboxQueue,
-        client: SandboxClient,
+        client: Calls,
         security: SecurityLevel,
         keep_leases: int = 0,
     ) -> None:
@@ -291,11 +292,16 @@ class PodExecutor:
         security: SecurityLevel = "strict",
         trusted: SkillExecutor | None = None,
         keep_leases: int = 4,
+        egress: EgressClient | None = None,
     ) -> None:
         spread = random.Random()  # noqa: S311 - spreads load, guards nothing
         self._queue = SandboxQueue(spread, time.monotonic)
         self._pool = PodPool(api, namespace, self._queue, port, spread)
-        self._runner = CallRunner(self, self._queue, SandboxClient(signer), security, keep_leases)
+        calls: Calls = SandboxClient(signer)
+        self._egress = egress
+        if egress is not None:
+            calls = ProxiedCalls(calls, egress)
+        self._runner = CallRunner(self, self._queue, calls, security, keep_leases)
         self._trusted = trusted
         self._trusted_started = False
 
@@ -307,6 +313,8 @@ class PodExecutor:
         """Gives leased pods back and ends the watch. The API client belongs to whoever made it."""
         await self._runner.close()
         await self._pool.close()
+        if self._egress is not None:
+            await self._egress.close()
         if self._trusted is not None and self._trusted_started:
             await self._trusted.close()
 
@@ -400,6 +408,7 @@ def create_executor(
         client = api() if api else KubeApi.in_cluster(dict(environ))
     except KubeError as error:
         raise ConfigError("sandbox", [ConfigProblem("execution.sandbox.provider", str(error))]) from None
+    proxy = sandbox.egress
     return PodExecutor(
         client,
         config.claw.namespace,
@@ -408,4 +417,5 @@ def create_executor(
         security=security,
         trusted=local,
         keep_leases=concurrent,
+        egress=EgressClient(signer, proxy.host, proxy.port, proxy.api_port) if proxy else None,
     )

@@ -212,8 +212,10 @@ class Fields:
         shown = shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + "…"
         raise ProtocolError(f"{self._name}.{key}: {shown} is not {expected}")
 
-    def text(self, key: str, *, limit: int = 65_536) -> str:
-        """Returns a string of at most `limit` characters."""
+    def text(self, key: str, *, limit: int = 65_536, optional: bool = False) -> str:
+        """Returns a string of at most `limit` characters; "" if it is optional and missing."""
+        if optional and key not in self._value:
+            return ""
         value = self._take(key)
         if not isinstance(value, str):
             self._refuse(key, value, "a string")
@@ -381,6 +383,7 @@ class CallPayload:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     permissions: tuple[str, ...] = ()
     allowed_domains: tuple[str, ...] = ()
+    proxy_url: str = field(default="", repr=False)
     limits: Limits = field(default_factory=Limits)
     mcp: Json = field(default_factory=dict)
     """Set for a skill that is an MCP server: `mcp.StdioServer`."""
@@ -411,6 +414,7 @@ class CallPayload:
                 "secrets": dict(self.secrets),
                 "permissions": list(self.permissions),
                 "allowedDomains": list(self.allowed_domains),
+                "proxyUrl": self.proxy_url,
                 "limits": self.limits.wire(),
             }
             | ({"mcp": self.mcp} if self.mcp else {})
@@ -441,6 +445,7 @@ class CallPayload:
             secrets=secrets,
             permissions=fields.strings("permissions"),
             allowed_domains=fields.strings("allowedDomains"),
+            proxy_url=fields.text("proxyUrl", optional=True),
             limits=Limits.parse(fields.nested("limits")),
             mcp=fields.mapping("mcp", optional=True),
         )

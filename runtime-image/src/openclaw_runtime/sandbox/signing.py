@@ -101,7 +101,8 @@ class Verifier:
             keys.append(key)
         return cls(keys)
 
-    def _signed(self, data: bytes, signature: bytes) -> bool:
+    def signed(self, data: bytes, signature: bytes) -> bool:
+        """Whether one of the keys made the signature."""
         for key in self._keys:
             try:
                 key.verify(signature, data)
@@ -133,5 +134,5 @@ class Verifier:
             signed = payload.encode()
         except ValueError:
             raise SigningError("signature: not base64") from None
-        if len(raw) != SIGNATURE_BYTES or not self._signed(context + signed, raw):
+        if len(raw) != SIGNATURE_BYTES or not self.signed(context + signed, raw):
             raise SigningError("signature: no key of this pod made it")

@@ -20,7 +20,7 @@ class ExecutionRecord:
     """One call. Times are Unix seconds and milliseconds; sizes are bytes of JSON.
 
     `outcome` is `ok`, `refused` (a check said no: see `verdicts`) or the `type` of the sandbox's error. Inputs and
-    results are kept as hashes only, secrets and messages not at all.
+    results are kept as hashes only, secrets and messages not at all. `network` are the decisions of the egress proxy.
     """
 
     call_id: str
@@ -44,6 +44,7 @@ class ExecutionRecord:
     total_ms: float = 0.0
     timings: dict[str, float] = field(default_factory=dict)
     usage: dict[str, float] = field(default_factory=dict)
+    network: tuple[dict[str, Any], ...] = ()
 
     def line(self) -> str:
         """Returns the record as one line of JSON."""

@@ -198,8 +198,8 @@ class SkillManifest(_Model):
         for trigger in self.triggers:
             if trigger.action is not None and trigger.action not in names and self.mcp is None:
                 raise ValueError(f"triggers: no action {trigger.action}; the skill has {', '.join(names)}")
-        if self.allowed_domains and "network:external" not in self.permissions:
-            raise ValueError("allowedDomains: has no effect without the permission network:external")
+        if self.allowed_domains and not any(name.startswith("network:") for name in self.permissions):
+            raise ValueError("allowedDomains: has no effect without network:external or network:internal")
         return self
 
 

@@ -107,13 +107,14 @@ class SkillService:
         verdicts = self._check(skill, action, arguments, input_bytes, policies)
         outcome, reason = "ok", ""
         result: SkillResult | None = None
+        network: list[dict[str, Any]] = []
         with self._tracer.start_as_current_span(f"execute_tool {skill.name}.{action}") as span:
             try:
                 _raise_refused(verdicts[-1])
                 spec = skill.action(action)
                 seconds = spec.timeout_seconds if spec else LIST_SECONDS
                 deadline = QUEUE_SECONDS + seconds
-                call = SkillCall(call_id, self._agent, session, skill, action, arguments, deadline)
+                call = SkillCall(call_id, self._agent, session, skill, action, arguments, deadline, network)
                 result = await self._executor.execute(call, context)
                 _check_output(skill, action, result.output)
             except SandboxError as error:
@@ -145,9 +146,12 @@ class SkillService:
                     outcome=outcome,
                     reason=reason,
                     total_ms=round((self._clock.steady() - started) * 1000, 3),
+                    network=tuple(network),
                     **_result_facts(result),
                 )
                 span.set_attributes(_attributes(record))
+                for decision in network:
+                    span.add_event("egress", _event(decision))
                 await self._audit.write(record)
         return result
 
@@ -202,6 +206,12 @@ def _result_facts(result: SkillResult | None) -> dict[str, Any]:
     }
 
 
+def _event(decision: Mapping[str, Any]) -> dict[str, str | int]:
+    """Returns a decision of the egress proxy as an event's attributes."""
+    names = {"host": "server.address", "port": "server.port", "verdict": "verdict", "reason": "reason"}
+    return {name: decision[key] for key, name in names.items() if isinstance(decision.get(key), str | int)}
+
+
 def _attributes(record: ExecutionRecord) -> dict[str, str | int | float]:
     """Returns a span's attributes; the gen_ai ones follow OpenTelemetry's semantic conventions."""
     return {
@@ -215,4 +225,6 @@ def _attributes(record: ExecutionRecord) -> dict[str, str | int | float]:
         "openclaw.result.sha256": record.result_sha256,
         "openclaw.result.bytes": record.result_bytes,
         "openclaw.duration_ms": record.duration_ms,
+        "openclaw.network.allowed": sum(item.get("verdict") == "allowed" for item in record.network),
+        "openclaw.network.denied": sum(item.get("verdict") == "denied" for item in record.network),
     }

@@ -132,7 +132,10 @@ class CallContext(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SkillCall:
-    """One call to make. `deadline_seconds` covers waiting for a sandbox, connecting and running."""
+    """One call to make. `deadline_seconds` covers waiting for a sandbox, connecting and running.
+
+    `network` is filled in by the executor: what the egress proxy decided for the call, however the call ended.
+    """
 
     call_id: str
     agent: str
@@ -141,6 +144,7 @@ class SkillCall:
     action: str
     input: dict[str, Any]
     deadline_seconds: float
+    network: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

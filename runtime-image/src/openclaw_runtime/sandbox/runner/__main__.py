@@ -39,12 +39,13 @@ def _serve(settings: Settings, scratch: Path) -> int:
     zygote = fork_zygote(settings.workspace, scratch) if settings.leased else None
     child = None if zygote else fork_child(settings.workspace, scratch)
     linux.hide()
+    from openclaw_runtime.jsonlog import JsonFormatter
     from openclaw_runtime.sandbox.runner import server
     from openclaw_runtime.sandbox.runner.nursery import Nursery, Rooms
     from openclaw_runtime.sandbox.signing import SigningError, Verifier
 
     handler = logging.StreamHandler()
-    handler.setFormatter(server.JsonFormatter())
+    handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
     # Failed handshakes are somebody else's mistake; the library would write a traceback for each.
     logging.getLogger("websockets").setLevel(logging.CRITICAL)

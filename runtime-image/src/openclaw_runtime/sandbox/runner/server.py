@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import http
-import json
 import logging
 import secrets
 import signal
@@ -322,17 +321,6 @@ def _text(frame: str | bytes) -> Message:
     if isinstance(frame, bytes):
         raise ProtocolError("frame: a binary frame where text belongs")
     return decode(frame)
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object per line; `extra={"fields": {...}}` is merged in."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Returns the line."""
-        line = {"ts": round(record.created, 3), "level": record.levelname.lower(), "message": record.getMessage()}
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line | getattr(record, "fields", {}))
 
 
 async def run(settings: Settings, verifier: Verifier, nursery: Nursery) -> int:

@@ -39,6 +39,7 @@ from openclaw_runtime.sandbox.runner import linux, seccomp
 from openclaw_runtime.sandbox.runner.channel import FrameReader, Kind
 from openclaw_runtime.sandbox.runner.child import Ends
 from openclaw_runtime.sandbox.runner.context import BlockingContext, Link, build_context
+from openclaw_runtime.sandbox.runner.network import proxy_environment
 from openclaw_runtime.sandbox.runner.rehearsal import clear, sample_call, sample_tar
 from openclaw_skill import SkillError
 
@@ -184,6 +185,7 @@ class _Worker:
 
     async def _call(self, payload: CallPayload) -> Any:
         folders = _make_folders(self._scratch, self._workspace if _uses_files(payload) else None)
+        os.environ.update(proxy_environment(payload))
         _confine(payload, self._zygote)
         unpack(self._package, folders.package)
         self._package = b""

@@ -1,0 +1,82 @@
+"""Keeps the egress proxy of a namespace for as long as a pool may use it."""
+
+from __future__ import annotations
+
+import logging
+
+from openclaw_operator.cluster.kinds import BY_NAME
+from openclaw_operator.cluster.live import Live
+from openclaw_operator.errors import SpecError
+from openclaw_operator.reconcile.children import NAMESPACE, Children
+from openclaw_operator.reconcile.context import Context
+from openclaw_operator.reconcile.status import Condition
+from openclaw_operator.resources import egress, network
+from openclaw_operator.resources.meta import Owner
+
+LOG = logging.getLogger(__name__)
+_PARTS = (
+    ("Deployment", egress.NAME),
+    ("Service", egress.NAME),
+    ("Service", egress.API_NAME),
+    ("NetworkPolicy", network.SANDBOX_EGRESS_POLICY),
+    ("NetworkPolicy", network.EGRESS_POLICY),
+)
+
+
+async def keep(context: Context, namespace: str, public_keys: str, *, internal: bool) -> SpecError | None:
+    """Bring the proxy to what it should be; returns what only the user can solve.
+
+    `public_keys` are those of sandbox pods; `internal` whether a skill declares network:internal. Raises ApiError for a
+    passing fault.
+    """
+    options = context.egress
+    if not options.enabled:
+        await drop(context, namespace)
+        return None
+    children = Children(context.client, context.children, Owner(NAMESPACE, namespace, namespace, ""))
+    # The policies first: no pod runs without them.
+    desired = [
+        *network.egress_policies(namespace, internal=internal, denied=options.denied),
+        *egress.build(namespace, public_keys, options),
+    ]
+    try:
+        for item in desired:
+            await children.ensure_shared(item)
+    except SpecError as error:
+        LOG.warning("egress proxy of namespace %s: %s", namespace, error.message)
+        return error
+    return None
+
+
+async def drop(context: Context, namespace: str) -> None:
+    """Delete what there is of the proxy. Raises ApiError for a fault."""
+    for kind, name in _PARTS:
+        live = context.children.get(kind, namespace, name)
+        if live is not None and live.owner is None and not live.deleting:
+            await context.client.delete(BY_NAME[kind], namespace, name, "prune", uid=live.uid)
+
+
+def ready(live: Live | None) -> bool:
+    """Whether a pod of the proxy's Deployment takes connections."""
+    return live is not None and live.facts["ready"] > 0
+
+
+def condition(context: Context, namespace: str, skills: list[str]) -> Condition | None:
+    """Whether `skills`, those of an agent that declare network:*, have their way out; None where there are none."""
+    if not skills:
+        return None
+    names = ", ".join(skills)
+    if not context.egress.enabled:
+        message = f"this operator runs no egress proxy, so {names} reach nothing: set egress.enabled of its chart"
+        return Condition("EgressReady", False, "EgressOff", message)
+    live = context.children.get("Deployment", namespace, egress.NAME)
+    if live is not None and live.owner is not None:
+        message = f"Deployment {egress.NAME} belongs to {live.owner.kind} {live.owner.name}: rename or delete it"
+        return Condition("EgressReady", False, "OwnershipConflict", message)
+    if ready(live):
+        return Condition("EgressReady", True, "Ready", "the egress proxy takes connections")
+    why = (live.facts["problem"] if live else None) or (
+        f"see kubectl describe pods -l app.kubernetes.io/name=egress-proxy -n {namespace}"
+    )
+    message = f"the egress proxy is not ready, so {names} reach nothing: {why}"
+    return Condition("EgressReady", False, "EgressNotReady", message)

@@ -1,0 +1,114 @@
+"""The egress proxy of a namespace: the one way out of its sandbox pods that may have one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from openclaw_operator.resources.meta import (
+    EGRESS_API_PORT,
+    EGRESS_NAME,
+    EGRESS_PORT,
+    MANAGED_BY,
+    OPERATOR,
+    Object,
+    container_security,
+    field_env,
+    pod_security,
+)
+
+NAME = EGRESS_NAME
+# Headless: a gateway asks each replica what it decided for a call.
+API_NAME = f"{NAME}-api"
+LABELS = {MANAGED_BY: OPERATOR, "app.kubernetes.io/name": "egress-proxy", "app.kubernetes.io/component": "egress"}
+RUN_DIR = "/run/egress"
+
+
+@dataclass(frozen=True)
+class EgressOptions:
+    """How the proxies of all namespaces are set up. `denied` are networks no skill reaches, in CIDR notation."""
+
+    image: str = ""
+    pull_policy: str = "IfNotPresent"
+    replicas: int = 1
+    resources: Object = field(default_factory=dict)
+    denied: tuple[str, ...] = ()
+    allow_api_server: bool = False
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there are proxies at all."""
+        return bool(self.image)
+
+
+def _object(api_version: str, kind: str, name: str, namespace: str, **body: object) -> Object:
+    metadata = {"name": name, "namespace": namespace, "labels": dict(LABELS)}
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **body}
+
+
+def build(namespace: str, public_keys: str, options: EgressOptions) -> list[Object]:
+    """Services and Deployment; `public_keys` are base64 and comma separated: whose grants are good."""
+    proxy = {"name": "proxy", "port": EGRESS_PORT, "targetPort": "proxy", "protocol": "TCP"}
+    api = {"name": "api", "port": EGRESS_API_PORT, "targetPort": "api", "protocol": "TCP"}
+    return [
+        _object("v1", "Service", NAME, namespace, spec={"type": "ClusterIP", "selector": LABELS, "ports": [proxy]}),
+        _object(
+            "v1",
+            "Service",
+            API_NAME,
+            namespace,
+            spec={"type": "ClusterIP", "clusterIP": "None", "selector": LABELS, "ports": [api]},
+        ),
+        _deployment(namespace, public_keys, options),
+    ]
+
+
+def _deployment(namespace: str, public_keys: str, options: EgressOptions) -> Object:
+    container: Object = {
+        "name": "egress",
+        "image": options.image,
+        "imagePullPolicy": options.pull_policy,
+        "ports": [
+            {"name": "proxy", "containerPort": EGRESS_PORT, "protocol": "TCP"},
+            {"name": "api", "containerPort": EGRESS_API_PORT, "protocol": "TCP"},
+        ],
+        "env": [
+            {"name": "OPENCLAW_EGRESS_PUBLIC_KEYS", "value": public_keys},
+            {"name": "OPENCLAW_EGRESS_PORT", "value": str(EGRESS_PORT)},
+            {"name": "OPENCLAW_EGRESS_API_PORT", "value": str(EGRESS_API_PORT)},
+            {"name": "OPENCLAW_EGRESS_FOLDER", "value": RUN_DIR},
+            {"name": "OPENCLAW_EGRESS_DENIED_NETWORKS", "value": ",".join(options.denied)},
+            {"name": "OPENCLAW_EGRESS_ALLOW_API_SERVER", "value": "true" if options.allow_api_server else "false"},
+            # The kubelet is there, and on many a control plane the API server.
+            field_env("OPENCLAW_EGRESS_NODE_ADDRESS", "status.hostIP"),
+        ],
+        "resources": options.resources,
+        "securityContext": container_security(),
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": "api"}, "periodSeconds": 2},
+        "livenessProbe": {"httpGet": {"path": "/health", "port": "api"}, "periodSeconds": 10, "failureThreshold": 6},
+        "volumeMounts": [{"name": "run", "mountPath": RUN_DIR}, {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+    }
+    pod: Object = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 10,
+        "securityContext": pod_security(),
+        # A full name is what it says: not first tried below each of the cluster's domains.
+        "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]},
+        "containers": [container],
+        "volumes": [
+            {"name": "run", "emptyDir": {"sizeLimit": "16Mi"}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": "16Mi"}},
+        ],
+    }
+    return _object(
+        "apps/v1",
+        "Deployment",
+        NAME,
+        namespace,
+        spec={
+            "replicas": options.replicas,
+            "selector": {"matchLabels": LABELS},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            "template": {"metadata": {"labels": LABELS}, "spec": pod},
+        },
+    )

@@ -1,0 +1,108 @@
+"""The egress proxy of a namespace: there while a skill may go out, gone with the last, and its absence told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from openclaw_operator.cluster.kinds import BY_NAME
+from tests.unit.operator.test_pool_reconcile import CHECKED, SKILL, USES_ECHO, World
+
+NAME = "openclaw-egress"
+PARTS = {
+    ("Deployment", NAME),
+    ("Service", NAME),
+    ("Service", f"{NAME}-api"),
+    ("NetworkPolicy", NAME),
+    ("NetworkPolicy", "openclaw-sandbox-egress"),
+}
+
+
+def parts(world: World) -> set[tuple[str, str]]:
+    return PARTS & world.api.items.keys()
+
+
+def condition(world: World) -> dict[str, Any]:
+    found = world.api.items["Agent", "ada"]["status"]["conditions"]
+    return next((item for item in found if item["type"] == "EgressReady"), {})
+
+
+async def settled(permissions: list[str]) -> World:
+    world = World()
+    world.primary("Skill", "echo", {**SKILL, "permissions": permissions}, **CHECKED)
+    await world.settle(world.primary("Agent", "ada", USES_ECHO))
+    return world
+
+
+async def again(world: World) -> None:
+    ada = world.context.primaries.get(("Agent", "demo", "ada"))
+    assert ada
+    await world.settle(ada)
+
+
+async def test_the_proxy_comes_with_the_first_skill_that_may_go_out_and_goes_with_the_last() -> None:
+    world = await settled(["network:external"])
+    world.start_pods()
+    assert parts(world) == PARTS
+    block = world.api.items["NetworkPolicy", NAME]["spec"]["egress"][1]["to"][0]["ipBlock"]
+    assert "10.0.0.0/8" in block["except"]
+    world.primary("Skill", "echo", {**SKILL, "permissions": ["network:internal"]}, **CHECKED)
+    await again(world)
+    block = world.api.items["NetworkPolicy", NAME]["spec"]["egress"][1]["to"][0]["ipBlock"]
+    assert "10.0.0.0/8" not in block["except"]
+    assert "169.254.0.0/16" in block["except"]
+    world.primary("Skill", "echo", SKILL, **CHECKED)
+    await again(world)
+    await world.settle()
+    # Pods of the former pool may still be called, until gateways have read of the new one.
+    assert parts(world) == PARTS
+    for live in list(world.context.children.of_kind("Pod", "demo")):
+        if live.labels["openclaw.io/egress"] == "proxied":
+            world.api.items.pop(("Pod", live.name), None)
+            world.context.children.removed(BY_NAME["Pod"], "demo", live.name, str(10**9))
+    await world.settle()
+    assert parts(world) == set()
+
+
+async def test_where_nothing_may_go_out_there_is_no_proxy() -> None:
+    world = await settled([])
+    assert parts(world) == set()
+    assert condition(world) == {}
+
+
+async def test_the_agent_tells_whether_its_skills_have_their_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = await settled(["network:external"])
+    await again(world)
+    assert (condition(world)["status"], condition(world)["reason"]) == ("False", "EgressNotReady")
+    deployment = world.api.items["Deployment", NAME]
+    world.child("Deployment", NAME, **{**deployment, "status": {"readyReplicas": 1, "replicas": 1}})
+    before = len(world.api.log)
+    woken: list[Any] = []
+    monkeypatch.setattr(world.queue, "add", woken.append)
+    await world.pool.reconcile(("Pool", "demo", ""))
+    assert ("Agent", "demo", "ada") in woken
+    await again(world)
+    assert condition(world)["status"] == "True"
+    assert {kind for _, kind, _ in world.api.log[before:]} == {"Agent"}
+
+
+async def test_an_operator_without_the_proxy_says_so() -> None:
+    world = World()
+    world.context.egress = replace(world.context.egress, image="")
+    world.primary("Skill", "echo", {**SKILL, "permissions": ["network:external"]}, **CHECKED)
+    await world.settle(world.primary("Agent", "ada", USES_ECHO))
+    assert parts(world) == set()
+    assert condition(world)["reason"] == "EgressOff"
+    assert '"egress": null' in world.api.items["ConfigMap", "ada-gateway"]["data"]["config.yaml"]
+
+
+async def test_a_restart_does_not_touch_the_proxy_before_all_agents_have_spoken() -> None:
+    world = await settled(["network:internal"])
+    world.restart()
+    before = len(world.api.log)
+    await world.settle()
+    assert world.api.log[before:] == []
+    await again(world)
+    assert [entry for entry in world.api.log[before:] if entry[1] in {"NetworkPolicy", "Deployment", "Service"}] == []
