@@ -459,6 +459,18 @@ async def test_object_of_somebody_else(
             "InvalidSchema",
             ["spec.actions[0].inputSchema.properties.n", "'nubmer'", "correct the JSON Schema of action 'say'"],
         ),
+        (
+            "spec.actions.0.inputSchema",
+            {"type": "object", "properties": {"n": {"$ref": "https://example.org/n.json"}}},
+            "InvalidSchema",
+            ["spec.actions[0].inputSchema.properties.n.$ref", "never fetched", "refer to #/$defs/"],
+        ),
+        (
+            "spec.source.inline.files",
+            {"scripts/main.py": "def say(:\n"},
+            "SyntaxError",
+            ["spec.entrypoint: scripts/main.py line 1", "correct the file"],
+        ),
         ("spec.signature", {"sha256": HASH}, "DigestMismatch", ["spec.signature.sha256", HASH, "restore the files"]),
         ("spec.entrypoint", "main.py", "EntrypointNotFound", ["spec.entrypoint", "'main.py'", "scripts/main.py"]),
         (
@@ -480,7 +492,7 @@ async def test_object_of_somebody_else(
             ["spec.source.configMapRef.name", "'code'"],
         ),
     ],
-    ids=["schema", "digest", "entrypoint", "pattern", "path", "source"],
+    ids=["schema", "reference", "code", "digest", "entrypoint", "pattern", "path", "source"],
 )
 async def test_skill_that_cannot_be_verified(
     cluster: Cluster,

@@ -19,7 +19,7 @@ from openclaw_operator.reconcile.downloads import PendingError
 from openclaw_operator.reconcile.primaries import Primary
 from openclaw_operator.reconcile.source import Found, Sources
 from openclaw_operator.reconcile.status import Condition
-from openclaw_operator.resources import declared, package
+from openclaw_operator.resources import declared, package, schemas
 from openclaw_operator.resources.meta import Owner
 from openclaw_operator.resources.package import Package
 
@@ -75,6 +75,10 @@ class SkillReconciler:
                 if spec.actions
                 else "spec.actions: none, and there is no SKILL.md either: add actions, or the file with instructions",
             )
+        if spec.mcp is None and entrypoint.endswith(".py"):
+            problem = await asyncio.to_thread(schemas.syntax_error, entrypoint, found.files[entrypoint].data)
+            if problem:
+                raise SpecError("SyntaxError", f"spec.entrypoint: {problem}: correct the file")
         wanted = spec.signature.sha256.removeprefix("sha256:") if spec.signature and spec.signature.sha256 else None
         if wanted not in (None, found.package.hex):
             raise SpecError(
@@ -173,6 +177,8 @@ def check_actions(spec: SkillSpec) -> None:
                     f"spec.actions[{index}].{name}{where}: {error.message}: correct the JSON Schema of action "
                     f"{action.name!r}",
                 ) from None
+            if problem := schemas.unusable(schema):
+                raise SpecError("InvalidSchema", f"spec.actions[{index}].{name}{problem}")
         kind = (action.input_schema or {}).get("type", "object")
         if kind != "object":
             raise SpecError(

@@ -4,20 +4,14 @@ A policy looks at the skill, the action and the input. None of them is what keep
 kernel's and the cluster's work. They stop mistakes and obvious abuse early, with a message that helps.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Final
 
-import jsonschema
-from jsonschema.protocols import Validator
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-
 from openclaw_runtime.sandbox.protocol import CONTEXT_METHODS
+from openclaw_runtime.skills.schemas import InvalidSchemaError, first_error
 from openclaw_runtime.skills.types import PERMISSIONS, ActionSpec, InstalledSkill, SecurityLevel
 
 FORBIDDEN_EXTENSIONS: Final = frozenset({".exe", ".dll", ".so", ".sh", ".bat", ".cmd"})
@@ -150,39 +144,14 @@ def input_schema(attempt: Attempt) -> tuple[str, str] | None:
     """The input is what the action's JSON Schema asks for."""
     assert attempt.spec is not None
     try:
-        error = jsonschema.exceptions.best_match(_validator(attempt.spec).iter_errors(dict(attempt.input)))
-    except Unresolvable as unresolvable:
-        return "InvalidSchema", f"inputSchema of {attempt.action}: {unresolvable}; refer to #/$defs/… only"
-    if error is None:
-        return None
-    where = ".".join(["input", *(str(part) for part in error.absolute_path)])
-    return "InvalidInput", f"{where}: {_short(error.message)}"
+        problem = first_error(attempt.spec.input_schema, dict(attempt.input), "input")
+    except InvalidSchemaError as error:
+        return "InvalidSchema", f"inputSchema of {attempt.action}: {error}"
+    return None if problem is None else ("InvalidInput", _short(problem))
 
 
 def _short(text: str, limit: int = 300) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-@lru_cache(maxsize=256)
-def _compiled(schema: str) -> Validator:
-    parsed = json.loads(schema)
-    kind = jsonschema.validators.validator_for(parsed, default=jsonschema.Draft202012Validator)
-    # An empty registry: a reference to another document is an error, never a download.
-    return kind(parsed, registry=Registry())
-
-
-def _validator(spec: ActionSpec) -> Validator:
-    return _compiled(json.dumps(spec.input_schema, sort_keys=True))
-
-
-def check_schema(schema: Mapping[str, Any], field: str) -> None:
-    """Raises ValueError, naming the field, for what is not a JSON Schema."""
-    kind = jsonschema.validators.validator_for(dict(schema), default=jsonschema.Draft202012Validator)
-    try:
-        kind.check_schema(dict(schema))
-    except jsonschema.SchemaError as error:
-        where = ".".join([field, *(str(part) for part in error.absolute_path)])
-        raise ValueError(f"{where}: {_short(error.message)}") from None
 
 
 def strings_of(value: object, path: str = "input") -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 `skill.yaml` has the same field names as the spec of a Skill resource, so that one turns into the other unchanged.
 """
 
+import ast
 import difflib
 import re
 from collections.abc import Mapping
@@ -17,8 +18,8 @@ from semantic_version import Version
 
 from openclaw_runtime.sandbox.archive import ArchiveError, PackageFile, check_path
 from openclaw_runtime.skills import npm_layout
-from openclaw_runtime.skills.checks import check_schema
 from openclaw_runtime.skills.errors import ManifestError
+from openclaw_runtime.skills.schemas import check_schema
 from openclaw_runtime.skills.types import ActionSpec, InstalledSkill, Level, McpServer, RateLimit, Trigger
 
 Permission = Literal["filesystem:read", "filesystem:write", "network:internal", "network:external", "process:execute"]
@@ -318,6 +319,11 @@ def read_skill(files: tuple[PackageFile, ...], source: str) -> SkillFolder:
             return SkillFolder.model_construct(head=head, manifest=manifest, instructions=body, files=files)
     if manifest.mcp is None and manifest.entrypoint not in texts:
         raise ManifestError(where, [f"entrypoint: {manifest.entrypoint} is not in the folder"])
+    if manifest.mcp is None and manifest.entrypoint.endswith(".py"):
+        try:
+            ast.parse(texts[manifest.entrypoint], filename=manifest.entrypoint)
+        except (SyntaxError, ValueError, RecursionError) as error:
+            raise ManifestError(f"{source}/{manifest.entrypoint}", [f"not Python: {error}"]) from None
     return SkillFolder(head=head, manifest=manifest, instructions=body, files=files)
 
 

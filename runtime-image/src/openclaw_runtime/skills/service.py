@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import jsonschema
 from opentelemetry import trace
 
 from openclaw_runtime.config import Skills
@@ -18,6 +17,7 @@ from openclaw_runtime.skills.errors import CallRefusedError, SkillsError
 from openclaw_runtime.skills.mcp.discovery import LIST_TOOLS, Discovery
 from openclaw_runtime.skills.mcp.unattended import Unattended
 from openclaw_runtime.skills.registry import Changes, SkillRegistry
+from openclaw_runtime.skills.schemas import InvalidSchemaError, first_error
 from openclaw_runtime.skills.types import (
     CallContext,
     InstalledSkill,
@@ -184,13 +184,12 @@ def _check_output(skill: InstalledSkill, action: str, output: Any) -> None:
     spec = skill.action(action)
     if spec is None or spec.output_schema is None:
         return
-    kind = jsonschema.validators.validator_for(spec.output_schema, default=jsonschema.Draft202012Validator)
-    error = jsonschema.exceptions.best_match(kind(spec.output_schema).iter_errors(output))
-    if error is not None:
-        where = ".".join(["output", *(str(part) for part in error.absolute_path)])
-        raise SkillCrashedError(
-            f"{skill.name} {action} returned what its outputSchema forbids: {where}: {error.message}"
-        )
+    try:
+        problem = first_error(spec.output_schema, output, "output")
+    except InvalidSchemaError as error:
+        problem = str(error)
+    if problem is not None:
+        raise SkillCrashedError(f"{skill.name} {action} returned what its outputSchema forbids: {problem}")
 
 
 def _result_facts(result: SkillResult | None) -> dict[str, Any]:

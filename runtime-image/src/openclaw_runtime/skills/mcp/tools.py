@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from openclaw_runtime.sandbox.protocol import Json, dumps
-from openclaw_runtime.skills.checks import check_schema
+from openclaw_runtime.skills.schemas import check_schema
 from openclaw_runtime.skills.types import ActionSpec, McpServer
 
 MAX_ACTIONS: Final = 64
