@@ -42,6 +42,8 @@ OTHERS: dict[str, Any] = {
     "egress.resources.limits.memory": "257Mi",
     "egress.deniedNetworks": ["10.0.0.0/16"],
     "egress.allowApiServer": True,
+    "sources.allowedHosts": ["registry.example.com"],
+    "sources.privateHosts": ["registry.tools.svc"],
     "log.level": "debug",
     "log.format": "text",
     "serviceAccount.create": False,
