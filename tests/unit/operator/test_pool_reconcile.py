@@ -173,6 +173,18 @@ async def test_old_pods_stay_until_gateways_have_read_which_pool_is_new(world: W
     assert not old & world.pods()
 
 
+async def test_a_pod_that_lost_its_pool_is_replaced_at_once(world: World) -> None:
+    await world.settle(world.primary("Agent", "ada", USES_ECHO))
+    world.start_pods()
+    lost = min(world.pods())
+    pod = world.api.items["Pod", lost]
+    labels = {key: value for key, value in pod["metadata"]["labels"].items() if key != "openclaw.io/pool"}
+    world.child("Pod", lost, **{**pod, "metadata": {"labels": labels}})
+    await world.settle()
+    assert lost not in world.pods()
+    assert len(world.pods()) == 2
+
+
 async def test_pods_of_a_suspended_agent_go_at_once(world: World) -> None:
     await world.settle(world.primary("Agent", "ada", USES_ECHO), world.primary("Agent", "bob", USES_ECHO))
     world.pools["demo"]["ada"] = [claiming("ada")]

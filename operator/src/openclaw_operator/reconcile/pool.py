@@ -196,7 +196,8 @@ class PoolReconciler:
         before, until = self._retiring.pop(namespace, {}), dict[str, float]()
         for pod in pods:
             pool, claim = pod.labels.get(POOL_LABEL, ""), pod.labels.get(sandbox.WORKSPACE_LABEL)
-            if pod.facts["ready"] and pool not in pools and claims and (claim is None or claim in claims):
+            # One that lost its label is of no pool, and nobody calls it.
+            if pool and pod.facts["ready"] and pool not in pools and claims and (claim is None or claim in claims):
                 until[pool] = before.get(pool, now + RETIRE_SECONDS)
         if until:
             self._retiring[namespace] = until
