@@ -182,6 +182,12 @@ REFUSED = {
     ),
     "no server": (MCP_SKILL, "spec.mcp", {"tools": ["a"]}, "set exactly one of command and url"),
     "program without permission": (MCP_SKILL, "spec.mcp.command", ["node", "x.js"], "permission process:execute"),
+    "environment of a remote server": (
+        MCP_SKILL,
+        "spec.mcp",
+        {"url": "https://x/mcp", "env": {"A": "b"}},
+        "set env only with command",
+    ),
     "headers of a program": (MCP_SKILL, "spec.mcp.headers", {"A": "b"}, "set headers only with url"),
     "remote without permission": (
         MCP_SKILL,
