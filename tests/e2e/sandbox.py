@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
@@ -12,8 +13,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from openclaw_runtime.sandbox.archive import PackageFile
-from openclaw_runtime.sandbox.client import CallOptions, SandboxClient
+from openclaw_runtime.sandbox.client import CallOptions, SandboxClient, UnreachableError
 from openclaw_runtime.sandbox.endpoint import Endpoint
+from openclaw_runtime.sandbox.errors import SandboxBusyError
 from openclaw_runtime.sandbox.protocol import Limits
 from openclaw_runtime.sandbox.signing import Signer
 from openclaw_runtime.skills.package import pack_files
@@ -88,11 +90,22 @@ async def call_once(kube: Kube, action: str, given: dict[str, Any]) -> Any:
     return output
 
 
-async def connect_from_sandbox(kube: Kube, pod: dict[str, Any], targets: list[tuple[str, int]]) -> dict[str, str]:
-    """What becomes of TCP connections from a sandbox pod, which is used up by it."""
-    with endpoint(kube, pod) as where:
-        found: dict[str, str] = (await probe(signer(kube), where, "connect", {"targets": targets})).output
-    return found
+async def connect_from_sandbox(kube: Kube, selector: str, targets: list[tuple[str, int]]) -> dict[str, str]:
+    """What becomes of TCP connections from a sandbox pod to others than itself; the pod is used up by it."""
+    tries = 0
+    while True:
+        pod = warm_pod(kube, selector)
+        others = [target for target in targets if target[0] != pod["status"]["podIP"]]
+        try:
+            with endpoint(kube, pod) as where:
+                found: dict[str, str] = (await probe(signer(kube), where, "connect", {"targets": others})).output
+                return found
+        except (UnreachableError, SandboxBusyError):
+            # A call of a moment ago had it, which the API server does not know yet.
+            tries += 1
+            if tries == 5:
+                raise
+            await asyncio.sleep(1)
 
 
 def connect_from_pod(kube: Kube, pod: str, targets: list[tuple[str, int]]) -> dict[str, str]:

@@ -176,9 +176,7 @@ async def test_around_the_proxy_there_is_no_way(
     api = (pod_address(kube, "app.kubernetes.io/name=egress-proxy"), 7470)
     targets = [*forbidden.values(), outside, api, (dns["spec"]["clusterIP"], 53)]
     for selector, opened in ((PROXIED, {proxy}), ("openclaw.io/pool,openclaw.io/egress=none", set())):
-        pod = sandbox.warm_pod(kube, selector)
-        others = [target for target in targets if target[0] != pod["status"]["podIP"]]
-        seen = await sandbox.connect_from_sandbox(kube, pod, [proxy, *others])
+        seen = await sandbox.connect_from_sandbox(kube, selector, [proxy, *targets])
         assert {target for target, outcome in seen.items() if outcome == "connected"} == {
             f"{host}:{port}" for host, port in opened
         }, seen
