@@ -139,6 +139,7 @@ def test_a_bomb_is_not_unpacked() -> None:
         (gzip.compress(b"abc") + b"more", "something follows"),
         (bytes(archive.MAX_COMPRESSED_BYTES + 1), "at most 921600"),
     ],
+    ids=["empty", "text", "cut", "followed", "large"],
 )
 def test_what_is_no_package_is_refused(data: bytes, text: str) -> None:
     with pytest.raises(ArchiveError, match=text):
