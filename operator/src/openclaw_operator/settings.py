@@ -70,6 +70,8 @@ class Settings(BaseModel):
     # Hosts that skills may be fetched from, empty means all; and those of them that may have private addresses.
     source_hosts: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     source_private_hosts: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
+    # A signing key of sandbox calls that is older is rotated; 0 for never.
+    signing_key_max_age_days: float = Field(0, ge=0)
     metrics_port: int = Field(9090, ge=0, le=65535)
     health_port: int = Field(8080, ge=0, le=65535)
 

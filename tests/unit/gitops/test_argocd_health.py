@@ -17,6 +17,7 @@ from openclaw_operator.errors import SpecError
 from openclaw_operator.reconcile import status as statuses
 from openclaw_operator.reconcile.agent import conditions
 from openclaw_operator.reconcile.children import Outcome
+from openclaw_operator.reconcile.shortage import sandbox_condition
 from openclaw_operator.reconcile.status import MEANT_TO_STOP
 from tests.cluster.paths import REPOSITORY
 
@@ -134,7 +135,8 @@ def test_what_the_operator_reports_is_understood(
 ) -> None:
     live = None if facts is None else cast("Live", SimpleNamespace(facts=facts))
     parsed = AgentSpec.model_validate({**SPECS["Agent"], **spec})
-    found = statuses.conditions([], conditions(parsed, live, problem, Outcome()), 4, "2026-01-01T12:00:00Z")
+    told = conditions(parsed, live, problem, Outcome(), sandbox_condition(None, {}))
+    found = statuses.conditions([], told, 4, "2026-01-01T12:00:00Z")
     status = {**STATUS["Agent"], "observedGeneration": 4, "conditions": found}
     assert health("Agent", resource("Agent", status))[0] == wanted
 

@@ -77,7 +77,7 @@ def test_agents_that_are_meant_to_stop_are_counted_apart(status: str, reason: st
 
 def test_a_pool_that_is_gone_is_no_longer_wanted() -> None:
     metrics = Metrics()
-    pools = PoolReconciler(cast("Context", SimpleNamespace(metrics=metrics)), {})
+    pools = PoolReconciler(cast("Context", SimpleNamespace(metrics=metrics, now=lambda: None)), {})
 
     def wanted() -> dict[tuple[str, str], float]:
         return {
@@ -88,10 +88,10 @@ def test_a_pool_that_is_gone_is_no_longer_wanted() -> None:
         }
 
     pool = cast("Pool", SimpleNamespace(warm=2))
-    pools._observe("agents", {"one": pool, "two": pool}, [])
-    pools._observe("others", {"one": pool}, [])
+    pools._observe("agents", {"one": pool, "two": pool}, [], complete=False)
+    pools._observe("others", {"one": pool}, [], complete=False)
     assert wanted() == {("agents", "one"): 2, ("agents", "two"): 2, ("others", "one"): 2}
-    pools._observe("agents", {"two": pool}, [])
+    pools._observe("agents", {"two": pool}, [], complete=False)
     assert wanted() == {("agents", "two"): 2, ("others", "one"): 2}
-    pools._observe("agents", {}, [])
+    pools._observe("agents", {}, [], complete=False)
     assert wanted() == {("others", "one"): 2}

@@ -75,6 +75,16 @@ class FakeApi:
         self._note("delete", kind.name, name)
         self.items.pop((kind.name, name), None)
 
+    async def merge(self, kind: Kind, _namespace: str, name: str, body: Object, _reason: str) -> Object:
+        self._note("merge", kind.name, name)
+        live = self.items[kind.name, name]
+        if (
+            body["metadata"].get("resourceVersion", live["metadata"]["resourceVersion"])
+            != (live["metadata"]["resourceVersion"])
+        ):
+            raise ConflictError(409, "Conflict", name)
+        return self.put(kind.name, name, **merged(live, body))
+
     async def patch_status(self, kind: Kind, _namespace: str, name: str, status: Object) -> Object:
         self._note("status", kind.name, name)
         return self.put(kind.name, name, **merged(self.items[kind.name, name], {"status": status}))

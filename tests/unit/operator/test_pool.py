@@ -8,11 +8,13 @@ from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.live import Live, observe
 from openclaw_operator.reconcile.pool import plan
+from openclaw_operator.reconcile.signing import SigningKeys
 from openclaw_operator.resources import sandbox
 from openclaw_operator.resources.pool import Pool, effective_level, is_marked_trusted, merge, pool_for
 from tests.unit.operator.builders import agent_inputs, skill_spec
 
 KEY = "key-of-today"
+LABEL = SigningKeys(KEY).label
 
 
 def wanted(warm: int = 2, busy: int = 3) -> Pool:
@@ -27,7 +29,7 @@ def pod(
     phase: str = "Running",
     ready: bool = True,
     pool: str | None = None,
-    key: str = KEY,
+    key: str = LABEL,
     labels: dict[str, str] | None = None,
 ) -> Live:
     return observe(
@@ -52,7 +54,8 @@ def pod(
 
 def decide(pool: Pool | None, pods: list[Live], served: set[str] | None = None, **state: Any) -> tuple[int, set[str]]:
     pools = {pool.id: pool} if pool else {}
-    made = plan(pools, pods, {item.uid for item in pods if item.facts["ready"]} | (served or set()), KEY, **state)
+    keys = state.pop("keys", SigningKeys(KEY))
+    made = plan(pools, pods, {item.uid for item in pods if item.facts["ready"]} | (served or set()), keys, **state)
     return sum(made.create.values()), {item.name for item in made.delete}
 
 
@@ -92,6 +95,22 @@ def test_pools_nobody_wants_end_but_calls_do_not() -> None:
 def test_pods_of_an_older_key_are_replaced_when_idle() -> None:
     old = [pod("idle", key="old"), pod("busy", ready=False, key="old")]
     assert decide(wanted(), old, {"busy"}) == (2, {"idle"})
+
+
+def test_pods_that_trust_too_many_keys_or_too_few_go_once_others_are_ready() -> None:
+    """A rotation never leaves a pool without a pod that today's gateways can call."""
+    rotating = SigningKeys(KEY, ("key-of-tomorrow",))
+    old = [pod("a"), pod("b"), pod("starting", ready=False)]
+    assert decide(wanted(), old, keys=rotating) == (2, {"starting"})
+    new = [pod("c", key=rotating.label), pod("d", key=rotating.label, ready=False)]
+    assert decide(wanted(), old[:2] + new, keys=rotating) == (0, set())
+    assert decide(wanted(), old[:2] + new[:1], keys=rotating, cramped={wanted().id}) == (1, {"a"})
+    ready = [pod("c", key=rotating.label), pod("d", key=rotating.label)]
+    assert decide(wanted(), old[:2] + ready, keys=rotating) == (0, {"a", "b"})
+    # Once tomorrow's key signs, the very same pods are up to date.
+    assert SigningKeys("key-of-tomorrow", (KEY,)).label == rotating.label
+    # And when the old one is no longer trusted, they are replaced in the same way.
+    assert decide(wanted(), ready, keys=SigningKeys("key-of-tomorrow")) == (2, set())
 
 
 def test_while_an_agent_has_not_spoken_nothing_that_may_be_wanted_goes() -> None:
@@ -170,6 +189,10 @@ def test_equal_shapes_share_a_pool() -> None:
     assert two
     assert one.id == two.id
     assert merge([one, two])[one.id] == Pool(one.shape, 4, 6)
+    limited = [Pool(one.shape, 1, 3, max_warm=most) for most in (5, 9)]
+    assert merge(limited)[one.id].most == 9
+    assert merge([*limited, one])[one.id].most == 9
+    assert merge([one, two])[one.id].most == 6
 
 
 @pytest.mark.parametrize(

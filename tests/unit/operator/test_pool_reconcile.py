@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from openclaw_operator.cluster.kinds import BY_NAME
-from openclaw_operator.errors import ApiError
+from openclaw_operator.errors import ApiError, ForbiddenError
 from openclaw_operator.reconcile.agent import AgentReconciler
-from openclaw_operator.reconcile.pool import RETIRE_SECONDS, PoolReconciler
+from openclaw_operator.reconcile.board import NUMBERS_SECONDS, SETTLE_SECONDS
+from openclaw_operator.reconcile.demand import IDLE_SECONDS
+from openclaw_operator.reconcile.pool import REFUSED_RECHECK_SECONDS, RETIRE_SECONDS, PoolReconciler
 from openclaw_operator.reconcile.primaries import Primary
+from openclaw_operator.reconcile.shortage import START_SECONDS, of_pod, of_refusal
+from openclaw_operator.reconcile.skill import SkillReconciler
 from openclaw_operator.resources.pool import Pool, pool_for
 from tests.unit.operator.builders import DIGEST, agent_inputs, skill_spec
 from tests.unit.operator.fake_api import Bench
@@ -201,3 +206,268 @@ async def test_pods_of_another_operators_agents_are_left_alone(world: World, sel
     world.context.primaries.remove(("Agent", "demo", "ada"), str(10**9))
     await PoolReconciler(world.context, {}, selective=selective).reconcile(KEY)
     assert world.pods() == (before if selective else set())
+
+
+# --- pace -------------------------------------------------------------------------------------------------------------
+
+
+def take(world: World, *names: str) -> None:
+    """These pods are given to calls, as their watch tells."""
+    for name in names:
+        status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}
+        world.child("Pod", name, **{**world.api.items["Pod", name], "kind": "Pod", "status": status})
+
+
+class Told(World):
+    """A world whose watch reaches the pools, as the controller does it."""
+
+    def tell(self) -> None:
+        for before, after in self.changes:
+            if (after or before).kind == "Pod":  # type: ignore[union-attr]
+                self.pool.pod_changed(before, after)
+        self.changes.clear()
+
+    async def settle(self, *agents: Primary) -> None:
+        self.tell()
+        await super().settle(*agents)
+        self.tell()
+
+    def gone(self, name: str) -> None:
+        self.api.items.pop(("Pod", name))
+        self.context.children.removed(BY_NAME["Pod"], "demo", name, str(next(self.api._numbers)))
+
+    def creates(self) -> int:
+        return len([name for verb, name in self.api.writes("Pod") if verb == "create"])
+
+    def condition(self, kind: str, name: str) -> dict[str, Any]:
+        found = self.api.items[kind, name]["status"]["conditions"]
+        return next(item for item in found if item["type"] == "SandboxAvailable")
+
+
+@pytest.fixture
+async def told() -> Told:
+    made = Told()
+    made.primary("Skill", "echo", {**SKILL, "sandbox": {"warm": 6}}, **CHECKED)
+    await made.settle(made.primary("Agent", "ada", {**USES_ECHO, "execution": {"maxConcurrent": 40}}))
+    made.start_pods()
+    await made.settle()
+    return made
+
+
+async def test_all_pods_that_are_taken_are_replaced_in_one_round_and_more_are_made(told: Told) -> None:
+    first = told.pods()
+    taken = sorted(first)[:5]
+    take(told, *taken)
+    await told.settle()
+    assert told.creates() == 6 + 5
+    take(told, *(first - set(taken)))
+    await told.settle()
+    # None was free: twice as many wait from now on, until they have not been needed for a while.
+    assert told.creates() == 6 + 6 + 6
+    told.start_pods()
+    await told.settle()
+    told.time += IDLE_SECONDS
+    await told.settle()
+    assert len([pod for pod in told.context.children.of_kind("Pod", "demo") if pod.facts["ready"]]) == 6
+
+
+async def test_a_restart_keeps_what_demand_has_made(told: Told) -> None:
+    take(told, *told.pods())
+    await told.settle()
+    told.start_pods()
+    await told.settle()
+    before = told.pods()
+    ada = told.context.primaries.get(("Agent", "demo", "ada"))
+    assert ada
+    told.restart()
+    for live in told.context.children.of_kind("Pod", "demo"):
+        told.pool.pod_changed(None, live)
+    await told.settle(ada)
+    assert told.pods() == before
+    assert len(before) == 12
+
+
+async def test_refused_pods_are_asked_for_one_by_one(told: Told) -> None:
+    asked = 0
+    room = 0
+
+    def quota(verb: str, kind: str, name: str) -> None:
+        nonlocal asked, room
+        if (verb, kind) == ("create", "Pod"):
+            asked += 1
+            room -= 1
+            if room < 0:
+                raise ForbiddenError(403, "Forbidden", f'pods "{name}" is forbidden: exceeded quota: team')
+
+    told.api.fault = quota
+    take(told, *sorted(told.pods())[:4])
+    await told.settle()
+    assert asked == 4
+    for _ in range(5):
+        await told.settle()
+    assert asked == 4
+    told.time += REFUSED_RECHECK_SECONDS
+    await told.settle()
+    assert asked == 5
+    # A pod is gone: one is tried at once, and as it is let in, the others follow.
+    room = 3
+    told.gone(min(told.pods()))
+    await told.settle()
+    assert asked == 6
+    await told.settle()
+    assert asked == 9
+
+
+# --- what the status tells --------------------------------------------------------------------------------------------
+
+
+async def report(told: Told) -> None:
+    """Those who are woken write their status."""
+    for kind, reconciler in (("Skill", SkillReconciler(told.context)), ("Agent", told.agents)):
+        for name in ("echo",) if kind == "Skill" else ("ada",):
+            primary = told.context.primaries.get((kind, "demo", name))
+            assert primary
+            await reconciler.reconcile(primary)  # type: ignore[attr-defined]
+
+
+STUCK: dict[str, Any] = {
+    "phase": "Pending",
+    "containerStatuses": [{"image": "sandbox:9", "state": {"waiting": {"reason": "ErrImagePull", "message": "x 1"}}}],
+}
+
+
+async def test_an_image_that_is_missing_is_told_within_seconds_and_so_is_its_return() -> None:
+    told = Told()
+    told.primary("Skill", "echo", SKILL, **CHECKED)
+    await told.settle(told.primary("Agent", "ada", USES_ECHO))
+    await report(told)
+    assert told.condition("Skill", "echo")["status"] == told.condition("Agent", "ada")["status"] == "True"
+    for name in told.pods():
+        told.child("Pod", name, **{**told.api.items["Pod", name], "kind": "Pod", "status": STUCK})
+    await told.settle()
+    told.time += SETTLE_SECONDS
+    await told.settle()
+    await report(told)
+    skill, agent = told.condition("Skill", "echo"), told.condition("Agent", "ada")
+    assert (skill["status"], skill["reason"]) == ("False", "ImagePullFailed")
+    assert "image 'sandbox:9' cannot be pulled: correct its name or tag" in skill["message"]
+    assert agent["message"].startswith("echo: image 'sandbox:9'")
+    (pool,) = told.api.items["Skill", "echo"]["status"]["pools"]
+    assert {key: pool[key] for key in ("wanted", "warm", "busy", "starting", "reason")} == {
+        "wanted": 2,
+        "warm": 0,
+        "busy": 0,
+        "starting": 2,
+        "reason": "ImagePullFailed",
+    }
+    # The kubelet tries again, in other words: nothing is written, and no pod is made.
+    before = len(told.api.log)
+    again = {"waiting": {"reason": "ImagePullBackOff", "message": "x 2"}}
+    other = {**STUCK, "containerStatuses": [{"image": "sandbox:9", "state": again}]}
+    for name in told.pods():
+        told.child("Pod", name, **{**told.api.items["Pod", name], "kind": "Pod", "status": other})
+    told.time += 2 * NUMBERS_SECONDS
+    await told.settle()
+    await report(told)
+    assert told.api.log[before:] == []
+    told.start_pods()
+    await told.settle()
+    told.time += SETTLE_SECONDS
+    await told.settle()
+    await report(told)
+    assert told.condition("Skill", "echo")["status"] == told.condition("Agent", "ada")["status"] == "True"
+    assert told.api.items["Skill", "echo"]["status"]["conditions"][-1]["status"] == "True"
+
+
+async def test_a_call_that_comes_and_goes_is_never_written_down(told: Told) -> None:
+    await report(told)
+    told.time += NUMBERS_SECONDS
+    await told.settle()
+    told.time += NUMBERS_SECONDS
+    await told.settle()
+    await report(told)
+    before = len([entry for entry in told.api.log if entry[0] == "status"])
+    for _ in range(10):
+        take(told, min(told.pods()))
+        await told.settle()
+        await report(told)
+        told.gone(min(told.pods()))
+        told.start_pods()
+        told.time += NUMBERS_SECONDS - 1
+        await told.settle()
+        await report(told)
+    assert len([entry for entry in told.api.log if entry[0] == "status"]) == before
+
+
+async def test_a_restart_tells_nothing_new(told: Told) -> None:
+    told.time += 2 * NUMBERS_SECONDS
+    await told.settle()
+    told.time += 2 * NUMBERS_SECONDS
+    await told.settle()
+    await report(told)
+    before = len(told.api.log)
+    old = told.context
+    told.context = replace(old)
+    told.restart()
+    await report(told)
+    for live in told.context.children.of_kind("Pod", "demo"):
+        told.pool.pod_changed(None, live)
+    await told.settle()
+    await report(told)
+    assert told.api.log[before:] == []
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "told_fix"),
+    [
+        ('pods "x" is forbidden: pod rejected: RuntimeClass "gvisor" not found', "RuntimeClassNotFound", "'gvisor'"),
+        ('pods "x" is forbidden: exceeded quota: team, requested: pods=1', "QuotaExceeded", "ResourceQuota 'team'"),
+        ('pods "x" is forbidden: violates PodSecurity "restricted:latest": a', "PodSecurityRefused", "allow them"),
+        ('pods "x" is forbidden: maximum cpu usage per Pod is 1', "PodsRefused", "maximum cpu usage per Pod is 1"),
+    ],
+)
+def test_a_refusal_names_its_cause_without_the_name_of_the_pod(message: str, reason: str, told_fix: str) -> None:
+    shortage = of_refusal(ForbiddenError(403, "Forbidden", message))
+    assert shortage.reason == reason
+    assert told_fix in shortage.message
+    assert '"x"' not in shortage.message
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "fix"),
+    [
+        (
+            {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1"}]},
+            "Unschedulable",
+            "no node takes sandbox pods (0/1): make room",
+        ),
+        (
+            {
+                "conditions": [
+                    {
+                        "type": "PodScheduled",
+                        "status": "False",
+                        "reason": "Unschedulable",
+                        "message": 'persistentvolumeclaim "ada-workspace" is being deleted',
+                    }
+                ]
+            },
+            "WorkspaceUnavailable",
+            "kubectl delete pods -l openclaw.io/workspace=ada-workspace",
+        ),
+        ({"conditions": [{"type": "PodScheduled", "status": "True"}]}, "PodsNotStarting", "kubectl describe pods -l"),
+        (
+            {"containerStatuses": [{"state": {"waiting": {"reason": "CreateContainerConfigError", "message": "no"}}}]},
+            "CreateContainerConfigError",
+            "sandbox pods do not start: no",
+        ),
+        ({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}, "PodsEnd", "Evicted: low on memory"),
+        ({}, None, ""),
+    ],
+)
+def test_a_pod_that_does_not_start_names_its_cause(status: dict[str, Any], reason: str | None, fix: str) -> None:
+    labels = {"openclaw.io/pool": "p", "openclaw.io/workspace": "ada-workspace"}
+    pod = Bench().child("Pod", "a", metadata={"labels": labels}, status=status)
+    shortage = of_pod(pod, START_SECONDS)
+    assert (shortage.reason if shortage else None) == reason
+    assert fix in (shortage.message if shortage else "")

@@ -87,6 +87,14 @@ def _skill_resources() -> Resources:
 class SkillSandbox(Model):
     """How the skill is isolated."""
 
+    model_config = schema_extra(
+        cel(
+            "!has(self.maxWarm) || self.maxWarm >= self.warm",
+            "maxWarm must not be below warm (2 when unset): raise maxWarm or lower warm",
+            ".maxWarm",
+        )
+    )
+
     level: SandboxLevel = Field(
         "isolated",
         description="isolated: a fresh pod per call; restricted: a pod kept for one session's calls of this skill, "
@@ -94,7 +102,14 @@ class SkillSandbox(Model):
         "operator's trustedSkills lists the skill.",
     )
     runtime_class_name: Name | None = Field(None, description="RuntimeClass of the pods, before the Agent's own.")
-    warm: int = Field(2, ge=1, le=100, description="Ready pods to keep waiting for calls.")
+    warm: int = Field(2, ge=1, le=100, description="Ready pods to keep waiting for calls, however few come.")
+    max_warm: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="The most pods to keep waiting when all of them are taken at once; as many as calls may run when "
+        "unset.",
+    )
 
 
 class McpServer(Model):
@@ -243,6 +258,18 @@ class Fetched(Model):
     )
 
 
+class PoolStatus(Model):
+    """A pool of sandbox pods the skill runs in. Numbers follow within half a minute, and not each call."""
+
+    name: str = Field(description="The pool; its pods have it as their label openclaw.io/pool.")
+    wanted: int = Field(description="Pods that are to wait for calls; grows and shrinks with the calls.")
+    warm: int = Field(description="Pods that wait.")
+    busy: int = Field(description="Pods at work.")
+    starting: int = Field(description="Pods that start.")
+    reason: str | None = Field(None, description="Why fewer wait than should, in one word; unset when all is well.")
+    message: str | None = Field(None, description="The cause and the fix.")
+
+
 class SkillStatus(CommonStatus):
     """Observed state of a Skill."""
 
@@ -253,6 +280,11 @@ class SkillStatus(CommonStatus):
         default_factory=list, description="The first agents that use it.", json_schema_extra=LIST_ATOMIC
     )
     users: int | None = Field(None, description="How many agents use it.")
+    pools: list[PoolStatus] = Field(
+        default_factory=list,
+        description="The first pools of its sandbox pods, those that are short before others.",
+        json_schema_extra=list_map("name"),
+    )
 
 
 class Skill(Model):

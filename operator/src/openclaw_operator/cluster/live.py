@@ -19,6 +19,13 @@ from openclaw_operator.cluster.kinds import Kind
 APPLIED_HASH = "openclaw.io/applied-hash"
 # What controllers note down on objects once they have seen them. Nothing is decided by it.
 _BOOKKEEPING = ("deployment.kubernetes.io/", "pv.kubernetes.io/", "volume.kubernetes.io/", "volume.beta.kubernetes.io/")
+# https://github.com/kubernetes/kubernetes/blob/master/pkg/kubelet/images/types.go
+IMAGE_REASONS = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
+)
+IMAGE_PULL_FAILED = "ImagePullFailed"
+# On the Secret of a signing key.
+_ROTATION_ANNOTATIONS = frozenset({"openclaw.io/rotate", "openclaw.io/rotated", "openclaw.io/signs-since"})
 _VOLATILE_META = frozenset({"resourceVersion", "generation", "managedFields", "creationTimestamp", "selfLink"})
 
 
@@ -134,6 +141,10 @@ def _facts(kind: str, item: Object) -> dict[str, Any]:
             "phase": status.get("phase", "Pending"),
             "ready": ready.get("status") == "True",
             "was_ready": ready.get("status") == "True" or _lost_readiness(status, ready),
+            "problem": pod_problem(status),
+            "scheduled": any(
+                each["type"] == "PodScheduled" and each["status"] == "True" for each in status.get("conditions") or ()
+            ),
         }
     if kind == "PersistentVolumeClaim":
         spec = item["spec"]
@@ -154,9 +165,35 @@ def _facts(kind: str, item: Object) -> dict[str, Any]:
         data = item.get("data") or {}
         facts: dict[str, Any] = {"keys": sorted(key for key, value in data.items() if value)}
         if "public.key" in data:
-            facts["public.key"] = data["public.key"]
+            facts |= {key: value for key, value in data.items() if key.endswith("public.key")}
+            facts |= {
+                key: value
+                for key, value in (item["metadata"].get("annotations") or {}).items()
+                if key in _ROTATION_ANNOTATIONS
+            }
         return facts
     return {}
+
+
+def pod_problem(status: Object) -> tuple[str, str] | None:
+    """What keeps a pod from running, in the scheduler's or the kubelet's words: reason and message."""
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return str(condition.get("reason", "Unschedulable")), str(condition.get("message", ""))
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        state = container.get("state") or {}
+        waiting, ended = state.get("waiting") or {}, state.get("terminated") or {}
+        reason = str(waiting.get("reason", ""))
+        if reason in IMAGE_REASONS:
+            # The kubelet's message changes with each try; what does not is which image it is.
+            return IMAGE_PULL_FAILED, str(container.get("image", ""))
+        if waiting.get("message"):
+            return reason, str(waiting["message"])
+        if ended.get("exitCode"):
+            return "Ended", f"exit code {ended['exitCode']}, {ended.get('reason', 'Error')}"
+    if status.get("phase") == "Failed":
+        return "Ended", f"{status.get('reason', 'Failed')}: {status.get('message', '')}".rstrip(": ")
+    return None
 
 
 def _holds_class(meta: Object) -> bool:

@@ -18,8 +18,9 @@ from openclaw_operator.cluster.references import Key as ReferenceKey
 from openclaw_operator.errors import SpecError
 from openclaw_operator.reconcile import claim, egress
 from openclaw_operator.reconcile.children import Children, Outcome
-from openclaw_operator.reconcile.context import Context
+from openclaw_operator.reconcile.context import USERS_SETTLE_SECONDS, Context
 from openclaw_operator.reconcile.primaries import Primary
+from openclaw_operator.reconcile.shortage import sandbox_condition
 from openclaw_operator.reconcile.signing import ensure_signing_key
 from openclaw_operator.reconcile.status import Condition
 from openclaw_operator.resources import agent as builders
@@ -69,17 +70,18 @@ class AgentReconciler:
         except SpecError as problem:
             # Without it the agent would start as somebody else, or not at all: what runs is left as it is.
             if not children.owns("Deployment", owner.child("gateway")):
-                self._set_pools(primary, [])
+                self._set_pools(primary, {})
             await self._report(primary, content["status"], spec, None, problem, Outcome())
             return None
-        pools = [] if spec.suspend else [skill.pool for skill in gathered.inputs.skills if skill.pool]
+        skills = () if spec.suspend else gathered.inputs.skills
+        pools = {skill.name: skill.pool for skill in skills if skill.pool}
         try:
             outcome = await self._apply(children, gathered.inputs)
         finally:
             # Said after a fault too, since the others of the namespace wait for it. Somebody else's volume is not
             # handed to skills.
             claimed = children.owns("PersistentVolumeClaim", owner.child("workspace"))
-            self._set_pools(primary, [pool for pool in pools if claimed or not pool.shape.claim])
+            self._set_pools(primary, {name: pool for name, pool in pools.items() if claimed or not pool.shape.claim})
         await self._report(primary, content["status"], spec, gathered.inputs, gathered.problem, outcome)
         if outcome.refusal:
             raise outcome.refusal
@@ -90,6 +92,7 @@ class AgentReconciler:
     def gone(self, key: tuple[str, str, str]) -> None:
         """The Agent was deleted; its children go with it."""
         self._context.references.expect(key, set())
+        self._context.board.use(key[1], key[2], {})
         if self._pools.get(key[1], {}).pop(key[2], None) is not None:
             self._context.queue.add(("Pool", key[1], ""))
 
@@ -107,15 +110,19 @@ class AgentReconciler:
                     return True
         return False
 
-    def _set_pools(self, primary: Primary, pools: list[Pool]) -> None:
-        now = self._context.primaries.get(primary.key)
+    def _set_pools(self, primary: Primary, by_skill: dict[str, Pool]) -> None:
+        context, namespace = self._context, primary.namespace
+        now = context.primaries.get(primary.key)
         if now is None or now.uid != primary.uid:
             # It was deleted meanwhile, and has no more wishes.
             return
-        known = self._pools.setdefault(primary.namespace, {})
+        if context.board.use(namespace, primary.name, {skill: pool.id for skill, pool in by_skill.items()}):
+            for skill in by_skill:
+                context.queue.add_after(("Skill", namespace, skill), USERS_SETTLE_SECONDS)
+        known, pools = self._pools.setdefault(namespace, {}), list(by_skill.values())
         if known.get(primary.name) != pools:
             known[primary.name] = pools
-            self._context.queue.add(("Pool", primary.namespace, ""))
+            context.queue.add(("Pool", namespace, ""))
 
     async def _apply(self, children: Children, inputs: AgentInputs) -> Outcome:
         context, owner = self._context, inputs.owner
@@ -366,7 +373,10 @@ class AgentReconciler:
             else []
         )
         way_out = egress.condition(context, primary.namespace, networked)
-        await context.report(primary, old, fields, conditions(spec, live, problem, outcome, way_out))
+        known = context.board.knows(primary.namespace)
+        sandbox = sandbox_condition(context.board.of_agent(primary.namespace, primary.name) if known else None, old)
+        found = conditions(spec, live, problem, outcome, sandbox, way_out)
+        await context.report(primary, old, fields, found)
 
 
 def addon_missing(kind_name: str) -> SpecError:
@@ -420,9 +430,13 @@ def conditions(
     live: Live | None,
     problem: SpecError | None,
     outcome: Outcome,
+    sandbox: Condition,
     way_out: Condition | None = None,
 ) -> list[Condition]:
-    """The conditions of an Agent, Ready last; `way_out` is that of its skills, where one declares network:*."""
+    """The conditions of an Agent, Ready last.
+
+    `sandbox` is about the pods of its skills, `way_out` is theirs to the network, where one declares network:*.
+    """
     resolved = (
         Condition("ReferencesResolved", False, problem.reason, problem.message)
         if problem
@@ -430,7 +444,7 @@ def conditions(
     )
     applied = applied_condition(outcome)
     available = _available(spec, live)
-    parts = [resolved, applied, available, *([way_out] if way_out else [])]
+    parts = [resolved, applied, available, sandbox, *([way_out] if way_out else [])]
     worst = next((part for part in parts if part.status is not True), None)
     ready = (
         Condition("Ready", False, worst.reason, worst.message)

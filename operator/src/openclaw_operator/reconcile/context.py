@@ -15,12 +15,16 @@ from openclaw_operator.cluster.references import References
 from openclaw_operator.cluster.store import ChildStore
 from openclaw_operator.patches import merged
 from openclaw_operator.reconcile import status as statuses
+from openclaw_operator.reconcile.board import PoolBoard
 from openclaw_operator.reconcile.primaries import Primary, PrimaryStore, condense
 from openclaw_operator.reconcile.queue import WorkQueue
 from openclaw_operator.reconcile.recorder import Recorder
 from openclaw_operator.resources.egress import EgressOptions
 from openclaw_operator.resources.meta import Images
 from openclaw_operator.telemetry import Metrics
+
+# How many use a Skill or MemoryStore, and how many pods wait for its calls, is told for information only.
+USERS_SETTLE_SECONDS = 2.0
 
 
 @dataclass
@@ -44,6 +48,19 @@ class Context:
     trusted_skills: tuple[str, ...] = ()
     # One for each namespace: its agents come together, and one key pair is made for all of them.
     signing: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    board: PoolBoard = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.board = PoolBoard(self.monotonic)
+        self.board.changed = self._pools_changed
+
+    def _pools_changed(self, namespace: str, pools: set[str], matters: bool) -> None:
+        """Wake those whose status tells of these pools."""
+        agents, skills = self.board.users(namespace, pools)
+        for skill in skills:
+            self.queue.add_after(("Skill", namespace, skill), 0.0 if matters else USERS_SETTLE_SECONDS)
+        for agent in agents if matters else ():
+            self.queue.add(("Agent", namespace, agent))
 
     def timestamp(self) -> str:
         """Now as Kubernetes writes times."""

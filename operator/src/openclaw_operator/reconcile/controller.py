@@ -20,7 +20,7 @@ from openclaw_operator.cluster.store import ChildStore
 from openclaw_operator.errors import ApiError, NotFoundError, SettingsError
 from openclaw_operator.fetch.guard import Guard
 from openclaw_operator.reconcile.agent import AgentReconciler
-from openclaw_operator.reconcile.context import Context
+from openclaw_operator.reconcile.context import USERS_SETTLE_SECONDS, Context
 from openclaw_operator.reconcile.memorystore import MemoryStoreReconciler
 from openclaw_operator.reconcile.pool import PoolReconciler
 from openclaw_operator.reconcile.primaries import Key, Primary, PrimaryStore, condense
@@ -38,9 +38,8 @@ LOG = logging.getLogger(__name__)
 CHILD_SETTLE_SECONDS = 0.05
 # A status of a child is only passed on: a workload that starts changes it several times in a moment.
 CHILD_STATUS_SETTLE_SECONDS = 0.2
-# How many use a Skill or MemoryStore is told for information only.
-USERS_SETTLE_SECONDS = 2.0
 COUNT_SECONDS = 15.0
+DAY_SECONDS = 86400.0
 _OWNER_KINDS = frozenset(kind.name for kind in PRIMARY)
 
 
@@ -119,7 +118,12 @@ class Controller:
             trusted_skills=settings.trusted_skills,
         )
         pools: dict[str, dict[str, list[Pool]]] = {}
-        self._pool = PoolReconciler(context, pools, selective=bool(settings.agent_selector))
+        self._pool = PoolReconciler(
+            context,
+            pools,
+            selective=bool(settings.agent_selector),
+            max_key_age_seconds=settings.signing_key_max_age_days * DAY_SECONDS or None,
+        )
         self._reconcilers: dict[str, Reconciler] = {
             "Agent": AgentReconciler(context, pools),
             "Skill": SkillReconciler(context, Guard(settings.source_hosts, settings.source_private_hosts), jitter),

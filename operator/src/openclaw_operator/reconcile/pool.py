@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.live import Live
@@ -14,8 +15,15 @@ from openclaw_operator.errors import ConflictError, ForbiddenError, RejectedErro
 from openclaw_operator.reconcile import egress
 from openclaw_operator.reconcile.children import NAMESPACE, Children
 from openclaw_operator.reconcile.context import Context
+from openclaw_operator.reconcile.demand import Bounds, Demand, begin, follow
 from openclaw_operator.reconcile.queue import Key
-from openclaw_operator.reconcile.signing import ensure_signing_key
+from openclaw_operator.reconcile.shortage import START_SECONDS, PoolState, Shortage, ended, of_pod, of_refusal
+from openclaw_operator.reconcile.signing import (
+    MOUNT_SECONDS,
+    SigningKeys,
+    ensure_signing_key,
+    rotate_signing_key,
+)
 from openclaw_operator.resources import network, sandbox, secrets
 from openclaw_operator.resources.meta import EGRESS_LABEL, EGRESS_NAME, POOL_LABEL, Owner
 from openclaw_operator.resources.pool import Pool, merge, workspace_claim
@@ -24,9 +32,8 @@ LOG = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS = 1.0
 LAST_PAUSE_SECONDS = 60.0
 REFUSED_RECHECK_SECONDS = 15.0
-# Gateways go on calling the pools of their old configuration until the kubelet has brought them the new one: up to its
-# sync period of a minute and the life of its cache, https://kubernetes.io/docs/concepts/configuration/configmap/.
-RETIRE_SECONDS = 150.0
+# Gateways go on calling the pools of their old configuration until they have the new one.
+RETIRE_SECONDS = MOUNT_SECONDS
 FINISHED = frozenset({"Succeeded", "Failed"})
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
@@ -41,54 +48,68 @@ class Plan:
 
 @dataclass
 class _Health:
-    """Pods of a pool that ended before they were ever ready, in a row."""
+    """What keeps a pool from getting its pods: those that ended before they were ever ready, in a row, and refusals."""
 
     failures: int = 0
     not_before: float = 0.0
+    last_end: str = ""
+    refused: Shortage | None = None
 
 
 def plan(
     pools: Mapping[str, Pool],
     pods: Iterable[Live],
     served: set[str],
-    signing: str,
+    keys: SigningKeys,
     *,
     complete: bool = True,
     retiring: Collection[str] = (),
+    cramped: Collection[str] = (),
 ) -> Plan:
-    """Compare pods with pools. `served` are uids of pods that have been ready; `signing` the label of today's key.
+    """Compare pods with pools. `served` are uids of pods that have been ready.
 
     While `pools` is not `complete`, a pod that seems not to be wanted may be: then only finished and stale ones go.
     Ready pods of `retiring` pools are kept, but no more are made.
     A pod that was ready and no longer is has taken a call: it does not count as waiting, and its replacement is made
     while it still works. Never more pods than warm ones plus calls that can run at once, whatever readiness says.
+    Ready pods that trust other keys than they should, but today's too, go once as many others are ready in their
+    place; in `cramped` pools, where no pod can be added, one by one before.
     """
     result = Plan()
     by_pool: dict[str, list[Live]] = {}
+    outdated: dict[str, list[Live]] = {}
     for pod in pods:
         pool = pod.labels.get(POOL_LABEL, "")
         if pod.deleting:
             continue
         # Policies go by labels: a pod whose class somebody changed is not what its pool asks for.
         changed = pool in pools and pod.labels.get(EGRESS_LABEL) != pools[pool].shape.egress
-        stale = changed or pod.labels.get(sandbox.SIGNING_LABEL) != signing
+        current = pod.labels.get(sandbox.SIGNING_LABEL) == keys.label
+        stale = changed or (not current and not (keys.serves(pod) and pod.facts["ready"]))
         busy = pod.uid in served and not pod.facts["ready"]
         retires = pool in retiring and pod.facts["ready"]
         unwanted = stale or (complete and pool not in pools and not retires)
         if pod.facts["phase"] in FINISHED or (unwanted and not busy):
             result.delete.append(pod)
-        else:
+        elif current or busy:
             by_pool.setdefault(pool, []).append(pod)
-    for name, pool_wanted in pools.items():
+        else:
+            outdated.setdefault(pool, []).append(pod)
+    for name, wanted in pools.items():
         present = by_pool.get(name, [])
         waiting = [pod for pod in present if pod.facts["ready"] or pod.uid not in served]
-        missing = min(pool_wanted.warm - len(waiting), pool_wanted.warm + pool_wanted.busy - len(present))
+        missing = min(wanted.warm - len(waiting), wanted.warm + wanted.busy - len(present))
         if missing > 0:
             result.create[name] = missing
-        elif complete and missing < 0 and len(waiting) > pool_wanted.warm:
+        elif complete and missing < 0 and len(waiting) > wanted.warm:
             # Those that are not ready yet go first: nobody can have chosen them.
             surplus = sorted(waiting, key=lambda pod: (pod.facts["ready"], pod.created))
-            result.delete += surplus[: len(waiting) - pool_wanted.warm]
+            result.delete += surplus[: len(waiting) - wanted.warm]
+        old = outdated.get(name, [])
+        if sum(1 for pod in waiting if pod.facts["ready"]) >= wanted.warm:
+            result.delete += old
+        elif name in cramped:
+            result.delete += sorted(old, key=lambda pod: pod.created)[:1]
     return result
 
 
@@ -98,10 +119,23 @@ class PoolReconciler:
     `selective` means that other operators serve other agents: a namespace without agents of ours may be theirs.
     """
 
-    def __init__(self, context: Context, pools: dict[str, dict[str, list[Pool]]], *, selective: bool = False) -> None:
+    def __init__(
+        self,
+        context: Context,
+        pools: dict[str, dict[str, list[Pool]]],
+        *,
+        selective: bool = False,
+        max_key_age_seconds: float | None = None,
+    ) -> None:
         self._context = context
         self._pools = pools
         self._selective = selective
+        self._max_key_age = max_key_age_seconds
+        self._demand: dict[tuple[str, str], Demand] = {}
+        # Pods that were given to calls since the demand was last looked at, by namespace and pool.
+        self._taken: Counter[tuple[str, str]] = Counter()
+        # Uids of pods the operator deletes: what they turn into says nothing about calls.
+        self._dismissed: set[str] = set()
         self._served: set[str] = set()
         self._health: dict[tuple[str, str], _Health] = {}
         self._told_refused: set[str] = set()
@@ -112,25 +146,41 @@ class PoolReconciler:
 
     def pod_changed(self, before: Live | None, after: Live | None) -> None:
         """Follow one pod from a watch event."""
-        if after is None:
-            if before:
-                self._served.discard(before.uid)
+        live = after or before
+        if live is None:
             return
-        key = (after.namespace, after.labels.get(POOL_LABEL, ""))
+        key = (live.namespace, live.labels.get(POOL_LABEL, ""))
+        waited = before is not None and before.facts["ready"] and not before.deleting
+        waits = after is not None and after.facts["ready"] and not after.deleting
+        if waited and not waits and live.uid not in self._dismissed:
+            self._taken[key] += 1
+        if after is None:
+            self._served.discard(live.uid)
+            self._dismissed.discard(live.uid)
+            self._room(live.namespace)
+            return
         if after.facts["was_ready"]:
             self._served.add(after.uid)
-        if after.facts["ready"]:
-            self._health.pop(key, None)
-        ended = after.facts["phase"] in FINISHED
+        health = self._health.get(key)
+        if after.facts["ready"] and health:
+            health.failures, health.not_before = 0, 0.0
+        is_over = after.facts["phase"] in FINISHED
         was_running = before is not None and before.uid == after.uid and before.facts["phase"] not in FINISHED
-        if ended and was_running and after.uid not in self._served:
+        if is_over and was_running and after.uid not in self._served:
             health = self._health.setdefault(key, _Health())
             health.failures += 1
+            health.last_end = (after.facts["problem"] or ("", "no reason given"))[1]
             pause = min(FIRST_PAUSE_SECONDS * 2 ** (health.failures - 1), LAST_PAUSE_SECONDS)
             health.not_before = self._context.monotonic() + pause
             LOG.warning(
                 "pod %s/%s ended before it was ready; its pool pauses %.0f s", after.namespace, after.name, pause
             )
+
+    def _room(self, namespace: str) -> None:
+        """A pod is gone: what was refused for a quota may now be let in."""
+        for (place, _), health in self._health.items():
+            if place == namespace and health.refused:
+                health.not_before = 0.0
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring the pods of one namespace to what its agents need. Raises ApiError for a passing fault."""
@@ -144,23 +194,56 @@ class PoolReconciler:
             return None
         pools = merge([pool for wanted in known.values() for pool in wanted])
         try:
-            public_key = await ensure_signing_key(context, namespace)
+            keys = await ensure_signing_key(context, namespace)
             owner = Owner(NAMESPACE, namespace, namespace, "")
             children = Children(context.client, context.children, owner)
             for policy in network.sandbox_policies(namespace):
                 await children.ensure_shared(policy)
-            await self._keep_egress(namespace, pools, pods, public_key, complete=all(name in known for name in agents))
+            await self._keep_egress(namespace, pools, pods, keys.trusted, complete=all(name in known for name in agents))
         except SpecError as error:
             LOG.warning("sandbox pools of namespace %s: %s", namespace, error.message)
             return REFUSED_RECHECK_SECONDS
-        label = hashlib.sha256(public_key.encode()).hexdigest()[:10]
         # Until every agent has said what it needs, what is there may be wanted. Each calls again, if it ever can.
         complete = all(name in known for name in agents)
         retiring = self._retire(namespace, known, pools, pods)
-        todo = plan(pools, pods, self._served, label, complete=complete, retiring=retiring)
-        self._observe(namespace, pools, pods)
-        pause = await self._carry_out(namespace, pools, todo, public_key, label)
-        return min([*retiring.values(), *([] if pause is None else [pause])], default=None)
+        pools, pauses = self._follow_demand(namespace, pools, pods)
+        cramped = [name for name in pools if (health := self._health.get((namespace, name))) and health.refused]
+        todo = plan(pools, pods, self._served, keys, complete=complete, retiring=retiring, cramped=cramped)
+        pauses += [*retiring.values(), await self._carry_out(namespace, pools, todo, keys)]
+        pods = list(context.children.of_kind("Pod", namespace))
+        pauses.append(self._observe(namespace, pools, pods, complete=complete))
+        waiting = [pod for pod in pods if self._waits(pod)]
+        pauses.append(await rotate_signing_key(context, namespace, waiting, self._max_key_age))
+        return min((pause for pause in pauses if pause is not None), default=None)
+
+    def _waits(self, pod: Live) -> bool:
+        """Whether a pod may still be given a call."""
+        started = pod.facts["ready"] or pod.uid not in self._served
+        return started and not pod.deleting and pod.facts["phase"] not in FINISHED
+
+    def _follow_demand(
+        self, namespace: str, pools: dict[str, Pool], pods: Iterable[Live]
+    ) -> tuple[dict[str, Pool], list[float | None]]:
+        """The pools with as many warm pods as the calls of late ask for, and when to look at each again."""
+        now = self._context.monotonic()
+        ready = Counter(pod.labels.get(POOL_LABEL, "") for pod in pods if pod.facts["ready"] and not pod.deleting)
+        adapted, pauses = {}, []
+        for name, pool in pools.items():
+            key, bounds = (namespace, name), Bounds(pool.warm, pool.most)
+            before = self._demand.get(key)
+            if before is None:
+                demand = begin(ready[name], bounds, now)
+            else:
+                demand = follow(before, bounds, free=ready[name], taken=self._taken[key], now=now)
+            self._taken.pop(key, None)
+            self._demand[key] = demand
+            adapted[name] = replace(pool, warm=demand.target(bounds))
+            pauses.append(demand.rest(bounds, now))
+        for key in [key for key in self._demand if key[0] == namespace and key[1] not in pools]:
+            del self._demand[key]
+        for key in [key for key in self._health if key[0] == namespace and key[1] not in pools]:
+            del self._health[key]
+        return adapted, pauses
 
     async def _keep_egress(
         self, namespace: str, pools: Mapping[str, Pool], pods: Iterable[Live], public_keys: str, *, complete: bool
@@ -204,36 +287,55 @@ class PoolReconciler:
         return {pool: end - now for pool, end in until.items() if end > now}
 
     async def _carry_out(
-        self, namespace: str, pools: Mapping[str, Pool], todo: Plan, public_key: str, label: str
+        self, namespace: str, pools: Mapping[str, Pool], todo: Plan, keys: SigningKeys
     ) -> float | None:
+        """Delete and create, all at once. Returns when to try again what has to wait; raises ApiError for a fault."""
         now = self._context.monotonic()
         pauses: list[float] = []
-        jobs = [self._delete(pod) for pod in todo.delete]
+        creates: list[str] = []
         for name, count in todo.create.items():
             health = self._health.get((namespace, name))
             if health and health.not_before > now:
                 pauses.append(health.not_before - now)
                 continue
-            jobs += [self._create(namespace, pools[name], public_key, label) for _ in range(count)]
-        results = await asyncio.gather(*jobs, return_exceptions=True)
-        refused = [result for result in results if isinstance(result, ForbiddenError | RejectedError)]
+            # Where the last one was refused, one tries whether the next is let in.
+            creates += [name] * (1 if health and health.refused else count)
+        for name in pools.keys() - todo.create.keys():
+            if health := self._health.get((namespace, name)):
+                health.refused = None
+        jobs = [self._create(namespace, pools[name], keys) for name in creates]
+        results = await asyncio.gather(*jobs, *(self._delete(pod) for pod in todo.delete), return_exceptions=True)
+        for name in dict.fromkeys(creates):
+            outcomes = [result for made, result in zip(creates, results, strict=False) if made == name]
+            pause = self._note_refusals((namespace, name), outcomes)
+            pauses += [] if pause is None else [pause]
         for result in results:
-            if isinstance(result, BaseException) and result not in refused:
+            if isinstance(result, BaseException) and not isinstance(result, ForbiddenError | RejectedError):
                 raise result
-        if refused:
-            if namespace not in self._told_refused:
-                LOG.warning("sandbox pods of namespace %s are refused: %s", namespace, refused[0])
-            self._told_refused.add(namespace)
-            pauses.append(REFUSED_RECHECK_SECONDS)
-        else:
-            self._told_refused.discard(namespace)
         return min(pauses) if pauses else None
 
-    async def _create(self, namespace: str, pool: Pool, public_key: str, label: str) -> None:
+    def _note_refusals(self, key: tuple[str, str], outcomes: Iterable[object]) -> float | None:
+        """Remember whether pods of a pool are let in; returns when to try again."""
+        refusal = next((each for each in outcomes if isinstance(each, ForbiddenError | RejectedError)), None)
+        health = self._health.get(key)
+        if refusal is None:
+            if health and health.refused:
+                # There is room again: the rest follows at once.
+                health.refused = None
+                return 0.0
+            return None
+        health = self._health.setdefault(key, _Health())
+        if health.refused is None:
+            LOG.warning("sandbox pods of pool %s in namespace %s are refused: %s", key[1], key[0], refusal)
+        health.refused = of_refusal(refusal)
+        health.not_before = self._context.monotonic() + REFUSED_RECHECK_SECONDS
+        return REFUSED_RECHECK_SECONDS
+
+    async def _create(self, namespace: str, pool: Pool, keys: SigningKeys) -> None:
         context = self._context
         letters = context.random_bytes(sandbox.SUFFIX_LENGTH)
         suffix = "".join(_ALPHABET[value % len(_ALPHABET)] for value in letters)
-        body = sandbox.pod(namespace, pool.shape, suffix, public_key, label, context.images.pull_policy)
+        body = sandbox.pod(namespace, pool.shape, suffix, keys.trusted, keys.label, context.images.pull_policy)
         try:
             item = await context.client.create(BY_NAME["Pod"], namespace, body, "pool")
         except ConflictError:
@@ -244,6 +346,7 @@ class PoolReconciler:
 
     async def _delete(self, pod: Live) -> None:
         # No resource version: a pod's status changes all the time, and a finished or surplus one stays so.
+        self._dismissed.add(pod.uid)
         await self._context.client.delete(BY_NAME["Pod"], pod.namespace, pod.name, "pool", uid=pod.uid)
 
     async def _leave(self, namespace: str, pods: list[Live]) -> None:
@@ -252,7 +355,8 @@ class PoolReconciler:
         self._pools.pop(namespace, None)
         self._retiring.pop(namespace, None)
         self._egress_ready.pop(namespace, None)
-        self._observe(namespace, {}, pods)
+        self._follow_demand(namespace, {}, pods)
+        self._observe(namespace, {}, pods, complete=True)
         await egress.drop(context, namespace)
         shared = (
             context.children.get("NetworkPolicy", namespace, network.SANDBOX_POLICY),
@@ -262,18 +366,47 @@ class PoolReconciler:
         for live in [*(pod for pod in pods if not pod.deleting), *(item for item in shared if item)]:
             await context.client.delete(BY_NAME[live.kind], namespace, live.name, "prune", uid=live.uid)
 
-    def _observe(self, namespace: str, pools: Mapping[str, Pool], pods: list[Live]) -> None:
+    def _observe(self, namespace: str, pools: Mapping[str, Pool], pods: list[Live], *, complete: bool) -> float | None:
+        """Tell of the pools: in metrics at once, in the status of Skills and Agents when it is worth a write."""
         gauge = self._context.metrics.pool_pods
         # A pool that is gone must not go on counting as wanted.
         for name in self._observed.pop(namespace, set()) - pools.keys():
             gauge.remove_by_labels({"namespace": namespace, "pool": name})
         if pools:
             self._observed[namespace] = set(pools)
-        for name in pools:
-            mine = [pod for pod in pods if pod.labels.get(POOL_LABEL) == name and not pod.deleting]
+        by_pool: dict[str, list[Live]] = {name: [] for name in pools}
+        for pod in pods:
+            if not pod.deleting and pod.facts["phase"] not in FINISHED:
+                by_pool.setdefault(pod.labels.get(POOL_LABEL, ""), []).append(pod)
+        states: dict[str, PoolState] = {}
+        pauses: list[float | None] = []
+        for name, pool in pools.items():
+            mine = by_pool[name]
             ready = sum(1 for pod in mine if pod.facts["ready"])
-            busy = sum(1 for pod in mine if pod.uid in self._served and not pod.facts["ready"])
-            gauge.labels(namespace, name, "wanted").set(pools[name].warm)
-            gauge.labels(namespace, name, "ready").set(ready)
-            gauge.labels(namespace, name, "busy").set(busy)
-            gauge.labels(namespace, name, "starting").set(len(mine) - ready - busy)
+            starting = [pod for pod in mine if not pod.facts["ready"] and pod.uid not in self._served]
+            busy = len(mine) - ready - len(starting)
+            shortage, pause = self._shortage((namespace, name), starting)
+            pauses.append(pause)
+            states[name] = PoolState(pool.warm, ready, busy, len(starting), shortage)
+            for state, count in zip(
+                ("wanted", "ready", "busy", "starting"), (pool.warm, ready, busy, len(starting)), strict=True
+            ):
+                gauge.labels(namespace, name, state).set(count)
+        if complete:
+            pauses.append(self._context.board.observe(namespace, states))
+        return min((pause for pause in pauses if pause is not None), default=None)
+
+    def _shortage(self, key: tuple[str, str], starting: Iterable[Live]) -> tuple[Shortage | None, float | None]:
+        """What keeps a pool short, and when that is to be looked at again though nothing happens."""
+        health = self._health.get(key)
+        if health and health.refused:
+            return health.refused, None
+        now, soonest = self._context.now(), None
+        for pod in starting:
+            age = (now - datetime.fromisoformat(pod.created)).total_seconds()
+            shortage = of_pod(pod, age)
+            if shortage:
+                return shortage, None
+            if pod.facts["scheduled"]:
+                soonest = min(soonest or START_SECONDS, max(0.0, START_SECONDS - age))
+        return (ended(health.last_end), None) if health and health.failures else (None, soonest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jsonschema
@@ -18,6 +18,7 @@ from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.downloads import PendingError
 from openclaw_operator.reconcile.primaries import Primary
 from openclaw_operator.reconcile.source import Found, Sources
+from openclaw_operator.reconcile.shortage import PoolState, sandbox_condition
 from openclaw_operator.reconcile.status import Condition
 from openclaw_operator.resources import declared, package, schemas
 from openclaw_operator.resources.meta import Owner
@@ -25,6 +26,7 @@ from openclaw_operator.resources.package import Package
 
 USERS_SHOWN = 10
 _SECRET = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
+POOLS_SHOWN = 10
 
 
 class SkillReconciler:
@@ -144,13 +146,33 @@ class SkillReconciler:
         )
         applied = applied_condition(outcome)
         worst = next((part for part in (verified, applied) if not part.status), None)
+        states = self._pools(primary, bool(users))
+        fields["pools"] = old.get("pools") if states is None else _pool_statuses(states)
+        sandbox = sandbox_condition(
+            None if states is None else {f"pool {name}": state for name, state in states.items()}, old
+        )
+        if worst is None and not sandbox.status and not any(state.available for state in (states or {}).values()):
+            worst = sandbox
         ready = (
             Condition("Ready", False, worst.reason, worst.message)
             if worst
             else Condition("Ready", True, "Ready", "agents can call it")
         )
-        conditions = [verified, *_yanked(found), applied, ready]
+        conditions = [verified, *_yanked(found), applied, sandbox, ready]
         await self._context.report(primary, old, fields, conditions)
+
+    def _pools(self, primary: Primary, used: bool) -> dict[str, PoolState] | None:
+        """The pools the skill runs in; None while they are not known."""
+        if not used:
+            return {}
+        board = self._context.board
+        return board.of_skill(primary.namespace, primary.name) if board.knows(primary.namespace) else None
+
+
+def _pool_statuses(states: Mapping[str, PoolState]) -> list[dict[str, Any]] | None:
+    """The pools as the status has them: what is short comes first."""
+    order = sorted(states.items(), key=lambda item: (item[1].shortage is None, item[0]))
+    return [state.status(name) for name, state in order[:POOLS_SHOWN]] or None
 
 
 def _yanked(found: Found | None) -> list[Condition]:

@@ -59,11 +59,18 @@ class Pool:
     busy: int
     # Whether skills with network:internal are among its callers.
     internal: bool = False
+    # The most that may wait when demand grows; None: as many as may be in use.
+    max_warm: int | None = None
 
     @property
     def id(self) -> str:
         """The pool's id."""
         return self.shape.id
+
+    @property
+    def most(self) -> int:
+        """The most pods that may wait, however many calls come."""
+        return max(self.warm, self.busy if self.max_warm is None else self.max_warm)
 
 
 def effective_level(agent: AgentSpec, skill: SkillSpec) -> str:
@@ -109,7 +116,8 @@ def pool_for(agent_name: str, agent: AgentSpec, skill: SkillSpec, image: str) ->
     in_use = agent.execution.max_concurrent * replicas
     # Gateways keep as many idle leases as calls may run, so waiting ones never take the place of a call.
     busy = 2 * in_use if shape.leased else in_use
-    return Pool(shape, skill.sandbox.warm, busy, internal="network:internal" in permissions)
+    internal = "network:internal" in permissions
+    return Pool(shape, skill.sandbox.warm, busy, internal=internal, max_warm=skill.sandbox.max_warm)
 
 
 def merge(pools: list[Pool]) -> dict[str, Pool]:
@@ -121,5 +129,7 @@ def merge(pools: list[Pool]) -> dict[str, Pool]:
             merged[pool.id] = pool
         else:
             internal = known.internal or pool.internal
-            merged[pool.id] = Pool(pool.shape, max(known.warm, pool.warm), known.busy + pool.busy, internal)
+            limits = [each.max_warm for each in (known, pool) if each.max_warm is not None]
+            most = max(limits) if len(limits) == 2 else None
+            merged[pool.id] = Pool(pool.shape, max(known.warm, pool.warm), known.busy + pool.busy, internal, most)
     return merged

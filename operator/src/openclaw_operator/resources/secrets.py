@@ -8,6 +8,12 @@ from openclaw_operator.resources.meta import MANAGED_BY, OPERATOR, Object, Owner
 
 SIGNING_SECRET = "openclaw-sandbox-signing"  # noqa: S105 - the name of it
 PRIVATE_KEY, PUBLIC_KEY = "private.key", "public.key"
+# While the key is rotated: the pair that comes, then the public half of the one that goes.
+NEXT_PRIVATE_KEY, NEXT_PUBLIC_KEY = "next.private.key", "next.public.key"
+FORMER_PUBLIC_KEY = "former.public.key"
+# On the signing Secret: any new value asks for a rotation; the operator notes which one it has seen, and when the key
+# that signs began to.
+ROTATE, ROTATED, SIGNS_SINCE = "openclaw.io/rotate", "openclaw.io/rotated", "openclaw.io/signs-since"
 
 
 def generated(name: str, owner: Owner, kind: str, values: dict[str, bytes]) -> Object:
