@@ -167,6 +167,7 @@ REFUSED = {
     "unknown permission": (SKILL, "spec.permissions", ["root"], 'Unsupported value: "root"'),
     "domains without permission": (SKILL, "spec.allowedDomains", ["example.org"], "network:external"),
     "a URL for a domain": (SKILL, "spec.allowedDomains", ["https://example.org/"], "spec.allowedDomains"),
+    "fewer pods at most than always": (SKILL, "spec.sandbox", {"maxWarm": 1}, "raise maxWarm or lower warm"),
     "incomplete trigger": (SKILL, "spec.triggers", [{"type": "cron", "schedule": "0 0 * * *"}], "schedule and action"),
     "trigger of no action": (
         SKILL,
@@ -271,6 +272,7 @@ ACCEPTED = {
         "spec.allowedDomains",
         ["web.team.svc:8080", "*.example.org", "*", "10.1.2.3", "[fd00::1]:8443"],
     ),
+    "as many pods at most as always": changed(SKILL, "spec.sandbox", {"warm": 3, "maxWarm": 3}),
     "cron trigger": changed(SKILL, "spec.triggers", [{"type": "cron", "schedule": "0 9,18 * * *", "action": "say"}]),
     "command trigger": changed(SKILL, "spec.triggers", [{"type": "command", "pattern": "git.*"}]),
     "skill from a ConfigMap": changed(SKILL, "spec.source", {"configMapRef": {"name": "x"}}),

@@ -327,7 +327,7 @@ async def report(told: Told) -> None:
         for name in ("echo",) if kind == "Skill" else ("ada",):
             primary = told.context.primaries.get((kind, "demo", name))
             assert primary
-            await reconciler.reconcile(primary)  # type: ignore[attr-defined]
+            await reconciler.reconcile(primary)
 
 
 STUCK: dict[str, Any] = {

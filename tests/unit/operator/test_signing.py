@@ -138,6 +138,6 @@ async def test_two_operators_that_take_the_same_step_take_it_once() -> None:
         await plain(BY_NAME["Secret"], "demo", SIGNING_SECRET, body, "rotate")
         return await plain(*args)
 
-    world.api.merge = slower  # type: ignore[method-assign]
+    world.api.merge = slower  # type: ignore[method-assign,assignment]
     await world.step()
     assert (await world.keys()).others == ("bmV4dA==",)

@@ -226,13 +226,17 @@ class PoolReconciler:
     ) -> tuple[dict[str, Pool], list[float | None]]:
         """The pools with as many warm pods as the calls of late ask for, and when to look at each again."""
         now = self._context.monotonic()
-        ready = Counter(pod.labels.get(POOL_LABEL, "") for pod in pods if pod.facts["ready"] and not pod.deleting)
+        free = [pod for pod in pods if pod.facts["ready"] and not pod.deleting]
+        ready = Counter(pod.labels.get(POOL_LABEL, "") for pod in free)
+        # While a key is rotated there are two generations of pods, and one of them is to go.
+        generations = Counter((pod.labels.get(POOL_LABEL, ""), pod.labels.get(sandbox.SIGNING_LABEL)) for pod in free)
         adapted, pauses = {}, []
         for name, pool in pools.items():
             key, bounds = (namespace, name), Bounds(pool.warm, pool.most)
             before = self._demand.get(key)
             if before is None:
-                demand = begin(ready[name], bounds, now)
+                largest = max((count for (pool_id, _), count in generations.items() if pool_id == name), default=0)
+                demand = begin(largest, bounds, now)
             else:
                 demand = follow(before, bounds, free=ready[name], taken=self._taken[key], now=now)
             self._taken.pop(key, None)

@@ -11,7 +11,7 @@ Rotation is a state machine that lives in the Secret, so it goes on wherever the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -108,6 +108,7 @@ async def rotate_signing_key(
     if live is None:
         return None
     now, facts = context.now(), live.facts
+    step: Callable[[Context, Mapping[str, Any]], dict[str, Any]]
     age = (now - datetime.fromisoformat(facts.get(SIGNS_SINCE) or live.created)).total_seconds()
     if facts.get(NEXT_PUBLIC_KEY) and NEXT_PRIVATE_KEY in facts["keys"]:
         coming = key_id(facts[NEXT_PUBLIC_KEY])
