@@ -44,6 +44,7 @@ OTHERS: dict[str, Any] = {
     "egress.allowApiServer": True,
     "sources.allowedHosts": ["registry.example.com"],
     "sources.privateHosts": ["registry.tools.svc"],
+    "sandbox.signingKeyMaxAgeDays": 30,
     "log.level": "debug",
     "log.format": "text",
     "serviceAccount.create": False,

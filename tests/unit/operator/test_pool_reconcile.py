@@ -323,7 +323,7 @@ async def test_refused_pods_are_asked_for_one_by_one(told: Told) -> None:
 
 async def report(told: Told) -> None:
     """Those who are woken write their status."""
-    for kind, reconciler in (("Skill", SkillReconciler(told.context)), ("Agent", told.agents)):
+    for kind, reconciler in (("Skill", SkillReconciler(told.context, None, lambda: 0.5)), ("Agent", told.agents)):
         for name in ("echo",) if kind == "Skill" else ("ada",):
             primary = told.context.primaries.get((kind, "demo", name))
             assert primary

@@ -193,18 +193,20 @@ class PoolReconciler:
                 await self._leave(namespace, pods)
             return None
         pools = merge([pool for wanted in known.values() for pool in wanted])
+        # Until every agent has said what it needs, what is there may be wanted. Each calls again, if it ever can.
+        complete = all(name in known for name in agents)
         try:
             keys = await ensure_signing_key(context, namespace)
             owner = Owner(NAMESPACE, namespace, namespace, "")
             children = Children(context.client, context.children, owner)
             for policy in network.sandbox_policies(namespace):
                 await children.ensure_shared(policy)
-            await self._keep_egress(namespace, pools, pods, keys.trusted, complete=all(name in known for name in agents))
+            await self._keep_egress(
+                namespace, pools, pods, keys.trusted, complete=all(name in known for name in agents)
+            )
         except SpecError as error:
             LOG.warning("sandbox pools of namespace %s: %s", namespace, error.message)
             return REFUSED_RECHECK_SECONDS
-        # Until every agent has said what it needs, what is there may be wanted. Each calls again, if it ever can.
-        complete = all(name in known for name in agents)
         retiring = self._retire(namespace, known, pools, pods)
         pools, pauses = self._follow_demand(namespace, pools, pods)
         cramped = [name for name in pools if (health := self._health.get((namespace, name))) and health.refused]

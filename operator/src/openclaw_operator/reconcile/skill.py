@@ -17,8 +17,8 @@ from openclaw_operator.reconcile.children import Children, Outcome
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.downloads import PendingError
 from openclaw_operator.reconcile.primaries import Primary
-from openclaw_operator.reconcile.source import Found, Sources
 from openclaw_operator.reconcile.shortage import PoolState, sandbox_condition
+from openclaw_operator.reconcile.source import Found, Sources
 from openclaw_operator.reconcile.status import Condition
 from openclaw_operator.resources import declared, package, schemas
 from openclaw_operator.resources.meta import Owner
@@ -34,6 +34,7 @@ class SkillReconciler:
 
     def __init__(self, context: Context, guard: Guard | None, jitter: Callable[[], float]) -> None:
         self._context = context
+        self._reported: dict[tuple[str, str, str], dict[str, PoolState]] = {}
         self._sources = Sources(context, guard, jitter)
 
     async def reconcile(self, primary: Primary) -> float | None:
@@ -61,6 +62,7 @@ class SkillReconciler:
 
     def gone(self, key: tuple[str, str, str]) -> None:
         """The Skill was deleted; its package goes with it."""
+        self._reported.pop(key, None)
         self._context.references.expect(key, set())
         self._sources.done(key)
 
@@ -147,7 +149,9 @@ class SkillReconciler:
         applied = applied_condition(outcome)
         worst = next((part for part in (verified, applied) if not part.status), None)
         states = self._pools(primary, bool(users))
-        fields["pools"] = old.get("pools") if states is None else _pool_statuses(states)
+        # What was reported once stays: another operator's view of the same pods is no reason to write.
+        told = states is None or states == self._reported.get(primary.key)
+        fields["pools"] = old.get("pools") if told or states is None else _pool_statuses(states)
         sandbox = sandbox_condition(
             None if states is None else {f"pool {name}": state for name, state in states.items()}, old
         )
@@ -160,6 +164,8 @@ class SkillReconciler:
         )
         conditions = [verified, *_yanked(found), applied, sandbox, ready]
         await self._context.report(primary, old, fields, conditions)
+        if states is not None:
+            self._reported[primary.key] = states
 
     def _pools(self, primary: Primary, used: bool) -> dict[str, PoolState] | None:
         """The pools the skill runs in; None while they are not known."""
