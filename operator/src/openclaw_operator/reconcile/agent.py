@@ -375,7 +375,7 @@ class AgentReconciler:
         way_out = egress.condition(context, primary.namespace, networked)
         known = context.board.knows(primary.namespace)
         sandbox = sandbox_condition(context.board.of_agent(primary.namespace, primary.name) if known else None, old)
-        found = conditions(spec, live, problem, outcome, sandbox, way_out)
+        found = conditions(spec, live, problem, outcome, sandbox, *([way_out] if way_out else []))
         await context.report(primary, old, fields, found)
 
 
@@ -430,13 +430,9 @@ def conditions(
     live: Live | None,
     problem: SpecError | None,
     outcome: Outcome,
-    sandbox: Condition,
-    way_out: Condition | None = None,
+    *of_skills: Condition,
 ) -> list[Condition]:
-    """The conditions of an Agent, Ready last.
-
-    `sandbox` is about the pods of its skills, `way_out` is theirs to the network, where one declares network:*.
-    """
+    """The conditions of an Agent, Ready last; `of_skills` are about what its skills need: pods, a way out."""
     resolved = (
         Condition("ReferencesResolved", False, problem.reason, problem.message)
         if problem
@@ -444,7 +440,7 @@ def conditions(
     )
     applied = applied_condition(outcome)
     available = _available(spec, live)
-    parts = [resolved, applied, available, sandbox, *([way_out] if way_out else [])]
+    parts = [resolved, applied, available, *of_skills]
     worst = next((part for part in parts if part.status is not True), None)
     ready = (
         Condition("Ready", False, worst.reason, worst.message)
