@@ -161,7 +161,8 @@ async def test_new_resources_and_those_who_use_them(
     predicted = await children_of(server.kubeconfig, cluster, whole)
     assert {each["action"] for each in predicted.values()} == {"create"}
     await settle(cluster)
-    others = {("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt"), ("NetworkPolicy", "openclaw-sandbox")}
+    of_the_namespace = {("NetworkPolicy", name) for name in ("openclaw-sandbox", "openclaw-sandbox-by-name")}
+    others = {("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt"), *of_the_namespace}
     assert set(await state(cluster)) - others == set(predicted)
     # A new version of a skill reaches the agents that use it.
     code, out = await diff(

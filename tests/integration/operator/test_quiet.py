@@ -53,7 +53,8 @@ async def settle(cluster: Cluster, agent: str = FULL_AGENT) -> None:
 def essence(item: dict[str, Any]) -> dict[str, Any]:
     """An object without what changes with every write."""
     meta = {key: item["metadata"].get(key) for key in ("name", "labels", "annotations", "ownerReferences")}
-    rest = {key: value for key, value in item.items() if key not in ("metadata", "status")}
+    # The items of a list have no apiVersion and kind.
+    rest = {key: value for key, value in item.items() if key not in ("apiVersion", "kind", "metadata", "status")}
     return {**rest, "metadata": meta}
 
 

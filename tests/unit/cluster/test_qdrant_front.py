@@ -44,7 +44,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def front(url: str) -> Iterator[QdrantClient]:
-    client = QdrantClient(url=url, api_key=KEY)
+    client = QdrantClient(url=url, api_key=KEY, timeout=60)
     yield client
     for collection in client.get_collections().collections:
         client.delete_collection(collection.name)
@@ -335,13 +335,13 @@ def test_a_broken_snapshot_changes_nothing(front: QdrantClient, url: str) -> Non
 
 def test_data_survives_a_restart(tmp_path: Path) -> None:
     with serving(tmp_path) as url:
-        client = QdrantClient(url=url, api_key=KEY)
+        client = QdrantClient(url=url, api_key=KEY, timeout=60)
         fill(client)
         client.create_payload_index("notes", "word", models.PayloadSchemaType.KEYWORD)
         before = client.query_points("notes", query=[1.0, 2.0, 3.0, 0.1], using="dense", limit=3)
         client.close()
     with serving(tmp_path) as url:
-        client = QdrantClient(url=url, api_key=KEY)
+        client = QdrantClient(url=url, api_key=KEY, timeout=60)
         assert scored(client.query_points("notes", query=[1.0, 2.0, 3.0, 0.1], using="dense", limit=3)) == scored(
             before
         )
