@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from openclaw_operator.api.agent import AgentSpec, EnvVar, Probe
+from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.api.base import KeyRef
+from openclaw_operator.api.gateway import EnvVar, Probe
 from openclaw_operator.resources import agent_config, secrets, stores
 from openclaw_operator.resources.agent_identity import token_secret_name
 from openclaw_operator.resources.inputs import AgentInputs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from openclaw_operator.api.agent import Autoscaling, ScalingRule
+from openclaw_operator.api.gateway import Autoscaling, ScalingRule
 from openclaw_operator.resources.agent_deployment import autoscaled, selector
 from openclaw_operator.resources.inputs import AgentInputs
 from openclaw_operator.resources.meta import GATEWAY_PORT, Object, child, labels, pvc_spec
