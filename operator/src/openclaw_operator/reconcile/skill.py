@@ -205,6 +205,12 @@ def check_actions(spec: SkillSpec) -> None:
                     f"spec.actions[{index}].{name}{where}: {error.message}: correct the JSON Schema of action "
                     f"{action.name!r}",
                 ) from None
+            except RecursionError:
+                raise SpecError(
+                    "InvalidSchema",
+                    f"spec.actions[{index}].{name}: nested too deeply: the JSON Schema of action {action.name!r} "
+                    "cannot be checked; flatten it",
+                ) from None
             if problem := schemas.unusable(schema):
                 raise SpecError("InvalidSchema", f"spec.actions[{index}].{name}{problem}")
         kind = (action.input_schema or {}).get("type", "object")
