@@ -15,7 +15,14 @@ from openclaw_operator.api.source import ArchiveSource, OciSource
 from openclaw_operator.errors import FetchError, SpecError
 from openclaw_operator.fetch.challenge import login_for
 from openclaw_operator.fetch.guard import Guard
-from openclaw_operator.reconcile.downloads import Downloads, PendingError, pause_seconds
+from openclaw_operator.reconcile.downloads import (
+    AT_ONCE,
+    AT_ONCE_PER_NAMESPACE,
+    Downloads,
+    PendingError,
+    User,
+    pause_seconds,
+)
 from openclaw_operator.reconcile.source import identity
 from openclaw_operator.resources import archive, package
 from openclaw_operator.resources.package import File
@@ -218,3 +225,36 @@ async def test_a_download_is_tried_when_it_is_due_and_not_before() -> None:
     # Something else is wanted: the result counts no more.
     await settled("b")
     assert attempts[0] == 3
+
+
+async def test_slow_hosts_of_one_namespace_hold_up_no_other_and_all_together_are_bounded() -> None:
+    started: list[User] = []
+    downloads: Downloads[str] = Downloads(lambda _: None, monotonic=lambda: 0.0, jitter=lambda: 0.5)
+    users = [("Skill", f"team-{team}", f"skill-{number}") for team in range(AT_ONCE) for number in range(3)]
+
+    def begin(user: User) -> None:
+        async def work() -> str:
+            started.append(user)
+            await asyncio.Event().wait()
+            return ""
+
+        with pytest.raises(PendingError):
+            downloads.get(user, "a", work)
+
+    async def turn() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    for user in users[:3]:
+        begin(user)
+    await turn()
+    assert started == users[:AT_ONCE_PER_NAMESPACE]
+    begin(users[3])
+    await turn()
+    assert started[AT_ONCE_PER_NAMESPACE:] == [users[3]]
+    for user in users[4:]:
+        begin(user)
+    await turn()
+    assert len(started) == AT_ONCE
+    for user in users:
+        downloads.forget(user)

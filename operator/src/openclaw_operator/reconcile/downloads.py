@@ -11,11 +11,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
 
 from openclaw_operator.errors import ApiError, FetchError, SpecError
 
 LOG = logging.getLogger(__name__)
-AT_ONCE = 2
+# Slow hosts of one namespace hold up no other.
+AT_ONCE_PER_NAMESPACE = 2
+AT_ONCE = 16
 FIRST_RETRY_SECONDS = 5.0
 LAST_RETRY_SECONDS = 300.0
 # Secrets are not watched: corrected credentials are noticed this much later.
@@ -60,6 +63,8 @@ class Downloads(Generic[T]):
         self._jitter = jitter
         self._attempts: dict[User, _Attempt[T]] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
+        # One for each namespace, kept by the downloads that use it.
+        self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     def get(self, user: User, wanted: str, start: Callable[[], Awaitable[T]]) -> T:
         """What `start` returned for `wanted`, started when that is due.
@@ -92,8 +97,9 @@ class Downloads(Generic[T]):
             attempt.task.cancel()
 
     async def _run(self, user: User, attempt: _Attempt[T], start: Callable[[], Awaitable[T]]) -> None:
+        share = self._shares.setdefault(user[1], asyncio.Semaphore(AT_ONCE_PER_NAMESPACE))
         try:
-            async with self._slots:
+            async with share, self._slots:
                 attempt.result = await start()
         except SpecError as error:
             self._failed(attempt, error)
