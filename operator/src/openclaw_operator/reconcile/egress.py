@@ -23,8 +23,8 @@ _PARTS = (
 )
 
 
-async def keep(context: Context, namespace: str, public_keys: str, *, internal: bool) -> SpecError | None:
-    """Bring the proxy to what it should be; returns what only the user can solve.
+async def keep(context: Context, namespace: str, public_keys: str, *, internal: bool) -> None:
+    """Bring the proxy to what it should be; what only the user can solve is logged, and told by the agents' condition.
 
     `public_keys` are those of sandbox pods; `internal` whether a skill declares network:internal. Raises ApiError for a
     passing fault.
@@ -32,7 +32,7 @@ async def keep(context: Context, namespace: str, public_keys: str, *, internal: 
     options = context.egress
     if not options.enabled:
         await drop(context, namespace)
-        return None
+        return
     children = Children(context.client, context.children, Owner(NAMESPACE, namespace, namespace, ""))
     # The policies first: no pod runs without them.
     desired = [
@@ -44,8 +44,6 @@ async def keep(context: Context, namespace: str, public_keys: str, *, internal: 
             await children.ensure_shared(item)
     except SpecError as error:
         LOG.warning("egress proxy of namespace %s: %s", namespace, error.message)
-        return error
-    return None
 
 
 async def drop(context: Context, namespace: str) -> None:

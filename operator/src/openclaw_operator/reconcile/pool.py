@@ -138,7 +138,6 @@ class PoolReconciler:
         self._dismissed: set[str] = set()
         self._served: set[str] = set()
         self._health: dict[tuple[str, str], _Health] = {}
-        self._told_refused: set[str] = set()
         self._observed: dict[str, set[str]] = {}
         self._egress_ready: dict[str, bool] = {}
         # Until when the pods of a pool that nobody asks for any more are kept, by namespace and pool.
@@ -201,9 +200,7 @@ class PoolReconciler:
             children = Children(context.client, context.children, owner)
             for policy in network.sandbox_policies(namespace):
                 await children.ensure_shared(policy)
-            await self._keep_egress(
-                namespace, pools, pods, keys.trusted, complete=all(name in known for name in agents)
-            )
+            await self._keep_egress(namespace, pools, pods, keys.trusted, complete=complete)
         except SpecError as error:
             LOG.warning("sandbox pools of namespace %s: %s", namespace, error.message)
             return REFUSED_RECHECK_SECONDS
