@@ -159,6 +159,29 @@ async def test_a_skill_that_is_checked_anew_is_not_taken_away(world: World) -> N
     assert '"version": "1.1.0"' in world.api.items["ConfigMap", "ada-gateway"]["data"]["config.yaml"]
 
 
+async def test_an_agent_is_looked_after_while_a_skill_of_it_cannot_be_checked(world: World) -> None:
+    """A registry may be down for hours: the agent goes on with the version it has, whatever else is edited."""
+    await world.settle(world.primary("Agent", "ada", USES_ECHO))
+    wishes = world.pools["demo"]["ada"]
+    new = {**SKILL, "version": "2.0.0", "resources": {"limits": {"memory": "1Gi"}}}
+    world.primary("Skill", "echo", new, **CHECKED, metadata={"generation": 2})
+    edited = {**USES_ECHO, "role": "coder", "skills": [{"name": "echo", "version": "^1.0.0"}]}
+    status = world.api.items["Agent", "ada"]["status"]
+    await world.settle(world.primary("Agent", "ada", edited, status=status, metadata={"generation": 2}))
+    known = world.context.primaries.get(("Agent", "demo", "ada"))
+    assert known
+    config = world.api.items["ConfigMap", "ada-gateway"]["data"]["config.yaml"]
+    assert '"role": "coder"' in config
+    assert '"version": "1.0.0"' in config
+    assert known.load()["status"]["observedGeneration"] == 2
+    assert world.pools["demo"]["ada"] == wishes
+    # A process that never saw the old version leaves all as it is.
+    world.restart()
+    before = len(world.api.log)
+    await world.settle(known)
+    assert world.api.log[before:] == []
+
+
 async def test_old_pods_stay_until_gateways_have_read_which_pool_is_new(world: World) -> None:
     await world.settle(world.primary("Agent", "ada", USES_ECHO))
     world.start_pods()

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, NoReturn
 
 import pytest
 
-from openclaw_operator.errors import SpecError
-from openclaw_operator.reconcile.skill import check_actions
-from tests.unit.operator.builders import skill_spec
+from openclaw_operator.errors import FetchError, SpecError
+from openclaw_operator.fetch.guard import Guard
+from openclaw_operator.reconcile import source
+from openclaw_operator.reconcile.downloads import FIRST_RETRY_SECONDS
+from openclaw_operator.reconcile.skill import SkillReconciler, check_actions
+from openclaw_operator.reconcile.status import ready_condition
+from tests.unit.operator.builders import DIGEST, skill_spec
+from tests.unit.operator.fake_api import Bench
+
+FETCHED: dict[str, Any] = {
+    "version": "1.1.0",
+    "source": {"oci": {"reference": f"registry.example/echo:1.1.0@sha256:{'cd' * 32}"}},
+    "actions": [{"name": "say", "description": "says"}],
+}
 
 
 @pytest.mark.parametrize("field", ["inputSchema", "outputSchema"])
@@ -20,3 +32,33 @@ def test_a_schema_that_is_nested_too_deeply_is_refused_by_its_field(field: str) 
     with pytest.raises(SpecError, match=rf"^spec\.actions\[0\]\.{field}: nested too deeply: .* flatten it$") as refusal:
         check_actions(skill_spec(actions=[{"name": "say", "description": "says", field: schema}]))
     assert refusal.value.reason == "InvalidSchema"
+
+
+@pytest.mark.parametrize(("passing", "digest", "observed"), [(True, DIGEST, 1), (False, None, 2)])
+async def test_agents_keep_the_version_they_have_while_a_registry_fails(
+    monkeypatch: pytest.MonkeyPatch, passing: bool, digest: str | None, observed: int
+) -> None:
+    """What may pass takes nothing away; what somebody has to put right is told as the state of the new spec."""
+    bench, tried = Bench(), asyncio.Event()
+
+    async def fetch(*_: Any) -> NoReturn:
+        raise FetchError("SourceUnavailable", "503", passing=passing)
+
+    monkeypatch.setattr(source, "_fetch", fetch)
+    monkeypatch.setattr(bench.queue, "add", lambda _: tried.set())
+    had = {"digest": DIGEST, "packageConfigMap": "echo-package-abab", "observedGeneration": 1}
+    skill = bench.primary("Skill", "echo", FETCHED, status=had, metadata={"generation": 2})
+    skills = SkillReconciler(bench.context, Guard(), lambda: 0.5)
+    assert await skills.reconcile(skill) is None
+    await tried.wait()
+    known = bench.context.primaries.get(skill.key)
+    assert known
+    pause = await skills.reconcile(known)
+    status = bench.api.items["Skill", "echo"]["status"]
+    assert (status.get("digest"), status["observedGeneration"]) == (digest, observed)
+    assert status.get("packageConfigMap") == (had["packageConfigMap"] if passing else None)
+    ready = ready_condition(status)
+    assert ready
+    assert (ready["status"], ready["reason"], ready["message"]) == ("False", "SourceUnavailable", "503")
+    assert pause
+    assert (pause == FIRST_RETRY_SECONDS) == passing

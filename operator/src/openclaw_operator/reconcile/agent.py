@@ -56,13 +56,15 @@ class AgentReconciler:
     def __init__(self, context: Context, pools: dict[str, dict[str, list[Pool]]]) -> None:
         self._context = context
         self._pools = pools
+        # The Skills each agent was given, as they were when they had been checked.
+        self._given: dict[ReferenceKey, dict[str, Primary]] = {}
 
     async def reconcile(self, primary: Primary) -> float | None:
         """Bring one Agent to its spec. Raises ApiError for a passing fault."""
         content = primary.load()
         spec = AgentSpec.model_validate(content["spec"])
         owner = Owner("Agent", primary.name, primary.namespace, primary.uid)
-        if self._skill_is_checked(primary, spec, content["status"]):
+        if self._waits_for_skill(primary, spec, content["status"]):
             return None
         children = Children(self._context.client, self._context.children, owner)
         try:
@@ -91,24 +93,30 @@ class AgentReconciler:
 
     def gone(self, key: tuple[str, str, str]) -> None:
         """The Agent was deleted; its children go with it."""
+        self._given.pop(key, None)
         self._context.references.expect(key, set())
         self._context.board.use(key[1], key[2], {})
         if self._pools.get(key[1], {}).pop(key[2], None) is not None:
             self._context.queue.add(("Pool", key[1], ""))
 
-    def _skill_is_checked(self, primary: Primary, spec: AgentSpec, status: dict[str, Any]) -> bool:
-        """Whether a skill the agent has was just edited: to take it away until it is verified would cost its pods.
+    def _waits_for_skill(self, primary: Primary, spec: AgentSpec, status: dict[str, Any]) -> bool:
+        """Whether a skill the agent has was edited before this process saw what it was.
 
-        The report on the skill wakes the agent.
+        To take it away until it is verified would cost its pods. The report on the skill wakes the agent.
         """
         had = {skill["name"] for skill in status.get("skills") or ()}
         for wanted in spec.skills:
             skill = self._context.primaries.get(("Skill", primary.namespace, wanted.name))
             if wanted.name in had and skill and not skill.deleting:
                 checked = skill.load()["status"].get("observedGeneration")
-                if checked != skill.generation:
+                if checked != skill.generation and self._last_given(primary, skill) is None:
                     return True
         return False
+
+    def _last_given(self, primary: Primary, skill: Primary) -> Primary | None:
+        """The Skill in the version the agent has, if it is known."""
+        given = self._given.get(primary.key, {}).get(skill.name)
+        return given if given and given.uid == skill.uid else None
 
     def _set_pools(self, primary: Primary, by_skill: dict[str, Pool]) -> None:
         context, namespace = self._context, primary.namespace
@@ -252,17 +260,20 @@ class AgentReconciler:
     ) -> tuple[tuple[ResolvedSkill, ...], SpecError | None]:
         """The skills that are there; the agent works without the others, and says which and why."""
         found: list[ResolvedSkill] = []
+        given: dict[str, Primary] = {}
         problem: SpecError | None = None
         for index, wanted in enumerate(spec.skills):
             try:
-                found.append(await self._skill(primary, spec, index, wanted, named))
+                skill = self._checked_skill(primary, index, wanted)
+                found.append(await self._skill(primary, spec, index, wanted, skill, named))
+                given[wanted.name] = skill
             except SpecError as error:
                 problem = problem or error
+        self._given[primary.key] = given
         return tuple(sorted(found, key=lambda skill: skill.name)), problem
 
-    async def _skill(
-        self, primary: Primary, spec: AgentSpec, index: int, wanted: AgentSkill, named: set[ReferenceKey]
-    ) -> ResolvedSkill:
+    def _checked_skill(self, primary: Primary, index: int, wanted: AgentSkill) -> Primary:
+        """The Skill as it is, or as the agent has it while a newer one is not checked yet. Raises SpecError."""
         path = f"spec.skills[{index}]"
         skill = self._context.primaries.get(("Skill", primary.namespace, wanted.name))
         if skill is None or skill.deleting:
@@ -280,22 +291,37 @@ class AgentReconciler:
                 "'>=1.2 <2' or '*'",
             ) from None
         content = skill.load()
-        skill_spec = SkillSpec.model_validate(content["spec"])
-        version = semantic_version.Version(skill_spec.version)
+        status, version_text = content["status"], content["spec"]["version"]
+        if status.get("observedGeneration") != skill.generation and (given := self._last_given(primary, skill)):
+            return given
+        version = semantic_version.Version(version_text)
         # A pre-release is only ever taken when it is asked for, except by '*', which takes what is there.
         if version not in accepted and wanted.version.strip() not in ("*", "x", "X"):
             raise SpecError(
                 "SkillVersionMismatch",
-                f"{path}.version: Skill {wanted.name!r} is at {skill_spec.version}, which {wanted.version!r} does not "
+                f"{path}.version: Skill {wanted.name!r} is at {version_text}, which {wanted.version!r} does not "
                 "accept: widen the range or change the Skill",
             )
-        status = content["status"]
         if not status.get("digest") or status.get("observedGeneration") != skill.generation:
             raise SpecError(
                 "SkillNotReady",
                 f"{path}.name: Skill {wanted.name!r} has no verified package yet: see its conditions with "
                 f"kubectl describe skill {wanted.name}",
             )
+        return skill
+
+    async def _skill(
+        self,
+        primary: Primary,
+        spec: AgentSpec,
+        index: int,
+        wanted: AgentSkill,
+        skill: Primary,
+        named: set[ReferenceKey],
+    ) -> ResolvedSkill:
+        path = f"spec.skills[{index}]"
+        content = skill.load()
+        skill_spec, status = SkillSpec.model_validate(content["spec"]), content["status"]
         level = effective_level(spec, skill_spec)
         if level == "trusted" and not is_marked_trusted(primary.namespace, wanted.name, self._context.trusted_skills):
             raise SpecError(

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 
 from openclaw_operator.api.skill import SkillSpec
-from openclaw_operator.errors import SpecError
+from openclaw_operator.errors import FetchError, SpecError
 from openclaw_operator.fetch.guard import Guard
 from openclaw_operator.reconcile.agent import CONFLICT_RECHECK_SECONDS, applied_condition
 from openclaw_operator.reconcile.children import Children, Outcome
@@ -47,9 +47,12 @@ class SkillReconciler:
         try:
             found = await self._verified(primary, owner, SkillSpec.model_validate(content["spec"]), content["status"])
         except PendingError:
-            await self._report_pending(primary, content["status"])
+            await self._report_pending(primary, content["status"], None)
             return None
         except SpecError as error:
+            if isinstance(error, FetchError) and error.passing and content["status"].get("digest"):
+                await self._report_pending(primary, content["status"], error)
+                return self._sources.due_in(primary.key)
             problem = error
         else:
             outcome = await self._apply(owner, found.package)
@@ -110,14 +113,16 @@ class SkillReconciler:
         keep = [("ConfigMap", live.name) for live in older[-1:]]
         return await Children(context.client, context.children, owner).converge(desired, keep=keep)
 
-    async def _report_pending(self, primary: Primary, old: dict[str, Any]) -> None:
-        """While the package is fetched for the first time.
+    async def _report_pending(self, primary: Primary, old: dict[str, Any], failed: FetchError | None) -> None:
+        """While the package is fetched for the first time, or again after it `failed` for what may pass.
 
         Agents keep the version they have: to them the new spec is not there until observedGeneration says so.
         """
-        text = "the package is being fetched"
         kept = {key: old.get(key) for key in ("digest", "packageConfigMap", "fetched", "users", "usedBy")}
-        conditions = [Condition("Verified", None, "Fetching", text), Condition("Ready", None, "Fetching", text)]
+        status, reason, text = (
+            (False, failed.reason, failed.message) if failed else (None, "Fetching", "the package is being fetched")
+        )
+        conditions = [Condition(name, status, reason, text) for name in ("Verified", "Ready")]
         observed = old.get("observedGeneration") if old.get("digest") else None
         await self._context.report(primary, old, kept, conditions, observed=observed)
 
