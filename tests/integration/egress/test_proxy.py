@@ -1,10 +1,12 @@
 """What a skill reaches through the proxy and what it does not, tried with a real Squid."""
 
 import asyncio
+import contextlib
 
 import httpx
 import pytest
 
+from openclaw_runtime.egress.squid import MAX_CONNECTIONS
 from openclaw_runtime.sandbox.signing import Signer
 from tests.integration.egress.conftest import CLIENT, Proxy
 
@@ -131,3 +133,16 @@ async def test_ordinary_programs_find_the_way_by_their_environment(proxy: Proxy)
             assert (process.returncode, output) == (0, "")
         else:
             assert f"host=allowed.test:{port}" in output, output
+
+
+async def test_one_client_cannot_use_up_the_proxy(proxy: Proxy) -> None:
+    port = proxy.outside.https
+    token = proxy.token(f"allowed.test:{port}")
+    async with contextlib.AsyncExitStack() as idle:
+        for _ in range(MAX_CONNECTIONS - 1):
+            _, writer = await asyncio.open_connection(CLIENT, proxy.port)
+            idle.callback(writer.close)
+        assert await proxy.connect("allowed.test", port, token) == "ok"
+        _, writer = await asyncio.open_connection(CLIENT, proxy.port)
+        idle.callback(writer.close)
+        assert await proxy.connect("allowed.test", port, token) == "403"

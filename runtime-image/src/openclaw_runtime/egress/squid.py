@@ -18,6 +18,9 @@ _REQUEST_FORMAT: Final = f"%>a %>p %>rm %>rd %>rP %>h{{{DECISION_HEADER}}} %ssl:
 LOG_FIELDS: Final = ("client", "decision", "status", "received", "sent", "duration_ms", "method")
 _LOG_FORMAT: Final = "%>a %note{decision} %>Hs %<st %>st %tr %rm"
 
+MAX_CONNECTIONS: Final = 64
+"""Of one client at a time. A file descriptor is for all of them, and a tunnel takes four."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -95,6 +98,7 @@ shutdown_lifetime 2 seconds
 request_header_max_size 24 KB
 half_closed_clients off
 client_lifetime 65 minutes
+request_start_timeout 10 seconds
 connect_timeout 10 seconds
 forward_timeout 20 seconds
 dns_defnames off
@@ -118,11 +122,14 @@ acl trial myportname trial
 acl ours myportname inner trial
 acl connect method CONNECT
 acl http proto HTTP
+acl crowd maxconn {MAX_CONNECTIONS}
 acl hello at_step SslBump1
 acl named at_step SslBump2
 
 http_access allow ours connect
 http_access deny ours
+# Before anything that takes time: one pod shall not use up what all need.
+http_access deny crowd
 http_access deny !authenticated
 http_access deny !connect !http
 http_access allow request_allowed
