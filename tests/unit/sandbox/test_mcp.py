@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from openclaw_runtime.sandbox.errors import SandboxUnavailableError
+from openclaw_runtime.sandbox.errors import (
+    CallTimeoutError,
+    SandboxError,
+    SandboxUnavailableError,
+    SkillCrashedError,
+    SkillFailedError,
+)
 from openclaw_runtime.sandbox.mcp import ToolError, output_of
 from openclaw_runtime.skills.errors import ManifestError
 from openclaw_runtime.skills.mcp.discovery import Discovery
@@ -123,6 +129,35 @@ async def test_a_server_is_asked_once_and_again_when_its_tools_changed() -> None
     assert changes[1:] == [["one", "two"]]
     discovery.update([])
     assert discovery.with_actions(skill).actions == ()
+
+
+@pytest.mark.parametrize(
+    ("error", "server", "longest"),
+    [
+        (SkillCrashedError("it ended"), McpServer(command=("server",)), 3600.0),
+        (CallTimeoutError("it says nothing"), McpServer(command=("server",)), 3600.0),
+        # These cost no sandbox, and are over when somebody else has seen to it.
+        (SandboxUnavailableError("no pod is warm"), McpServer(command=("server",)), 60.0),
+        (SkillFailedError("connection refused"), McpServer(url="http://server"), 60.0),
+    ],
+)
+async def test_a_program_that_cannot_start_is_tried_ever_more_rarely(
+    error: SandboxError, server: McpServer, longest: float
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async def ask(_skill: InstalledSkill) -> list[dict[str, Any]]:
+        if len(pauses) < 15:
+            raise error
+        return []
+
+    discovery = Discovery(ask, sleep=sleep)
+    discovery.update([make_skill(actions=(), mcp=server)])
+    await discovery.settled()
+    assert pauses == [min(2.0**tries, longest) for tries in range(15)]
 
 
 async def test_a_server_that_is_unloaded_is_not_asked_any_longer() -> None:

@@ -21,11 +21,12 @@ from openclaw_runtime.skills import cli
 from openclaw_runtime.skills.audit import Audit, ExecutionRecord, FileAudit
 from openclaw_runtime.skills.checks import Attempt, check
 from openclaw_runtime.skills.errors import CallRefusedError, ManifestError, PackageUnavailableError
+from openclaw_runtime.skills.mcp.discovery import LIST_TOOLS
 from openclaw_runtime.skills.package import pack_folder
 from openclaw_runtime.skills.registry import Changes, SkillRegistry, read_folder
 from openclaw_runtime.skills.scaffold import new_skill
 from openclaw_runtime.skills.service import Clock, SkillService
-from openclaw_runtime.skills.types import ActionSpec, InstalledSkill, RateLimit, SkillCall, SkillResult
+from openclaw_runtime.skills.types import ActionSpec, InstalledSkill, McpServer, RateLimit, SkillCall, SkillResult
 from tests.integration.sandbox.helpers import RecordingContext, make_skill
 
 ANYTHING = {"type": "object"}
@@ -432,6 +433,15 @@ async def test_only_calls_that_were_allowed_count_for_the_rate_limit() -> None:
     with pytest.raises(CallRefusedError, match="1 calls per 10 s"):
         await skills.call(skill, "noop", {}, session="s", context=RecordingContext())
     assert len(executor.calls) == 1
+
+
+async def test_finding_out_the_tools_of_a_server_does_not_use_up_the_rate_limit() -> None:
+    skills, executor = service([], Kept())
+    skill = make_skill(rate_limit=RateLimit(1, 10.0), mcp=McpServer(command=("server",)))
+    skills.discovery.refresh(skill)
+    await skills.discovery.settled()
+    await skills.call(skill, "noop", {}, session="s", context=RecordingContext())
+    assert [call.action for call in executor.calls] == [LIST_TOOLS, "noop"]
 
 
 async def test_a_result_that_breaks_the_promise_is_the_skills_fault() -> None:

@@ -12,7 +12,15 @@ from opentelemetry import trace
 from openclaw_runtime.config import Skills
 from openclaw_runtime.sandbox.errors import SandboxError, SkillCrashedError
 from openclaw_runtime.skills.audit import Audit, ExecutionRecord, measure
-from openclaw_runtime.skills.checks import DISCOVERY_POLICIES, POLICIES, Attempt, Policy, Verdict, check
+from openclaw_runtime.skills.checks import (
+    DISCOVERY_POLICIES,
+    POLICIES,
+    Attempt,
+    Policy,
+    Verdict,
+    check,
+    rate_limit,
+)
 from openclaw_runtime.skills.errors import CallRefusedError, SkillsError
 from openclaw_runtime.skills.mcp.discovery import LIST_TOOLS, Discovery
 from openclaw_runtime.skills.mcp.unattended import Unattended
@@ -169,7 +177,8 @@ class SkillService:
         while recent and recent[0] <= now - window:
             recent.popleft()
         verdicts = check(Attempt(skill, action, arguments, self._security_level, tuple(recent), now, size), policies)
-        if verdicts[-1].allowed and skill.rate_limit:
+        # What does not go by the limit, as asking an MCP server for its tools, does not use it up either.
+        if verdicts[-1].allowed and skill.rate_limit and rate_limit in policies:
             recent.append(now)
         return verdicts
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from openclaw_runtime.errors import OpenClawError
-from openclaw_runtime.sandbox.errors import SandboxError
+from openclaw_runtime.sandbox.errors import CallTimeoutError, SandboxError, SkillCrashedError, SkillFailedError
 from openclaw_runtime.sandbox.protocol import Json, canonical_sha256
 from openclaw_runtime.skills.mcp.tools import Listing, to_listing
 from openclaw_runtime.skills.types import InstalledSkill
@@ -18,6 +18,9 @@ LIST_TOOLS: Final = "tools/list"
 """The action of a discovery; no action of a skill can have this name."""
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
+_LONGEST_PAUSE_OF_BROKEN: Final = 3600.0
+"""After a failure of a program that we start: each try uses up a sandbox, and the same package rarely does better."""
+_BROKEN: Final = (SkillFailedError, SkillCrashedError, CallTimeoutError)
 
 
 class Discovery:
@@ -97,7 +100,8 @@ class Discovery:
                     logger.warning("MCP skill %s: %s", skill.name, told)
                 self._errors[key] = told
                 await self._sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                broken = skill.mcp.url is None and isinstance(error, _BROKEN)
+                pause = min(pause * 2, _LONGEST_PAUSE_OF_BROKEN if broken else _LONGEST_PAUSE)
                 continue
             break
         self._errors.pop(key, None)
