@@ -49,6 +49,10 @@ async def callbacks(ctx, given):
     }
 
 
+async def pause(ctx, given):
+    return await ctx.ask("may I go on?")
+
+
 def blocking(ctx, given):
     ctx.progress(0.1, "sync")
     return [ctx.memory.add({"type": "sync"}), ctx.ask("sync?")]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from openclaw_runtime.sandbox import errors
-from openclaw_runtime.sandbox.executors import PodExecutor
+from openclaw_runtime.sandbox.executors import MAX_UNAUTHORIZED, PodExecutor
 from openclaw_runtime.sandbox.keyfile import KeyFile
 from openclaw_runtime.sandbox.kube import KubeApi
 from openclaw_runtime.sandbox.signing import Signer
@@ -60,6 +60,27 @@ async def test_calls_go_on_while_the_key_is_rotated(
         if keys == BOTH:
             swap(key)
     assert len(set(used)) == 4
+
+
+async def test_idle_leases_that_know_the_old_key_do_not_fail_a_call(
+    server: ApiServer, pods: Pods, executor: PodExecutor, key: Path
+) -> None:
+    together = asyncio.Barrier(MAX_UNAUTHORIZED)
+
+    class Together(RecordingContext):
+        async def ask(self, question: str) -> str:
+            await together.wait()
+            return question
+
+    call = make_call(make_skill("pause", pool=POOL))
+    await executor.execute(make_call(make_skill(pool=POOL)), RecordingContext())
+    await server.watching.wait()
+    for _ in range(MAX_UNAUTHORIZED):
+        await pods.announce(public_keys=KEYS[OLD], leased=True)
+    await asyncio.gather(*(executor.execute(call, Together()) for _ in range(MAX_UNAUTHORIZED)))
+    swap(key)
+    good = await pods.announce(public_keys=KEYS[NEW])
+    assert (await executor.execute(call, RecordingContext())).sandbox == good.endpoint.name
 
 
 async def test_a_pod_that_did_not_believe_the_old_key_is_tried_again_with_the_new_one(

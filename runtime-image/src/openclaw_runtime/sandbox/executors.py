@@ -107,7 +107,8 @@ class CallRunner:
         last: errors.SandboxError | None = None
         holder = Holder(call.agent, call.session, call.skill.name)
         while True:
-            endpoint = self._leased(pool, holder) or await self._acquire(pool, deadline, last)
+            leased = self._leased(pool, holder)
+            endpoint = leased or await self._acquire(pool, deadline, last)
             self.running += 1
             queued_ms = round((loop.time() - started) * 1000, 3)
             lease = Lease(pool, holder, endpoint)
@@ -123,7 +124,8 @@ class CallRunner:
                 last = error
                 # It is good for a call once this gateway has the key it believes in.
                 self._source.given_up(endpoint.uid)
-                refused += 1
+                # Leases are as old as the session: that they know only the other key says nothing of the pool.
+                refused += leased is None
                 if refused >= MAX_UNAUTHORIZED:
                     raise
             except UnreachableError as error:
