@@ -25,12 +25,13 @@ from openclaw_runtime.sandbox.protocol import (
     ReleasePayload,
     Request,
     Success,
+    decode,
     encode,
 )
 from openclaw_runtime.sandbox.signing import Signer
 from openclaw_runtime.skills.types import SkillCall
 from tests.integration.sandbox.conftest import Start
-from tests.integration.sandbox.helpers import PACKAGE, RecordingContext, connected, make_skill, payload
+from tests.integration.sandbox.helpers import PACKAGE, RecordingContext, connected, dial, make_skill, payload
 from tests.integration.sandbox.test_calls import gone
 from tests.integration.sandbox.test_handshake import answer, probe, signed
 
@@ -156,6 +157,39 @@ async def test_sigterm_ends_a_leased_sandbox(start: Start, signer: Signer) -> No
     runner = await start(leased=True)
     await output(runner, signer)
     runner.process.terminate()
+    assert await runner.process.wait() == 0
+
+
+@pytest.mark.parametrize("leased", [False, True])
+async def test_a_call_that_runs_is_finished_after_sigterm_and_no_other_is_taken(
+    start: Start, signer: Signer, leased: bool
+) -> None:
+    runner = await start(leased=leased)
+    async with connected(runner) as (connection, hello):
+        await connection.send(PACKAGE.data)
+        await connection.send(signed(signer, payload(hello, time.time(), action="pause")))
+        question = decode(await connection.recv())
+        assert isinstance(question, Request)
+        runner.process.terminate()
+        for _ in range(2):
+            other = await dial(runner)
+            assert code(await answer(other)) == ErrorCode.BUSY
+            await other.close()
+        await connection.send(encode(Success(question.id, "go on")))
+        done = await answer(connection)
+        assert isinstance(done, Success)
+        assert done.result["output"] == "go on"
+    assert await runner.process.wait() == 0
+
+
+async def test_a_call_ends_with_whoever_started_the_runner(start: Start, signer: Signer) -> None:
+    runner = await start()
+    async with connected(runner) as (connection, hello):
+        await connection.send(PACKAGE.data)
+        await connection.send(signed(signer, payload(hello, time.time(), action="pause")))
+        assert isinstance(decode(await connection.recv()), Request)
+        runner.lifeline.close()
+        assert code(await answer(connection)) == ErrorCode.CANCELLED
     assert await runner.process.wait() == 0
 
 

@@ -169,7 +169,7 @@ def test_leased_pods_are_a_pool_of_their_own() -> None:
         (container,) = sandbox.pod("demo", pool.shape, "abcde", "keys", "label", "Always")["spec"]["containers"]
         levels_set = [item["value"] for item in container["env"] if item["name"] == "OPENCLAW_SANDBOX_LEVEL"]
         assert levels_set == (["restricted"] if pool.shape.leased else [])
-        assert container["readinessProbe"].get("failureThreshold") == (1 if pool.shape.leased else None)
+        assert container["readinessProbe"]["failureThreshold"] == 1
 
 
 @pytest.mark.parametrize(

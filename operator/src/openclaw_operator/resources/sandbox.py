@@ -20,6 +20,8 @@ WORKSPACE_LABEL = "openclaw.io/workspace"
 # Which signing key the pod believes in; pods of an older key are replaced.
 SIGNING_LABEL = "openclaw.io/signing-key"
 SUFFIX_LENGTH = 5
+# How long a call that runs may go on once its pod is deleted. A pod without one ends at once.
+CALL_GRACE_SECONDS = 30
 
 
 def pod_name(pool: str, suffix: str) -> str:
@@ -45,7 +47,7 @@ def pod(namespace: str, shape: PoolShape, suffix: str, public_keys: str, signing
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 2,
+        "terminationGracePeriodSeconds": CALL_GRACE_SECONDS,
         "securityContext": pod_security(),
     }
     if shape.runtime_class:
@@ -59,8 +61,6 @@ def pod(namespace: str, shape: PoolShape, suffix: str, public_keys: str, signing
         term = {"labelSelector": {"matchLabels": {WORKSPACE_LABEL: shape.claim}}}
         preferred = {"weight": 100, "podAffinityTerm": {**term, "topologyKey": "kubernetes.io/hostname"}}
         spec["affinity"] = {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}}
-    # A pod that is used once ends, which is seen at once. That a lease took one shows only in its readiness.
-    once = {"failureThreshold": 1} if shape.leased else {}
     spec["containers"] = [
         {
             "name": "sandbox",
@@ -77,7 +77,12 @@ def pod(namespace: str, shape: PoolShape, suffix: str, public_keys: str, signing
             ],
             "resources": shape.container_resources(),
             "securityContext": container_security(),
-            "readinessProbe": {"httpGet": {"path": "/ready", "port": "call"}, "periodSeconds": 1, **once},
+            # That a call took the pod shows in its readiness. Until then it counts as waiting, and may be deleted.
+            "readinessProbe": {
+                "httpGet": {"path": "/ready", "port": "call"},
+                "periodSeconds": 1,
+                "failureThreshold": 1,
+            },
             "volumeMounts": mounts,
         }
     ]

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -39,6 +40,8 @@ def _serve(settings: Settings, scratch: Path) -> int:
     zygote = fork_zygote(settings.workspace, scratch) if settings.leased else None
     child = None if zygote else fork_child(settings.workspace, scratch)
     linux.hide()
+    # As the first process of a pod it would not be ended by the signal, and nothing below is worth waiting for.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     from openclaw_runtime.jsonlog import JsonFormatter
     from openclaw_runtime.sandbox.runner import server
     from openclaw_runtime.sandbox.runner.nursery import Nursery, Rooms

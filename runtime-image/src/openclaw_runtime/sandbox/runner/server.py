@@ -112,12 +112,16 @@ class Runner:
         return server
 
     def stop(self) -> None:
-        """Ends the runner: at once if it is idle, else by cancelling its call first."""
+        """Ends the runner: at once if it is idle, else after the call that runs. No other call is taken."""
         self._stopping = True
+        if not self._tenancy.running:
+            self.finished.set()
+
+    def abort(self) -> None:
+        """Ends the runner at once, and its call."""
+        self.stop()
         if self._run is not None:
             self._run.end(ErrorCode.CANCELLED, "the sandbox is being stopped")
-        elif not self._tenancy.running:
-            self.finished.set()
 
     def _watch_child(self) -> None:
         """Ends the runner if its child dies before a call came: that could only fail."""
@@ -356,6 +360,6 @@ def _hold_lifeline(descriptor: int, runner: Runner) -> "asyncio.Task[None]":
         with contextlib.suppress(ConnectionError):
             await loop.sock_sendall(lifeline, b"\n")
             await loop.sock_recv(lifeline, 1)
-        runner.stop()
+        runner.abort()
 
     return asyncio.ensure_future(wait())
