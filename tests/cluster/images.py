@@ -52,6 +52,7 @@ IMAGES = {
         Image("runtime", "runtime-image/Dockerfile", ("runtime-image",), "gateway"),
         Image("sandbox", "runtime-image/Dockerfile", ("runtime-image",), "sandbox"),
         Image("egress-proxy", "runtime-image/Dockerfile", ("runtime-image",), "egress"),
+        Image("sandbox-node", "runtime-image/Dockerfile", ("runtime-image",), "sandbox-node"),
         Image("postgresql", "tests/cluster/images/postgresql/Dockerfile", ("tests/cluster/images/postgresql",)),
         Image("redis", "tests/cluster/images/redis/Dockerfile", ("tests/cluster/images/redis",)),
         Image(

@@ -34,6 +34,7 @@ PACKAGES = {
 }
 """Program → the Debian package it comes from."""
 TEST_PACKAGES = {
+    "bwrap": "bubblewrap",
     "curl": "curl",
     "git": "git",
     "openssl": "openssl",

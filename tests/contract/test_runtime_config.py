@@ -19,7 +19,7 @@ from openclaw_operator.resources.pool import effective_level, pool_for
 from openclaw_runtime.config import ENVIRONMENT_KEYS, RuntimeConfig, load_config
 from openclaw_runtime.gateway.reload import restart_needed
 
-IMAGES = Images("runtime", "sandbox", "qdrant", "postgresql", "redis", "backup", "IfNotPresent")
+IMAGES = Images("runtime", "sandbox", "sandbox-node", "qdrant", "postgresql", "redis", "backup", "IfNotPresent")
 DIGEST = f"sha256:{'a' * 64}"
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -95,7 +95,7 @@ def inputs(model: str, store: str, skill: str, *, team: bool, level: str) -> Age
                 package="some.skill-package-aaaaaaaaaa",
                 level=effective_level(spec, skill_spec),
                 config={"any": ["thing", {"is": None}]},
-                pool=pool_for("agent", spec, skill_spec, "sandbox"),
+                pool=pool_for("agent", spec, skill_spec, IMAGES),
             )
         )
     stored = STORES[store]

@@ -20,6 +20,7 @@ from openclaw_runtime.sandbox.runner.settings import read_settings
 from openclaw_runtime.sandbox.signing import Signer, Verifier
 from openclaw_runtime.skills.package import pack_files
 
+IMAGES = meta.Images("runtime", "sandbox", "sandbox-node", "qdrant", "postgresql", "redis", "backup", "Always")
 FILES = [
     {"a": ""},
     {"SKILL.md": "---\nname: x\n---\n", "scripts/main.py": "def act(ctx, input):\n    return 1\n"},
@@ -73,7 +74,7 @@ def test_a_sandbox_pod_has_the_environment_its_runner_reads() -> None:
             "permissions": ["filesystem:read"],
         }
     )
-    found = pool_for("agent", spec, skill, "image")
+    found = pool_for("agent", spec, skill, IMAGES)
     assert found is not None
     key = base64.b64encode(bytes(32)).decode()
     container = sandbox.pod("space", found.shape, "abcde", key, signing="00", pull_policy="Always")["spec"][

@@ -16,7 +16,7 @@ from tests.cluster.progress import Progress
 from tests.demo import relay
 
 VALUES = REPOSITORY / "tests" / "demo"
-IMAGES = ["operator", "runtime", "sandbox", "egress-proxy", "testkit"]
+IMAGES = ["operator", "runtime", "sandbox", "sandbox-node", "egress-proxy", "testkit"]
 STORES = ["postgresql", "redis"]
 """What a cluster without a way to a registry needs besides."""
 

@@ -42,6 +42,7 @@ class Settings(BaseModel):
 
     runtime_image: str = Field("openclaw/runtime:0.1.0", min_length=1)
     sandbox_image: str = Field("openclaw/sandbox:0.1.0", min_length=1)
+    sandbox_node_image: str = Field("openclaw/sandbox-node:0.1.0", min_length=1)
     qdrant_image: str = Field("qdrant/qdrant:v1.16.0", min_length=1)
     postgresql_image: str = Field("postgres:17", min_length=1)
     redis_image: str = Field("redis:8", min_length=1)

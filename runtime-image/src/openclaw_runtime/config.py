@@ -227,6 +227,7 @@ class InstalledSkillConfig(Section):
     package: PackageRef | None = None
     runtime: str = "python"
     entrypoint: str = ""
+    command: list[str] = []
     actions: list[SkillAction] = []
     mcp: McpServerConfig | None = None
     permissions: list[str] = []

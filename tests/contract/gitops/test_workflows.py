@@ -106,7 +106,7 @@ def test_nothing_is_published_untested_and_nothing_deployed_unpublished() -> Non
 def test_every_image_is_multi_arch_and_has_an_sbom() -> None:
     steps = load(GITHUB / "workflows" / "release.yml")["jobs"]["images"]["steps"]
     builds = {step["id"]: step["with"] for step in steps if step.get("uses", "").startswith("docker/build-push-action")}
-    assert set(builds) == {"operator", "runtime", "sandbox", "egress"}
+    assert set(builds) == {"operator", "runtime", "sandbox", "sandbox-node", "egress"}
     for options in builds.values():
         assert options["platforms"] == "linux/amd64,linux/arm64"
         assert options["sbom"] is True

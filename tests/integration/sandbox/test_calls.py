@@ -150,7 +150,7 @@ async def test_strict_keeps_memory_from_skills_that_reach_the_internet(context: 
     """What they read could leave. At level moderate the platform engineer has decided otherwise."""
     found = {}
     for level in ("strict", "moderate"):
-        executor = SubprocessExecutor(warm=1, security=level)
+        executor = SubprocessExecutor(warm=1, security=level, walled=False)
         await executor.start()
         try:
             found[level] = (await run(executor, context, "search", permissions=("network:external",))).output
@@ -238,7 +238,7 @@ async def test_closing_the_executor_ends_calls_in_flight(
 
 
 async def test_a_call_waits_for_a_sandbox_until_its_deadline(context: RecordingContext) -> None:
-    executor = SubprocessExecutor(warm=0, limit=0)
+    executor = SubprocessExecutor(warm=0, limit=0, walled=False)
     await executor.start()
     try:
         with pytest.raises(errors.SandboxUnavailableError, match="no sandbox of pool local"):
@@ -248,7 +248,7 @@ async def test_a_call_waits_for_a_sandbox_until_its_deadline(context: RecordingC
 
 
 async def test_more_calls_than_sandboxes_all_get_their_turn(context: RecordingContext) -> None:
-    executor = SubprocessExecutor(warm=3, limit=4)
+    executor = SubprocessExecutor(warm=3, limit=4, walled=False)
     metrics = Metrics(version="1", agent="a", start_time=0)
     executor.observe(metrics)
     await executor.start()

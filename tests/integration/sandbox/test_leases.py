@@ -258,7 +258,7 @@ async def test_an_isolated_sandbox_knows_no_release(start: Start, signer: Signer
 
 @pytest.fixture
 async def executor() -> AsyncIterator[SubprocessExecutor]:
-    subprocesses = SubprocessExecutor(warm=1, limit=4, keep_leases=2)
+    subprocesses = SubprocessExecutor(warm=1, limit=4, keep_leases=2, walled=False)
     await subprocesses.start()
     yield subprocesses
     await subprocesses.close()
@@ -292,7 +292,7 @@ async def test_isolated_skills_are_never_leased(executor: SubprocessExecutor) ->
 
 
 async def test_the_configured_level_holds_for_skills_that_ask_for_less() -> None:
-    executor = SubprocessExecutor(warm=1, level="isolated")
+    executor = SubprocessExecutor(warm=1, level="isolated", walled=False)
     await executor.start()
     try:
         assert (await run(executor, "one"))[0] != (await run(executor, "one"))[0]

@@ -390,7 +390,7 @@ async def test_a_pod_that_never_got_its_call_is_used_again(
 
 
 async def test_a_process_that_never_got_its_call_makes_room(context: RecordingContext) -> None:
-    executor = SubprocessExecutor(warm=1, limit=1)
+    executor = SubprocessExecutor(warm=1, limit=1, walled=False)
     await executor.start()
     try:
         with pytest.raises(errors.ProtocolViolationError, match="the call is"):

@@ -12,7 +12,9 @@ from openclaw_operator.resources.inputs import AgentInputs, Member, ResolvedSkil
 from openclaw_operator.resources.meta import Images, Owner
 from openclaw_operator.resources.pool import effective_level, pool_for
 
-IMAGES = Images("runtime:1", "sandbox:1", "qdrant:1", "postgres:1", "redis:1", "backup:1", "IfNotPresent")
+IMAGES = Images(
+    "runtime:1", "sandbox:1", "sandbox-node:1", "qdrant:1", "postgres:1", "redis:1", "backup:1", "IfNotPresent"
+)
 EGRESS = EgressOptions("egress:1", resources={"limits": {"memory": "256Mi"}})
 DIGEST = "sha256:" + "ab" * 32
 
@@ -52,7 +54,7 @@ def agent_inputs(name: str, spec: dict[str, Any], *, memory: Store | None = None
                 package="git-ai-helper-package-ababababab",
                 level=effective_level(agent, skill),
                 config={"style": "conventional"},
-                pool=pool_for(name, agent, skill, IMAGES.sandbox),
+                pool=pool_for(name, agent, skill, IMAGES),
             ),
         )
     return AgentInputs(

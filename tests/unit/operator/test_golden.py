@@ -80,7 +80,7 @@ EXTERNAL = {
 
 
 def cases() -> dict[str, list[dict[str, Any]]]:
-    sandboxed = pool_for("ada", agent_inputs("ada", {}).spec, skill_spec(), IMAGES.sandbox)
+    sandboxed = pool_for("ada", agent_inputs("ada", {}).spec, skill_spec(), IMAGES)
     assert sandboxed is not None
     return {
         "agent-embedded": agent.build(agent_inputs("ada", {})),

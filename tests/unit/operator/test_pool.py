@@ -10,15 +10,15 @@ from openclaw_operator.cluster.live import Live, observe
 from openclaw_operator.reconcile.pool import plan
 from openclaw_operator.reconcile.signing import SigningKeys
 from openclaw_operator.resources import sandbox
-from openclaw_operator.resources.pool import Pool, effective_level, is_marked_trusted, merge, pool_for
-from tests.unit.operator.builders import agent_inputs, skill_spec
+from openclaw_operator.resources.pool import Pool, PoolShape, effective_level, is_marked_trusted, merge, pool_for
+from tests.unit.operator.builders import IMAGES, agent_inputs, skill_spec
 
 KEY = "key-of-today"
 LABEL = SigningKeys(KEY).label
 
 
 def wanted(warm: int = 2, busy: int = 3) -> Pool:
-    found = pool_for("ada", agent_inputs("ada", {}).spec, skill_spec(), "sandbox:1")
+    found = pool_for("ada", agent_inputs("ada", {}).spec, skill_spec(), IMAGES)
     assert found is not None
     return Pool(found.shape, warm, busy)
 
@@ -148,7 +148,7 @@ def test_a_pod_shows_that_it_was_ready(turned: str, started: str | None, was_rea
 def test_leased_pods_are_replaced_but_never_take_the_place_of_calls() -> None:
     """Three calls at once, so three idle leases beside them: the seventh pod in use is not replaced."""
     spec = agent_inputs("ada", {"execution": {"sandbox": {"level": "restricted"}}}).spec
-    found = pool_for("ada", spec, skill_spec(sandbox={"level": "restricted"}), "sandbox:1")
+    found = pool_for("ada", spec, skill_spec(sandbox={"level": "restricted"}), IMAGES)
     assert found is not None
     pool = Pool(found.shape, 2, found.busy)
     in_use = [pod(str(number), ready=False, pool=pool.id) for number in range(7)]
@@ -160,7 +160,7 @@ def test_leased_pods_are_replaced_but_never_take_the_place_of_calls() -> None:
 def test_leased_pods_are_a_pool_of_their_own() -> None:
     agent = agent_inputs("ada", {"execution": {"sandbox": {"level": "trusted"}}}).spec
     levels = ("isolated", "restricted", "trusted")
-    pools = [pool_for("ada", agent, skill_spec(sandbox={"level": level}), "sandbox:1") for level in levels]
+    pools = [pool_for("ada", agent, skill_spec(sandbox={"level": level}), IMAGES) for level in levels]
     assert pools[2] is None
     assert pools[0]
     assert pools[1]
@@ -183,8 +183,8 @@ def test_only_marked_skills_are_trusted(marks: tuple[str, ...], trusted: bool) -
 def test_equal_shapes_share_a_pool() -> None:
     agent = agent_inputs("ada", {}).spec
     plain = skill_spec(permissions=[], sandbox={"warm": 1})
-    one = pool_for("ada", agent, plain, "sandbox:1")
-    two = pool_for("bob", agent, skill_spec(permissions=[], sandbox={"warm": 4}), "sandbox:1")
+    one = pool_for("ada", agent, plain, IMAGES)
+    two = pool_for("bob", agent, skill_spec(permissions=[], sandbox={"warm": 4}), IMAGES)
     assert one
     assert two
     assert one.id == two.id
@@ -206,8 +206,8 @@ def test_equal_shapes_share_a_pool() -> None:
 )
 def test_other_shapes_are_other_pools(changes: dict[str, Any]) -> None:
     agent = agent_inputs("ada", {}).spec
-    plain = pool_for("ada", agent, skill_spec(permissions=[]), "sandbox:1")
-    other = pool_for("ada", agent, skill_spec(**{"permissions": [], **changes}), "sandbox:1")
+    plain = pool_for("ada", agent, skill_spec(permissions=[]), IMAGES)
+    other = pool_for("ada", agent, skill_spec(**{"permissions": [], **changes}), IMAGES)
     assert plain
     assert other
     assert plain.id != other.id
@@ -215,7 +215,7 @@ def test_other_shapes_are_other_pools(changes: dict[str, Any]) -> None:
 
 def test_workspaces_are_not_shared() -> None:
     agent = agent_inputs("ada", {}).spec
-    ids = {pool.id for name in ("ada", "bob") if (pool := pool_for(name, agent, skill_spec(), "sandbox:1"))}
+    ids = {pool.id for name in ("ada", "bob") if (pool := pool_for(name, agent, skill_spec(), IMAGES))}
     assert len(ids) == 2
 
 
@@ -233,4 +233,32 @@ def test_the_stricter_level_counts(agent: str, skill: str, level: str) -> None:
         {"model": {"name": "m"}, "execution": {"sandbox": {"level": agent}}},
     )
     assert effective_level(spec, skill_spec(sandbox={"level": skill})) == level
-    assert (pool_for("ada", spec, skill_spec(sandbox={"level": skill}), "x") is None) is (level == "trusted")
+    assert (pool_for("ada", spec, skill_spec(sandbox={"level": skill}), IMAGES) is None) is (level == "trusted")
+
+
+def test_a_runtime_decides_the_image_and_what_its_process_starts_with() -> None:
+    agent = agent_inputs("ada", {}).spec
+    execute = ["process:execute"]
+
+    def shape(runtime: str, permissions: list[str], **more: object) -> PoolShape:
+        found = pool_for("ada", agent, skill_spec(runtime=runtime, permissions=permissions, **more), IMAGES)
+        assert found is not None
+        return found.shape
+
+    assert shape("bash", execute) == shape("python", execute)
+    node = shape("node", ["network:internal"])
+    assert (node.image, node.runtime, node.allowances) == (IMAGES.sandbox_node, "node", ("network:external",))
+    assert len({node.id, shape("node", []).id, shape("node", execute).id}) == 3
+    own = shape("image", execute, image="tool:1", command=["/bin/tool"])
+    assert (own.image, own.runner_image, own.runtime) == ("tool:1", IMAGES.sandbox, "image")
+    made = sandbox.pod("space", own, "abcde", "key", signing="00", pull_policy="Always")["spec"]
+    assert made["initContainers"][0]["image"] == IMAGES.sandbox
+    assert made["containers"][0]["command"][0] == "/opt/openclaw/bin/python3"
+    assert made["initContainers"][0]["securityContext"] == made["containers"][0]["securityContext"]
+
+
+def test_only_python_runs_in_a_gateway() -> None:
+    spec = agent_inputs("ada", {}).spec.model_copy(deep=True)
+    spec.execution.sandbox.level = "trusted"
+    skill = skill_spec(runtime="bash", permissions=["process:execute"], sandbox={"level": "trusted"})
+    assert effective_level(spec, skill) == "isolated"

@@ -17,7 +17,7 @@ from openclaw_operator.reconcile.primaries import Primary
 from openclaw_operator.reconcile.shortage import START_SECONDS, of_pod, of_refusal
 from openclaw_operator.reconcile.skill import SkillReconciler
 from openclaw_operator.resources.pool import Pool, pool_for
-from tests.unit.operator.builders import DIGEST, agent_inputs, skill_spec
+from tests.unit.operator.builders import DIGEST, IMAGES, agent_inputs, skill_spec
 from tests.unit.operator.fake_api import Bench
 
 KEY = ("Pool", "demo", "")
@@ -70,7 +70,7 @@ def world() -> World:
 
 
 def claiming(agent: str, warm: int = 1) -> Pool:
-    found = pool_for(agent, agent_inputs(agent, {}).spec, skill_spec(), "sandbox:1")
+    found = pool_for(agent, agent_inputs(agent, {}).spec, skill_spec(), IMAGES)
     assert found
     return Pool(found.shape, warm, 1)
 

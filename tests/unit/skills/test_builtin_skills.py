@@ -84,7 +84,7 @@ def test_the_manifest_is_a_valid_skill_resource(folder: Path) -> None:
 @every_skill
 def test_every_action_is_a_function_of_the_entrypoint_and_no_other_is_public(folder: Path) -> None:
     manifest = manifest_of(folder).manifest
-    main = load_skill(folder)[Path(manifest.entrypoint).stem]
+    main = load_skill(folder)[Path(manifest.main_file or "").stem]
     public = {
         name
         for name, value in vars(main).items()

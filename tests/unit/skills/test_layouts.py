@@ -18,7 +18,7 @@ from openclaw_runtime.skills.errors import ManifestError, PackageUnavailableErro
 from openclaw_runtime.skills.instructions import read_instructions
 from openclaw_runtime.skills.manifest import SkillFolder, is_skill_folder, read_skill
 from openclaw_runtime.skills.package import folder_files, pack_files
-from tests.unit.operator.builders import agent_inputs
+from tests.unit.operator.builders import IMAGES, agent_inputs
 
 PACKAGE: dict[str, Any] = {
     "name": "@yourname/skill-git-helper",
@@ -134,7 +134,7 @@ async def test_a_folder_of_instructions_is_a_skill(tmp_path: Path) -> None:
     # In a cluster it is a Skill without actions, which needs no pods.
     spec = SkillSpec.model_validate(folder.resource()["spec"])
     assert spec.actions == []
-    assert pool_for("ada", agent_inputs("ada", {}).spec, spec, "sandbox:1") is None
+    assert pool_for("ada", agent_inputs("ada", {}).spec, spec, IMAGES) is None
 
 
 def test_a_version_that_is_none_is_named(tmp_path: Path) -> None:

@@ -25,7 +25,10 @@ from openclaw_operator.api.base import (
 )
 from openclaw_operator.api.source import Signature, SkillSource
 
+Runtime = Literal["python", "node", "bash", "image"]
 Permission = Literal["filesystem:read", "filesystem:write", "network:internal", "network:external", "process:execute"]
+ENTRYPOINTS = {"python": "scripts/main.py", "node": "scripts/main.mjs", "bash": "scripts/main.sh"}
+"""Where the actions are when a Skill does not say; a command of its own image may need no file at all."""
 
 AllowedDomain = Annotated[
     str,
@@ -41,7 +44,7 @@ class Action(Model):
     """A function of the skill that a model may call."""
 
     name: str = Field(
-        pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=63, description="Name of the action and of its Python function."
+        pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=63, description="Name of the action and of its function."
     )
     description: str = Field(
         min_length=1, max_length=1024, description="What it does, for the model that chooses between actions."
@@ -196,17 +199,45 @@ class SkillSpec(Model):
             "mcp.url needs the permission network:external or network:internal: add it",
             ".mcp",
         ),
+        cel(
+            "self.runtime == 'image' ? has(self.image) && has(self.command) && size(self.command) > 0 : "
+            "!has(self.image) && (!has(self.command) || size(self.command) == 0)",
+            "runtime image needs image and command, and no other runtime has them: set both with runtime: image, or "
+            "remove them",
+            ".runtime",
+        ),
+        cel(
+            "!(self.runtime in ['bash', 'image']) || (has(self.permissions) && 'process:execute' in self.permissions)",
+            "runtime bash and runtime image run programs: add process:execute to permissions",
+            ".permissions",
+        ),
     )
     version: str = Field(
         pattern=SEMVER, max_length=128, description="Semantic version, raised with each change, for example 1.2.0."
     )
     description: str = Field("", max_length=1024, description="What the skill is good for, in one sentence.")
-    runtime: Literal["python"] = Field("python", description="Language of the entrypoint.")
-    entrypoint: str = Field(
-        "scripts/main.py",
+    runtime: Runtime = Field(
+        "python", description="Language of the entrypoint; image runs a command in a container image of your own."
+    )
+    image: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$",
+        max_length=512,
+        description="Container image of runtime image. Nothing has to be in it for the sandbox, which is added.",
+    )
+    command: list[str] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Program and arguments of runtime image; the entrypoint, if one is set, and the name of the action "
+        "are added to them.",
+        json_schema_extra=LIST_ATOMIC,
+    )
+    entrypoint: str | None = Field(
+        None,
         pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$",
         max_length=255,
-        description="File that holds the actions, as a path in the package.",
+        description="File that holds the actions, as a path in the package; scripts/main.py, scripts/main.mjs or "
+        "scripts/main.sh when unset, by runtime, and none for runtime image.",
     )
     source: SkillSource | None = Field(None, description="The files; a remote MCP server has none.")
     actions: list[Action] = Field(
@@ -243,6 +274,11 @@ class SkillSpec(Model):
     resources: Resources = Field(default_factory=_skill_resources, description="Resources of a sandbox pod.")
     sandbox: SkillSandbox = Field(default_factory=SkillSandbox, description="Isolation.")
     signature: Signature | None = Field(None, description="Refuse any other content than this.")
+
+    @property
+    def main_file(self) -> str | None:
+        """The entrypoint, with the default of the runtime; None where runtime image names none."""
+        return self.entrypoint or ENTRYPOINTS.get(self.runtime)
 
 
 class Fetched(Model):

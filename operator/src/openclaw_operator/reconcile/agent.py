@@ -341,7 +341,7 @@ class AgentReconciler:
             package=status.get("packageConfigMap") or "",
             level=level,
             config=wanted.config or {},
-            pool=pool_for(primary.name, spec, skill_spec, self._context.images.sandbox),
+            pool=pool_for(primary.name, spec, skill_spec, self._context.images),
         )
 
     def _team(self, primary: Primary, spec: AgentSpec) -> tuple[Member, ...]:

@@ -58,6 +58,7 @@ def images(settings: Settings) -> Images:
     return Images(
         runtime=settings.runtime_image,
         sandbox=settings.sandbox_image,
+        sandbox_node=settings.sandbox_node_image,
         qdrant=settings.qdrant_image,
         postgresql=settings.postgresql_image,
         redis=settings.redis_image,

@@ -73,8 +73,8 @@ class SkillReconciler:
         check_actions(spec)
         check_mcp(spec)
         found = await self._sources.find(primary, owner, spec, status)
-        entrypoint = spec.entrypoint if spec.actions else "SKILL.md"
-        if entrypoint not in found.files and spec.mcp is None:
+        entrypoint = spec.main_file if spec.actions else "SKILL.md"
+        if entrypoint is not None and entrypoint not in found.files and spec.mcp is None:
             raise SpecError(
                 "EntrypointNotFound",
                 f"spec.entrypoint: {entrypoint!r} is not among the files ({', '.join(sorted(found.files)[:10])}): "
@@ -82,7 +82,7 @@ class SkillReconciler:
                 if spec.actions
                 else "spec.actions: none, and there is no SKILL.md either: add actions, or the file with instructions",
             )
-        if spec.mcp is None and entrypoint.endswith(".py"):
+        if spec.mcp is None and spec.runtime == "python" and entrypoint is not None and entrypoint.endswith(".py"):
             problem = await asyncio.to_thread(schemas.syntax_error, entrypoint, found.files[entrypoint].data)
             if problem:
                 raise SpecError("SyntaxError", f"spec.entrypoint: {problem}: correct the file")

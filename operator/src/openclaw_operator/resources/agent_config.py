@@ -146,7 +146,8 @@ def _skill(skill: ResolvedSkill) -> dict[str, Any]:
         "digest": skill.digest,
         "package": {"config_map": skill.package, "key": PACKAGE_KEY} if skill.package else None,
         "runtime": spec.runtime,
-        "entrypoint": spec.entrypoint,
+        "entrypoint": spec.main_file or "",
+        **({"command": list(spec.command)} if spec.command else {}),
         "actions": [
             {
                 "name": action.name,

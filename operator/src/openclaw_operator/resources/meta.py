@@ -54,6 +54,7 @@ class Images:
 
     runtime: str
     sandbox: str
+    sandbox_node: str
     qdrant: str
     postgresql: str
     redis: str

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.api.skill import SkillSpec
+from openclaw_operator.resources.meta import Images
 
 # From the most to the least isolated.
 LEVELS = ("isolated", "restricted", "trusted")
@@ -17,7 +18,12 @@ LEVELS = ("isolated", "restricted", "trusted")
 
 @dataclass(frozen=True)
 class PoolShape:
-    """What the pods of a pool look like; equal shapes are one pool."""
+    """What the pods of a pool look like; equal shapes are one pool.
+
+    `runner_image` is the image the runner is copied from, where `image` is the skill's own. `runtime` is what the
+    pods serve (python serves bash, too), and `allowances` are the permissions that a process has to be started with,
+    where it is started before its call.
+    """
 
     image: str
     resources: str
@@ -27,6 +33,9 @@ class PoolShape:
     mode: Literal["ro", "rw"] | None
     # Whether a pod stays with the session of its first call (level restricted).
     leased: bool = False
+    runner_image: str | None = None
+    runtime: Literal["python", "node", "image"] = "python"
+    allowances: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -41,6 +50,11 @@ class PoolShape:
         }
         if self.leased:
             shape["level"] = "restricted"
+        # Only where it is set: pods of a shape that has none of it keep their pool when the operator is updated.
+        if self.runner_image:
+            shape["runnerImage"] = self.runner_image
+        if self.runtime != "python":
+            shape |= {"runtime": self.runtime, "allowances": self.allowances}
         text = json.dumps(shape, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -74,8 +88,12 @@ class Pool:
 
 
 def effective_level(agent: AgentSpec, skill: SkillSpec) -> str:
-    """The stricter of what the agent and the skill ask for."""
-    return min(agent.execution.sandbox.level, skill.sandbox.level, key=LEVELS.index)
+    """The stricter of what the agent and the skill ask for.
+
+    The gateway's own image has only Python, so any other runtime is never `trusted`.
+    """
+    level = min(agent.execution.sandbox.level, skill.sandbox.level, key=LEVELS.index)
+    return "isolated" if level == "trusted" and skill.runtime != "python" else level
 
 
 def is_marked_trusted(namespace: str, name: str, marks: Collection[str]) -> bool:
@@ -88,7 +106,7 @@ def workspace_claim(agent_name: str) -> str:
     return f"{agent_name}-workspace"
 
 
-def pool_for(agent_name: str, agent: AgentSpec, skill: SkillSpec, image: str) -> Pool | None:
+def pool_for(agent_name: str, agent: AgentSpec, skill: SkillSpec, images: Images) -> Pool | None:
     """The pool a skill of an agent runs in; None when it runs in the gateway itself, or there is nothing to run."""
     if skill.mcp and skill.mcp.url:
         return None
@@ -103,13 +121,16 @@ def pool_for(agent_name: str, agent: AgentSpec, skill: SkillSpec, image: str) ->
         mode = "ro"
     resources = skill.resources.model_dump(exclude_defaults=False)
     shape = PoolShape(
-        image=image,
+        image=_image(skill, images),
         resources=json.dumps(resources, sort_keys=True, separators=(",", ":")),
         runtime_class=skill.sandbox.runtime_class_name or agent.execution.sandbox.runtime_class_name,
         egress="proxied" if permissions & {"network:external", "network:internal"} else "none",
         claim=workspace_claim(agent_name) if mode else None,
         mode=mode,
         leased=level == "restricted",
+        runner_image=images.sandbox if skill.runtime == "image" else None,
+        runtime="python" if skill.runtime == "bash" else skill.runtime,
+        allowances=_allowances(permissions) if skill.runtime == "node" else (),
     )
     scaling = agent.gateway.autoscaling
     replicas = scaling.max_replicas if scaling else max(agent.gateway.replicas, 1)
@@ -118,6 +139,20 @@ def pool_for(agent_name: str, agent: AgentSpec, skill: SkillSpec, image: str) ->
     busy = 2 * in_use if shape.leased else in_use
     internal = "network:internal" in permissions
     return Pool(shape, skill.sandbox.warm, busy, internal=internal, max_warm=skill.sandbox.max_warm)
+
+
+def _image(skill: SkillSpec, images: Images) -> str:
+    if skill.runtime == "image":
+        assert skill.image is not None, "a CEL rule of SkillSpec"
+        return skill.image
+    return images.sandbox_node if skill.runtime == "node" else images.sandbox
+
+
+def _allowances(permissions: Collection[str]) -> tuple[str, ...]:
+    """The permissions a system call filter depends on; which network it is does not matter to it."""
+    network = not {"network:external", "network:internal"}.isdisjoint(permissions)
+    wanted = {"process:execute": "process:execute" in permissions, "network:external": network}
+    return tuple(name for name, given in wanted.items() if given)
 
 
 def merge(pools: list[Pool]) -> dict[str, Pool]:

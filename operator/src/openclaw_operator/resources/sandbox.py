@@ -22,11 +22,28 @@ SIGNING_LABEL = "openclaw.io/signing-key"
 SUFFIX_LENGTH = 5
 # How long a call that runs may go on once its pod is deleted. A pod without one ends at once.
 CALL_GRACE_SECONDS = 30
+# In a skill's own image: where the runner is, and where the container that copies it sees the same volume.
+RUNNER_DIR = "/opt/openclaw"
+RUNNER_DIR_OF_COPY = "/runner"
+RUNNER_SIZE = "256Mi"
+RUNNER_MODULE = "openclaw_runtime.sandbox.runner"
 
 
 def pod_name(pool: str, suffix: str) -> str:
     """Name of a sandbox pod; `suffix` is random, of SUFFIX_LENGTH lower-case letters and digits."""
     return f"sandbox-{pool}-{suffix}"
+
+
+def _runtime_env(shape: PoolShape) -> list[Object]:
+    """What a runner of anything but the standard image has to know."""
+    values: dict[str, str] = {}
+    if shape.runtime != "python":
+        values["OPENCLAW_SANDBOX_RUNTIME"] = shape.runtime
+    if shape.allowances:
+        values["OPENCLAW_SANDBOX_ALLOWANCES"] = ",".join(shape.allowances)
+    if shape.runner_image:
+        values["PYTHONPATH"] = f"{RUNNER_DIR}/packages"
+    return [{"name": name, "value": value} for name, value in values.items()]
 
 
 def pod(namespace: str, shape: PoolShape, suffix: str, public_keys: str, signing: str, pull_policy: str) -> Object:
@@ -61,10 +78,27 @@ def pod(namespace: str, shape: PoolShape, suffix: str, public_keys: str, signing
         term = {"labelSelector": {"matchLabels": {WORKSPACE_LABEL: shape.claim}}}
         preferred = {"weight": 100, "podAffinityTerm": {**term, "topologyKey": "kubernetes.io/hostname"}}
         spec["affinity"] = {"podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}}
+    own_image: Object = {}
+    if shape.runner_image:
+        volumes.append({"name": "runner", "emptyDir": {"sizeLimit": RUNNER_SIZE}})
+        mounts.append({"name": "runner", "mountPath": RUNNER_DIR, "readOnly": True})
+        own_image = {"command": [f"{RUNNER_DIR}/bin/python3", "-m", RUNNER_MODULE], "workingDir": SCRATCH_DIR}
+        spec["initContainers"] = [
+            {
+                "name": "runner",
+                "image": shape.runner_image,
+                "imagePullPolicy": pull_policy,
+                "command": ["python", "-m", "openclaw_runtime.sandbox.portable", RUNNER_DIR_OF_COPY],
+                "resources": shape.container_resources(),
+                "securityContext": container_security(),
+                "volumeMounts": [{"name": "runner", "mountPath": RUNNER_DIR_OF_COPY}],
+            }
+        ]
     spec["containers"] = [
         {
             "name": "sandbox",
             "image": shape.image,
+            **own_image,
             "imagePullPolicy": pull_policy,
             "ports": [{"name": "call", "containerPort": SANDBOX_PORT, "protocol": "TCP"}],
             "env": [
@@ -74,6 +108,7 @@ def pod(namespace: str, shape: PoolShape, suffix: str, public_keys: str, signing
                 field_env("POD_NAME", "metadata.name"),
                 field_env("POD_UID", "metadata.uid"),
                 field_env("POD_NAMESPACE", "metadata.namespace"),
+                *_runtime_env(shape),
             ],
             "resources": shape.container_resources(),
             "securityContext": container_security(),

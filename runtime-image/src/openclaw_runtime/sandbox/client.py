@@ -194,6 +194,7 @@ class SandboxClient:
             digest=skill.digest,
             runtime=skill.runtime,
             entrypoint=skill.entrypoint,
+            command=skill.command,
             action=call.action,
             input=call.input,
             config=skill.config,

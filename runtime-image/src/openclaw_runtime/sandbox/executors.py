@@ -1,24 +1,29 @@
 """Running skill calls in sandboxes: one way to make a call, two kinds of sandbox (pods, local processes)."""
 
 import asyncio
+import base64
 import contextlib
+import logging
 import random
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.egress.client import EgressClient, ProxiedCalls
 from openclaw_runtime.errors import ConfigError, ConfigProblem
-from openclaw_runtime.sandbox import errors
+from openclaw_runtime.sandbox import bubblewrap, errors
 from openclaw_runtime.sandbox.client import CallOptions, Calls, SandboxClient, UnreachableError
 from openclaw_runtime.sandbox.endpoint import Endpoint, SandboxQueue
 from openclaw_runtime.sandbox.keyfile import KeyFile
 from openclaw_runtime.sandbox.kube import KubeApi, KubeError
 from openclaw_runtime.sandbox.leases import Lease, Leases
-from openclaw_runtime.sandbox.local import LocalPool
+from openclaw_runtime.sandbox.local import Host, Lane, LocalPool, start_runner
 from openclaw_runtime.sandbox.pool import PodPool
 from openclaw_runtime.sandbox.protocol import Holder, Limits
 from openclaw_runtime.sandbox.signing import Signer, SigningError, Signs
@@ -40,6 +45,8 @@ MAX_UNAUTHORIZED: Final = 3
 
 PATIENCE_SECONDS: Final = 2.0
 """How long a call waits for a sandbox before an idle lease of another session is given up for it."""
+
+_log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -195,7 +202,11 @@ class CallRunner:
 
 
 class SubprocessExecutor:
-    """Runs calls in processes of this machine, each used once. Implements `SkillExecutor` and `Source`."""
+    """Runs calls in processes of this machine, each used once. Implements `SkillExecutor` and `Source`.
+
+    Sandboxes are walled with bubblewrap where it works, unless `walled` is False. Those of Python skills without
+    permissions are warmed from the start, others from their first call on.
+    """
 
     def __init__(
         self,
@@ -206,23 +217,54 @@ class SubprocessExecutor:
         warm: int = 2,
         limit: int = 16,
         keep_leases: int = 4,
+        walled: bool = True,
     ) -> None:
         signer = Signer.generate()
         self._level: Level = level
+        self._key = base64.b64encode(signer.public_key).decode()
         self._queue = SandboxQueue(random.Random(), time.monotonic)  # noqa: S311 - spreads load, guards nothing
-        self._pool = LocalPool(self._queue, signer.public_key, workspace, warm=warm, limit=limit)
-        self._leased = LocalPool(self._queue, signer.public_key, workspace, warm=0, limit=limit, leased=True)
+        self._workspace = workspace
+        self._warm = warm
+        self._limit = limit
+        self._walled = walled
+        self._host = Host()
+        self._isolation = "starting"
+        self._folder: Path | None = None
+        self._pools: dict[str, LocalPool] = {}
         self._runner = CallRunner(self, self._queue, SandboxClient(signer), security, keep_leases)
 
     async def start(self) -> None:
-        """Starts warming processes; returns at once."""
-        self._pool.start()
-        self._leased.start()
+        """Looks at what this machine has, and starts warming processes."""
+        bwrap, self._isolation = await bubblewrap.find() if self._walled else (None, "not asked for")
+        node = shutil.which("node")
+        self._host = Host(bwrap, Path(node) if node else None)
+        if bwrap is None:
+            _log.info("skills run as confined processes that may read this user's files: %s", self._isolation)
+        self._folder = Path(tempfile.mkdtemp(prefix="openclaw-sandbox-"))
+        if self._warm:
+            self._lane(Lane(files="none" if bwrap else "rw"))
 
     async def close(self) -> None:
         """Ends every process, calls in flight included."""
         await self._runner.close()
-        await asyncio.gather(self._pool.close(), self._leased.close())
+        folder, self._folder = self._folder, None
+        pools, self._pools = self._pools, {}
+        await asyncio.gather(*(pool.close() for pool in pools.values()))
+        if folder is not None:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    def _lane(self, lane: Lane) -> str:
+        """Returns the pool of a lane, made if it is the first time; it is filled either way."""
+        pool = self._pools.get(lane.name)
+        if pool is None and self._folder is not None:
+            start = partial(start_runner, self._key, self._folder, self._workspace, lane, self._host)
+            pool = self._pools[lane.name] = LocalPool(
+                self._queue, start, lane.name, warm=0 if lane.leased else self._warm, limit=self._limit
+            )
+        if pool is not None:
+            # Whoever comes now may have to wait; a process for it should be on its way already.
+            asyncio.get_running_loop().call_soon(pool.expect)
+        return lane.name
 
     async def execute(self, call: SkillCall, context: CallContext) -> SkillResult:
         """Runs one call to its end. Raises `SandboxError`."""
@@ -230,48 +272,59 @@ class SubprocessExecutor:
 
     def status(self) -> dict[str, Any]:
         """Returns what is warm, starting, running, leased and waiting."""
-        waiting, leased = self._queue.status(), self._runner.leases.counts()
+        queued, leased = self._queue.status(), self._runner.leases.counts()
         pools = {
             pool.name: pool.status()
-            | waiting.get(pool.name, {"free": 0, "waiting": 0})
+            | queued.get(pool.name, {"free": 0, "waiting": 0})
             | {"leased": leased.get(pool.name, 0)}
-            for pool in (self._pool, self._leased)
+            for pool in self._pools.values()
         }
         return {
             "provider": "subprocess",
+            "isolation": self._isolation,
             "running": self._runner.running,
             "pools": pools,
-            "error": self._pool.last_error or self._leased.last_error,
+            "error": next((pool.last_error for pool in self._pools.values() if pool.last_error), None),
         }
 
     def pool_for(self, call: SkillCall) -> str:
-        """Returns which of the two local pools serves a call: processes used once, or leased to a session."""
-        pool = self._leased if stricter(self._level, call.skill.level) == "restricted" else self._pool
-        # Whoever comes now may have to wait; a process for it should be on its way already.
-        asyncio.get_running_loop().call_soon(pool.expect)
-        return pool.name
+        """Returns the lane of a call. Raises `SandboxUnavailableError` for what this machine cannot run."""
+        skill = call.skill
+        if skill.runtime == "image":
+            raise errors.SandboxUnavailableError(
+                f"skill {skill.name}: runtime image needs a cluster, there are no container images here; apply it with "
+                "openclaw skill manifest, or use runtime python, node or bash"
+            )
+        if skill.runtime == "node" and self._host.node is None:
+            raise errors.SandboxUnavailableError(
+                f"skill {skill.name}: node is not on the PATH; install Node.js 20 or newer"
+            )
+        leased = stricter(self._level, skill.level) == "restricted"
+        return self._lane(Lane.of(skill, walled=self._host.bwrap is not None, leased=leased))
 
     def taken(self, uid: str) -> None:
         """See `Source`."""
-        for pool in (self._pool, self._leased):
+        for pool in self._pools.values():
             pool.taken(uid)
 
     def given_up(self, uid: str) -> None:
         """Ends the process: it is of no use to anybody else, and nothing else would end one that got no call."""
-        for pool in (self._pool, self._leased):
+        for pool in self._pools.values():
             pool.end(uid)
 
     def lives(self, uid: str) -> bool:
         """See `Source`."""
-        return self._leased.lives(uid)
+        return any(pool.lives(uid) for pool in self._pools.values())
 
     def may_grow(self, pool: str) -> bool:
         """See `Source`."""
-        return not (self._leased if pool == self._leased.name else self._pool).full
+        found = self._pools.get(pool)
+        return found is not None and not found.full
 
     def explain(self, pool: str) -> str | None:
         """See `Source`."""
-        return self._leased.last_error if pool == self._leased.name else self._pool.last_error
+        found = self._pools.get(pool)
+        return found.last_error if found else None
 
     def observe(self, queue: QueueObserver) -> None:
         """Tells `queue` from now on how calls wait."""

@@ -1,29 +1,84 @@
-"""Sandboxes as processes of this machine: the same runner as in a pod, each listening on a private Unix socket."""
+"""Sandboxes as processes of this machine: the same runner as in a pod, each listening on a private Unix socket.
+
+Sandboxes that are set up alike are a lane, as pods that look alike are a pool.
+"""
 
 import asyncio
-import base64
 import contextlib
 import logging
 import shutil
 import socket
 import sys
-import tempfile
 import uuid
 from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
+from openclaw_runtime.sandbox import bubblewrap
 from openclaw_runtime.sandbox.endpoint import Endpoint, SandboxQueue
+from openclaw_runtime.skills.types import InstalledSkill
 
-POOL: Final = "local"
-LEASED_POOL: Final = "local-restricted"
 _START_SECONDS: Final = 20.0
 _STOP_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 1.0
 _REFILL_SECONDS: Final = 0.1
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """How a local sandbox is set up before it knows its call.
+
+    `execute` and `network` matter where the program of a runtime is started before its call, and `network` and `files`
+    where bubblewrap decides what there is; elsewhere the call itself says what holds.
+    """
+
+    runtime: Literal["python", "node"] = "python"
+    execute: bool = False
+    network: bool = False
+    files: Literal["none", "ro", "rw"] = "rw"
+    leased: bool = False
+
+    @classmethod
+    def of(cls, skill: InstalledSkill, *, walled: bool, leased: bool) -> "Lane":
+        """Returns the lane of a skill; `walled` is with bubblewrap, `leased` one session's alone."""
+        node = skill.runtime == "node"
+        network = any(permission.startswith("network:") for permission in skill.permissions)
+        files: Literal["none", "ro", "rw"] = "rw"
+        if walled:
+            files = "ro" if "filesystem:read" in skill.permissions else "none"
+            if "filesystem:write" in skill.permissions:
+                files = "rw"
+        return cls(
+            runtime="node" if node else "python",
+            execute=node and "process:execute" in skill.permissions,
+            network=network and (node or walled),
+            files=files,
+            leased=leased,
+        )
+
+    @property
+    def name(self) -> str:
+        """The name of its pool, for people."""
+        parts = {
+            "node": self.runtime == "node",
+            "execute": self.execute,
+            "network": self.network,
+            f"files-{self.files}": self.files != "rw",
+            "restricted": self.leased,
+        }
+        return "-".join(["local", *(part for part, holds in parts.items() if holds)])
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What this machine has for local sandboxes: bubblewrap and Node.js, each None without."""
+
+    bwrap: Path | None = None
+    node: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +95,48 @@ class StartError(Exception):
 
 
 async def start_runner(
-    public_keys: str, folder: Path, workspace: Path | None, *, leased: bool = False, **settings: str
+    public_keys: str,
+    folder: Path,
+    workspace: Path | None,
+    lane: Lane = Lane(),
+    host: Host = Host(),
+    **settings: str,
 ) -> LocalRunner:
     """Starts one runner and waits until it is ready. Raises `StartError`.
 
-    `public_keys` are base64 and comma separated, as in the pod's environment. A `leased` one serves all calls of one
-    session's skill; `settings` are more of its environment. `folder` is a private folder for its socket and scratch
-    files. The environment is built from nothing, so no key of this process is handed down.
+    `public_keys` are base64 and comma separated, as in the pod's environment; `settings` are more of its environment.
+    `folder` is a private folder; the runner's own, for its socket and scratch files, is made in it. The environment is
+    built from nothing, so no key of this process is handed down.
     """
+    if lane.runtime == "node" and host.node is None:
+        raise StartError("node: not on the PATH; install Node.js 20 or newer to run skills of runtime node")
     uid = uuid.uuid4().hex
-    path = folder / f"{uid}.sock"
+    own = folder / uid[:12]
+    own.mkdir()
+    path = own / "sock"
     ours, theirs = socket.socketpair()
     environment = {
         "OPENCLAW_SANDBOX_PUBLIC_KEYS": public_keys,
         "OPENCLAW_SANDBOX_SOCKET": str(path),
-        "OPENCLAW_SANDBOX_SCRATCH": str(folder),
+        "OPENCLAW_SANDBOX_SCRATCH": str(own),
         "OPENCLAW_SANDBOX_WORKSPACE": str(workspace or folder / "no-workspace"),
         "OPENCLAW_SANDBOX_LIFELINE_FD": str(theirs.fileno()),
         "OPENCLAW_SANDBOX_LOG_LEVEL": "warning",
-        "OPENCLAW_SANDBOX_LEVEL": "restricted" if leased else "isolated",
+        "OPENCLAW_SANDBOX_LEVEL": "restricted" if lane.leased else "isolated",
         "POD_NAME": f"local-{uid[:8]}",
         "POD_UID": uid,
         "LANG": "C.UTF-8",
         **settings,
     }
+    if lane.runtime == "node":
+        environment |= {
+            "OPENCLAW_SANDBOX_RUNTIME": "node",
+            "OPENCLAW_SANDBOX_NODE": str(host.node),
+            "OPENCLAW_SANDBOX_ALLOWANCES": ",".join(_allowances(lane)),
+        }
     with theirs:
         process = await asyncio.create_subprocess_exec(
+            *(_wall(lane, host, own, workspace) if host.bwrap else ()),
             sys.executable,
             "-I",
             "-m",
@@ -95,6 +166,27 @@ async def start_runner(
     return runner
 
 
+def _allowances(lane: Lane) -> list[str]:
+    wanted = {"process:execute": lane.execute, "network:external": lane.network}
+    return [name for name, given in wanted.items() if given]
+
+
+def _wall(lane: Lane, host: Host, own: Path, workspace: Path | None) -> list[str]:
+    """Returns the command line of bubblewrap."""
+    assert host.bwrap is not None
+    readable = bubblewrap.interpreter_folders()
+    if lane.runtime == "node" and host.node is not None:
+        readable.append(host.node.resolve())
+    return bubblewrap.arguments(
+        host.bwrap,
+        readable=readable,
+        writable=own,
+        workspace=workspace,
+        files=lane.files,
+        network=lane.network,
+    )
+
+
 async def stop_runner(runner: LocalRunner) -> None:
     """Ends a runner, its call included, and waits for it."""
     runner.lifeline.close()
@@ -108,46 +200,38 @@ async def stop_runner(runner: LocalRunner) -> None:
 
 
 class LocalPool:
-    """Keeps `warm` runners ready and at most `limit` alive. Used ones exit by themselves and are replaced."""
+    """Keeps `warm` runners of a lane ready and at most `limit` alive. Used ones exit by themselves and are replaced."""
 
     def __init__(
         self,
         queue: SandboxQueue,
-        public_key: bytes,
-        workspace: Path | None,
+        start: Callable[[], Awaitable[LocalRunner]],
+        name: str,
         *,
         warm: int,
         limit: int,
-        leased: bool = False,
     ) -> None:
-        self.name = LEASED_POOL if leased else POOL
-        self._leased = leased
         self._queue = queue
-        self._public_key = public_key
-        self._workspace = workspace
+        self._start = start
+        self.name = name
         self._warm = warm
         self._limit = limit
-        self._folder: Path | None = None
+        self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._free: set[str] = set()
         self._alive: dict[str, LocalRunner] = {}
         self._starting = 0
         self.last_error: str | None = None
 
-    def start(self) -> None:
-        """Starts warming."""
-        self._folder = Path(tempfile.mkdtemp(prefix="openclaw-sandbox-"))
-        self.fill()
-
     def fill(self) -> None:
         """Starts as many runners as are missing: the warm ones, and one for each call that waits."""
-        if self._folder is None:
+        if self._closed:
             return
         waiting = self._queue.status().get(self.name, {}).get("waiting", 0)
         missing = self._warm + waiting - len(self._free) - self._starting
         for _ in range(min(missing, self._limit - len(self._tasks))):
             self._starting += 1
-            task = asyncio.ensure_future(self._live(self._folder))
+            task = asyncio.ensure_future(self._live())
             self._tasks.add(task)
             task.add_done_callback(self._ended)
 
@@ -161,6 +245,8 @@ class LocalPool:
 
         Else that waits for a moment, since a start costs as much CPU as many calls, and most calls are short.
         """
+        if uid not in self._alive:
+            return  # of another lane
         self._free.discard(uid)
         if self._free:
             asyncio.get_running_loop().call_later(_REFILL_SECONDS, self.fill)
@@ -185,11 +271,10 @@ class LocalPool:
         self._tasks.discard(task)
         self.fill()
 
-    async def _live(self, folder: Path) -> None:
+    async def _live(self) -> None:
         """The life of one runner, from its start to its exit."""
         try:
-            keys = base64.b64encode(self._public_key).decode()
-            runner = await start_runner(keys, folder, self._workspace, leased=self._leased)
+            runner = await self._start()
         except (StartError, OSError) as error:
             self.last_error = str(error)
             _log.error("cannot start a sandbox: %s", error)
@@ -211,17 +296,15 @@ class LocalPool:
             await stop_runner(runner)
             runner.lifeline.close()
             assert isinstance(runner.endpoint.address, Path)
-            runner.endpoint.address.unlink(missing_ok=True)
+            await asyncio.to_thread(shutil.rmtree, runner.endpoint.address.parent, ignore_errors=True)
 
     async def close(self) -> None:
-        """Ends every runner and removes the folder."""
-        folder, self._folder = self._folder, None
+        """Ends every runner."""
+        self._closed = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if folder is not None:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     def status(self) -> dict[str, int]:
         """Returns how many runners are warm, starting and alive."""

@@ -258,8 +258,10 @@ class Fields:
             self._refuse(key, value, "an object")
         return value
 
-    def strings(self, key: str, *, limit: int = 1024) -> tuple[str, ...]:
-        """Returns a list of strings."""
+    def strings(self, key: str, *, limit: int = 1024, optional: bool = False) -> tuple[str, ...]:
+        """Returns a list of strings; () if it is optional and missing."""
+        if optional and key not in self._value:
+            return ()
         value = self._take(key)
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             self._refuse(key, value, "a list of strings")
@@ -387,6 +389,7 @@ class CallPayload:
     limits: Limits = field(default_factory=Limits)
     mcp: Json = field(default_factory=dict)
     """Set for a skill that is an MCP server: `mcp.StdioServer`."""
+    command: tuple[str, ...] = ()
 
     @property
     def holder(self) -> "Holder":
@@ -408,6 +411,7 @@ class CallPayload:
                 "digest": self.digest,
                 "runtime": self.runtime,
                 "entrypoint": self.entrypoint,
+                "command": list(self.command),
                 "action": self.action,
                 "input": self.input,
                 "config": self.config,
@@ -448,6 +452,7 @@ class CallPayload:
             proxy_url=fields.text("proxyUrl", optional=True),
             limits=Limits.parse(fields.nested("limits")),
             mcp=fields.mapping("mcp", optional=True),
+            command=fields.strings("command", limit=64, optional=True),
         )
 
 

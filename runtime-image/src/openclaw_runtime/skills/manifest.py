@@ -8,7 +8,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from croniter import croniter  # type: ignore[import-untyped]
@@ -23,6 +23,10 @@ from openclaw_runtime.skills.schemas import check_schema
 from openclaw_runtime.skills.types import ActionSpec, InstalledSkill, Level, McpServer, RateLimit, Trigger
 
 Permission = Literal["filesystem:read", "filesystem:write", "network:internal", "network:external", "process:execute"]
+Runtime = Literal["python", "node", "bash", "image"]
+ENTRYPOINTS: Final = {"python": "scripts/main.py", "node": "scripts/main.mjs", "bash": "scripts/main.sh"}
+"""Where the actions are when a manifest does not say; a command of its own image may need no file at all."""
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 SECRET_REFERENCE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 """How env and headers of an MCP server name a secret."""
 # Of a folder whose SKILL.md names no version under metadata.
@@ -147,8 +151,10 @@ class SkillManifest(_Model):
 
     version: Annotated[str, AfterValidator(_semantic)]
     description: str | None = Field(default=None, max_length=1024)
-    runtime: Literal["python"] = "python"
-    entrypoint: str = "scripts/main.py"
+    runtime: Runtime = "python"
+    image: str | None = Field(default=None, max_length=512)
+    command: tuple[str, ...] = Field(default=(), max_length=64)
+    entrypoint: str | None = None
     actions: tuple[ActionManifest, ...] = Field(default=(), max_length=64)
     mcp: McpManifest | None = None
     permissions: tuple[Permission, ...] = ()
@@ -159,11 +165,23 @@ class SkillManifest(_Model):
     resources: dict[str, Any] | None = None
     sandbox: SandboxManifest = SandboxManifest()
 
+    @property
+    def main_file(self) -> str | None:
+        """The entrypoint, with the default of the runtime; None where runtime image names none."""
+        return self.entrypoint or ENTRYPOINTS.get(self.runtime)
+
+    @field_validator("image")
+    @classmethod
+    def _image(cls, value: str | None) -> str | None:
+        if value is not None and not _IMAGE.fullmatch(value):
+            raise ValueError(f"{value!r} is not the name of a container image, like registry.example.com/tool:1.2")
+        return value
+
     @field_validator("entrypoint")
     @classmethod
-    def _entrypoint(cls, value: str) -> str:
+    def _entrypoint(cls, value: str | None) -> str | None:
         try:
-            return check_path(value)
+            return None if value is None else check_path(value)
         except ArchiveError as error:
             raise ValueError(str(error)) from None
 
@@ -203,6 +221,16 @@ class SkillManifest(_Model):
             raise ValueError("allowedDomains: has no effect without network:external or network:internal")
         return self
 
+    @model_validator(mode="after")
+    def _runnable(self) -> "SkillManifest":
+        if self.runtime == "image" and not (self.image and self.command):
+            raise ValueError("runtime: image needs image and command; set both")
+        if self.runtime != "image" and (self.image or self.command):
+            raise ValueError(f"image, command: have no effect with runtime {self.runtime}; use runtime: image")
+        if self.runtime in ("bash", "image") and "process:execute" not in self.permissions:
+            raise ValueError(f"permissions: runtime {self.runtime} runs programs; add process:execute")
+        return self
+
 
 class SkillFolder(BaseModel):
     """A skill as read from its files: head, manifest, instructions (the body of SKILL.md) and all packed files."""
@@ -232,7 +260,8 @@ class SkillFolder(BaseModel):
             description=self.description,
             digest=digest,
             runtime=manifest.runtime,
-            entrypoint=manifest.entrypoint,
+            entrypoint=manifest.main_file or "",
+            command=manifest.command,
             actions=tuple(ActionSpec(**action.model_dump()) for action in manifest.actions),
             load_package=load_package,
             permissions=frozenset(manifest.permissions),
@@ -317,13 +346,15 @@ def read_skill(files: tuple[PackageFile, ...], source: str) -> SkillFolder:
             manifest = SkillManifest.model_construct(version=_manifest_version(version, source), actions=())
             # A skill.yaml has to name actions; without one there are none.
             return SkillFolder.model_construct(head=head, manifest=manifest, instructions=body, files=files)
-    if manifest.mcp is None and manifest.entrypoint not in texts:
-        raise ManifestError(where, [f"entrypoint: {manifest.entrypoint} is not in the folder"])
-    if manifest.mcp is None and manifest.entrypoint.endswith(".py"):
-        try:
-            ast.parse(texts[manifest.entrypoint], filename=manifest.entrypoint)
-        except (SyntaxError, ValueError, RecursionError) as error:
-            raise ManifestError(f"{source}/{manifest.entrypoint}", [f"not Python: {error}"]) from None
+    main = manifest.main_file
+    if manifest.mcp is None and main is not None:
+        if main not in texts:
+            raise ManifestError(where, [f"entrypoint: {main} is not in the folder"])
+        if main.endswith(".py") and manifest.runtime == "python":
+            try:
+                ast.parse(texts[main], filename=main)
+            except (SyntaxError, ValueError, RecursionError) as error:
+                raise ManifestError(f"{source}/{main}", [f"not Python: {error}"]) from None
     return SkillFolder(head=head, manifest=manifest, instructions=body, files=files)
 
 

@@ -138,6 +138,7 @@ class SkillRegistry:
             digest=item.digest,
             runtime=item.runtime,
             entrypoint=item.entrypoint,
+            command=tuple(item.command),
             actions=tuple(ActionSpec(**action.model_dump()) for action in item.actions),
             load_package=load_package,
             permissions=frozenset(item.permissions),

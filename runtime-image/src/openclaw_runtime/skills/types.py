@@ -76,8 +76,9 @@ class InstalledSkill:
     """A skill whose package is at hand, as the registry holds it.
 
     `digest` is `sha256:<64 hex>` over the uncompressed package; `load_package` returns the gzip-compressed bytes.
-    `pool` is the id of the sandbox pool (None outside a cluster). The actions of an MCP server (`mcp`) are filled in
-    once it was asked; `problems` says what stands in the way, one line each.
+    `pool` is the id of the sandbox pool (None outside a cluster). `command` is what runtime `image` runs. The
+    actions of an MCP server (`mcp`) are filled in once it was asked; `problems` says what stands in the way, one line
+    each.
     """
 
     name: str
@@ -98,6 +99,7 @@ class InstalledSkill:
     triggers: tuple[Trigger, ...] = ()
     mcp: McpServer | None = None
     problems: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
 
     def action(self, name: str) -> ActionSpec | None:
         """Returns the action of that name, or None."""

@@ -37,8 +37,9 @@ def main() -> int:
 
 
 def _serve(settings: Settings, scratch: Path) -> int:
-    zygote = fork_zygote(settings.workspace, scratch) if settings.leased else None
-    child = None if zygote else fork_child(settings.workspace, scratch)
+    languages = settings.languages
+    zygote = fork_zygote(settings.workspace, scratch, languages) if settings.leased else None
+    child = None if zygote else fork_child(settings.workspace, scratch, languages)
     linux.hide()
     # As the first process of a pod it would not be ended by the signal, and nothing below is worth waiting for.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

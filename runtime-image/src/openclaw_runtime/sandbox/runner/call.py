@@ -125,7 +125,10 @@ class CallRun:
         Skills that may start programs are also reaped before the response; of the others only the one process is left,
         which was killed and cannot have children.
         """
-        started, before = time.monotonic(), self._child.usage()
+        executes = "process:execute" in self._payload.permissions
+        # Of another language there is always more than the one process.
+        several = executes or self._payload.runtime != "python"
+        started, before = time.monotonic(), self._child.usage(processes=several)
         sender = asyncio.ensure_future(self._deliver())
         for name, stream in (("stdout", self._child.stdout), ("stderr", self._child.stderr)):
             stream.follow(partial(self._print, name))
@@ -133,7 +136,6 @@ class CallRun:
         self._child.send(Request(CALL_ID, "run", {"payload": self._payload.encode()}))
         relay = asyncio.ensure_future(self._relay())
         watchers = [relay, asyncio.ensure_future(self._watch_exit(relay))]
-        executes = "process:execute" in self._payload.permissions
         if executes:
             watchers.append(asyncio.ensure_future(self._watch_processes()))
         timeout = self._payload.limits.timeout_seconds
@@ -147,10 +149,10 @@ class CallRun:
             for task in watchers:
                 task.cancel()
         duration_ms = (time.monotonic() - started) * 1000
-        after = self._child.usage()
+        after = self._child.usage(processes=several)
         if isinstance(outcome, Ended):
             await self._child.terminate(KILL_GRACE_SECONDS)
-        elif executes:
+        elif several:
             await self._child.finish()
         else:
             self._child.kill()

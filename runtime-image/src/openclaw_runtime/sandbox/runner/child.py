@@ -13,6 +13,7 @@ from typing import Final
 from openclaw_runtime.sandbox.protocol import Message, decode, encode
 from openclaw_runtime.sandbox.runner import linux
 from openclaw_runtime.sandbox.runner.channel import ChannelError, FrameReader, Kind, pack
+from openclaw_runtime.sandbox.runner.languages import Languages
 from openclaw_runtime.sandbox.runner.output import LineSplitter
 
 _READ_SIZE: Final = 256 * 1024
@@ -62,14 +63,14 @@ def open_ends() -> tuple[Ends, Ends]:
     return Ends(ours, stdout_read, stderr_read), Ends(theirs, stdout_write, stderr_write)
 
 
-def fork_child(workspace: Path, scratch: Path) -> Forked:
+def fork_child(workspace: Path, scratch: Path, languages: Languages) -> Forked:
     """Forks the child. Call it before anything is open and while there is one thread."""
     ours, theirs = open_ends()
     pid = os.fork()
     if pid == 0:
         from openclaw_runtime.sandbox.runner.worker import run_child
 
-        run_child(theirs, workspace, scratch)
+        run_child(theirs, workspace, scratch, languages)
     theirs.close()
     return Forked(pid, ours)
 
@@ -188,12 +189,19 @@ class Child:
         """Returns every process below the runner but the zygote, zombies included."""
         return [process for process in linux.descendants(os.getpid()) if process != self.zygote]
 
-    def usage(self) -> Usage:
-        """Returns what the child has used, as the kernel counts it; nothing if it is gone."""
-        try:
-            return Usage(linux.cpu_seconds(self._forked.pid) * 1000, linux.peak_memory(self._forked.pid))
-        except OSError:
-            return Usage()
+    def usage(self, *, processes: bool = False) -> Usage:
+        """Returns what the child has used, as the kernel counts it; nothing if it is gone.
+
+        With `processes`, those it started and that are still there count, too: the sum of their CPU time, and the
+        largest of them.
+        """
+        found = [self._forked.pid, *(linux.descendants(self._forked.pid) if processes else ())]
+        cpu, memory = 0.0, 0
+        for process in found:
+            with contextlib.suppress(OSError):
+                cpu += linux.cpu_seconds(process) * 1000
+                memory = max(memory, linux.peak_memory(process))
+        return Usage(cpu, memory)
 
     def kill(self) -> None:
         """Sends SIGKILL to the child and its group: none of them runs another instruction of its own."""

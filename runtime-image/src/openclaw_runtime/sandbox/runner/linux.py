@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import mmap
 import os
 import resource
 import signal
@@ -27,7 +28,11 @@ MAX_OPEN_FILES: Final = 512
 _ADDRESS_SPACE_SLACK: Final = 2 * 1024 * 1024 * 1024
 """Mapped files and reserved but unused thread stacks: they count for RLIMIT_AS though they use no memory."""
 
+_MAP_FIXED_NOREPLACE: Final = 0x100000
+_MAP_FAILED: Final = ctypes.c_void_p(-1).value
+
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
 
 
 class _CapHeader(ctypes.Structure):
@@ -53,6 +58,18 @@ def syscall(number: int, *arguments: object) -> int:
         code = ctypes.get_errno()
         raise OSError(code, f"syscall {number}: {os.strerror(code)}")
     return result
+
+
+def map_memory(address: int, size: int) -> int:
+    """Maps private memory, at `address` if nothing is there yet, and returns where it is. Raises OSError."""
+    protection, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED_NOREPLACE
+    found: int | None = _libc.mmap(
+        ctypes.c_void_p(address), ctypes.c_size_t(size), protection, flags, -1, ctypes.c_long(0)
+    )
+    if found is None or found == _MAP_FAILED:
+        code = ctypes.get_errno()
+        raise OSError(code, f"mmap: {os.strerror(code)}")
+    return found
 
 
 def hide() -> None:
@@ -105,17 +122,33 @@ def _lower(kind: int, value: int) -> None:
     resource.setrlimit(kind, (value, value))
 
 
-def limit_resources(*, memory_bytes: int, cpu_seconds: int) -> None:
+def limit_resources(*, memory_bytes: int, cpu_seconds: int, address_space: bool = True) -> None:
     """Sets the rlimits of a call. They hold for each process of it; the pod's cgroup bounds the sum.
+
+    `address_space` limits that too: not for programs that reserve much more than they use (V8, Go, Java).
 
     RLIMIT_NPROC is left alone: it counts every process of the uid on the node, pods of other agents included.
     """
+    limit_files()
+    _lower(resource.RLIMIT_CPU, cpu_seconds)
+    _lower(resource.RLIMIT_DATA, memory_bytes)
+    if address_space:
+        _lower(resource.RLIMIT_AS, memory_bytes + _ADDRESS_SPACE_SLACK)
+
+
+def limit_files() -> None:
+    """Sets those rlimits that are the same for every call: no core dumps, how large files are, how many are open."""
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_FSIZE, MAX_FILE_BYTES)
     _lower(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
-    _lower(resource.RLIMIT_CPU, cpu_seconds)
-    _lower(resource.RLIMIT_DATA, memory_bytes)
-    _lower(resource.RLIMIT_AS, memory_bytes + _ADDRESS_SPACE_SLACK)
+
+
+def limit_process(process: int, *, memory_bytes: int, cpu_seconds: int) -> None:
+    """Sets the rlimits of a call for a process that runs already. Raises OSError."""
+    for kind, value in ((resource.RLIMIT_CPU, cpu_seconds), (resource.RLIMIT_DATA, memory_bytes)):
+        _, hard = resource.prlimit(process, kind)
+        lowered = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.prlimit(process, kind, (lowered, lowered))
 
 
 def wipe_environment() -> None:

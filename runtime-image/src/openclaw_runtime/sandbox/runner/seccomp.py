@@ -9,9 +9,9 @@ import errno
 import os
 import platform
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NoReturn
 
 from openclaw_runtime.sandbox.runner import linux
 
@@ -32,6 +32,13 @@ _ERRNO: Final = 0x00050000
 _NUMBER: Final = 0
 _ARCH: Final = 4
 _ARGUMENT: Final = (16, 24, 32, 40, 48, 56)
+
+# Where user memory may be on every machine we know: from 4 GiB to below 2^47.
+_LOWEST: Final = 1 << 32
+_HIGHEST: Final = 1 << 46
+_PAGE: Final = 65_536
+_MAPPED: Final = 4 * _PAGE
+_TRIES: Final = 16
 
 _X32_BIT: Final = 0x40000000
 _CLONE_THREAD: Final = 0x00010000
@@ -113,12 +120,15 @@ class Policy:
     """What one call may do beyond the plain. `protected` are ids that may not be signalled (negative: a group).
 
     `lasting_ipc` are System V IPC and message queues: they would outlive the call that made them.
+    `once` are the addresses of the path, the arguments and the environment with which `execve` is allowed although
+    `execute` is not. See `exec_once`.
     """
 
     execute: bool
     network: bool
     protected: tuple[int, ...] = ()
     lasting_ipc: bool = True
+    once: tuple[int, int, int] | None = None
 
 
 def _op(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
@@ -142,6 +152,15 @@ def _refuse_values(argument: int, values: Sequence[int], code: int) -> list[byte
     body = [_op(_LOAD, _ARGUMENT[argument])]
     for value in values:
         body += [_op(_JUMP_EQUAL, value, 0, 1), _refuse(code)]
+    return [*body, _ALLOWED]
+
+
+def _only(arguments: Sequence[int]) -> list[bytes]:
+    """Returns a body that allows the first arguments to be exactly these 64-bit values."""
+    body: list[bytes] = []
+    for offset, value in zip(_ARGUMENT, arguments, strict=False):
+        for word, part in ((offset, value), (offset + 4, value >> 32)):
+            body += [_op(_LOAD, word), _op(_JUMP_EQUAL, part, 1, 0), _refuse(errno.EPERM)]
     return [*body, _ALLOWED]
 
 
@@ -170,8 +189,8 @@ def program(policy: Policy, machine: Architecture) -> bytes:
             numbers[name], [_op(_LOAD, _ARGUMENT[0]), _op(_JUMP_EQUAL, 0, 1, 0), _refuse(errno.EPERM), _ALLOWED]
         )
     if not policy.execute:
-        for name in ("execve", "execveat"):
-            code += _rule(numbers[name], [_refuse(errno.EPERM)])
+        code += _rule(numbers["execveat"], [_refuse(errno.EPERM)])
+        code += _rule(numbers["execve"], _only(policy.once) if policy.once else [_refuse(errno.EPERM)])
     if not policy.lasting_ipc:
         for name in _LASTING_IPC:
             code += _rule(numbers[name], [_refuse(errno.EPERM)])
@@ -186,6 +205,50 @@ def program(policy: Policy, machine: Architecture) -> bytes:
     for name in ("tgkill", "pidfd_open"):
         code += _rule(numbers[name], _refuse_values(0, positive, errno.EPERM))
     return b"".join([*code, _ALLOWED])
+
+
+def exec_once(path: str, argv: Sequence[str], environment: Mapping[str, str], policy: Policy) -> NoReturn:
+    """Installs the filter of a policy and becomes another program, which then may not become a third one.
+
+    A filter that forbids `execve` has to be there before the program is, and has to let this one call through. It knows
+    it by the addresses of its arguments: three random ones, which nobody but this process has ever known, and of which
+    nothing is left in memory once the program runs. What comes after would have to guess 100 bits. Raises OSError.
+    """
+    arguments = (path.encode(), _vector(argv), _vector([f"{name}={value}" for name, value in environment.items()]))
+    kept = [_place(argument) for argument in arguments]
+    addresses = (kept[0], kept[1], kept[2])
+    machine = architecture()
+    install(program(replace(policy, once=addresses), machine))
+    linux.syscall(machine.numbers["execve"], *(ctypes.c_void_p(address) for address in addresses))
+    raise OSError(errno.ENOEXEC, "execve returned")
+
+
+def _vector(words: Sequence[str]) -> tuple[bytes, ...]:
+    return tuple(word.encode() for word in words)
+
+
+def _place(content: bytes | tuple[bytes, ...]) -> int:
+    """Writes a string, or an array of strings that ends with NULL, to a random address and returns it."""
+    address = _map_somewhere()
+    if isinstance(content, bytes):
+        ctypes.memmove(address, content + b"\0", len(content) + 1)
+        return address
+    text = address + 8 * (len(content) + 1)
+    for index, word in enumerate(content):
+        ctypes.memmove(text, word + b"\0", len(word) + 1)
+        ctypes.memmove(address + 8 * index, struct.pack("=Q", text), 8)
+        text += len(word) + 1
+    return address
+
+
+def _map_somewhere() -> int:
+    """Maps memory at a random place and returns a random address in its first page. Raises OSError."""
+    for _ in range(_TRIES):
+        start = (_LOWEST + int.from_bytes(os.urandom(8), "big") % (_HIGHEST - _LOWEST)) & -_PAGE
+        found = linux.map_memory(start, _MAPPED)
+        if found == start:
+            return start + 8 * (int.from_bytes(os.urandom(2), "big") % (_PAGE // 8))
+    raise OSError(errno.ENOMEM, "no free address was found")
 
 
 def architecture() -> Architecture:

@@ -40,6 +40,7 @@ from openclaw_runtime.sandbox.protocol import (
 )
 from openclaw_runtime.sandbox.runner.call import CallRun, failure
 from openclaw_runtime.sandbox.runner.channel import ChannelError
+from openclaw_runtime.sandbox.runner.languages import SERVED
 from openclaw_runtime.sandbox.runner.nursery import NotCleanError, Nursery
 from openclaw_runtime.sandbox.runner.rehearsal import own_address, rehearse_server
 from openclaw_runtime.sandbox.runner.settings import Settings
@@ -50,7 +51,6 @@ from openclaw_runtime.sandbox.signing import Connection, SigningError, Verifier
 HANDSHAKE_SECONDS: Final = 5.0
 """How long a connection may take from opening to a valid signed call."""
 MAX_CONNECTIONS: Final = 64
-RUNTIMES: Final = ("python",)
 MAX_CHILD_FRAME: Final = MAX_RESULT_BYTES + FRAME_OVERHEAD
 _CLOSE_SECONDS: Final = 1.0
 _SEND_SECONDS: Final = 10.0
@@ -217,8 +217,9 @@ class Runner:
             raise _RefusedError(failure(ErrorCode.UNAUTHORIZED, str(error))) from None
         except ProtocolError as error:
             raise _RefusedError(failure(ErrorCode.INVALID_PARAMS, str(error))) from None
-        if payload.runtime not in RUNTIMES and self._tenancy.open:
-            known = ", ".join(RUNTIMES)
+        served = SERVED[self._settings.languages.runtime]
+        if payload.runtime not in served and self._tenancy.open:
+            known = ", ".join(served)
             text = f"runtime: {payload.runtime} is not known to this sandbox; known: {known}"
             raise _RefusedError(failure(ErrorCode.INVALID_PARAMS, text))
         if self._stopping or not self._tenancy.claim(payload.holder):

@@ -4,13 +4,17 @@ Imported before the child is forked, so it pulls in nothing heavy; the keys are 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from openclaw_runtime.sandbox.runner.languages import SERVED, Languages
 
 LEASE_IDLE_SECONDS: Final = 300
 LEASE_MAX_SECONDS: Final = 3600
 _LEVELS: Final = ("isolated", "restricted")
+_OWN: Final = ("OPENCLAW_", "POD_", "KUBERNETES_", "PYTHONPATH")
+"""What is the runner's in the environment of a container; the rest is its image's."""
 
 
 class SettingsError(Exception):
@@ -41,6 +45,7 @@ class Settings:
     leased: bool = False
     lease_idle_seconds: int = LEASE_IDLE_SECONDS
     lease_max_seconds: int = LEASE_MAX_SECONDS
+    languages: Languages = field(default_factory=Languages)
 
 
 def _number(environ: Mapping[str, str], name: str, default: int | None, most: int) -> int | None:
@@ -57,6 +62,16 @@ def _seconds(environ: Mapping[str, str], name: str, default: int) -> int:
     if not value:
         raise SettingsError(f"{name}: 0 is not a number from 1 to 86400")
     return value
+
+
+def _languages(environ: Mapping[str, str]) -> Languages:
+    runtime = environ.get("OPENCLAW_SANDBOX_RUNTIME", "") or "python"
+    if runtime not in SERVED:
+        raise SettingsError(f"OPENCLAW_SANDBOX_RUNTIME: {runtime!r} is none of {', '.join(SERVED)}")
+    node = environ.get("OPENCLAW_SANDBOX_NODE", "")
+    allowances = environ.get("OPENCLAW_SANDBOX_ALLOWANCES", "")
+    own = {name: value for name, value in environ.items() if not name.startswith(_OWN)} if runtime == "image" else {}
+    return Languages(runtime, Path(node) if node else None, tuple(filter(None, allowances.split(","))), own)
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -85,4 +100,5 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         leased=level == "restricted",
         lease_idle_seconds=_seconds(environ, "OPENCLAW_SANDBOX_LEASE_IDLE_SECONDS", LEASE_IDLE_SECONDS),
         lease_max_seconds=_seconds(environ, "OPENCLAW_SANDBOX_LEASE_MAX_SECONDS", LEASE_MAX_SECONDS),
+        languages=_languages(environ),
     )

@@ -39,6 +39,9 @@ from openclaw_runtime.sandbox.runner import linux, seccomp
 from openclaw_runtime.sandbox.runner.channel import FrameReader, Kind
 from openclaw_runtime.sandbox.runner.child import Ends
 from openclaw_runtime.sandbox.runner.context import BlockingContext, Link, build_context
+from openclaw_runtime.sandbox.runner.languages import LanguageError, Languages
+from openclaw_runtime.sandbox.runner.languages.node import Allowance, Node
+from openclaw_runtime.sandbox.runner.languages.programs import Places, ProgramError, run_program
 from openclaw_runtime.sandbox.runner.network import proxy_environment
 from openclaw_runtime.sandbox.runner.rehearsal import clear, sample_call, sample_tar
 from openclaw_skill import SkillError
@@ -81,7 +84,7 @@ def warm_up(scratch: Path) -> None:
     gc.freeze()
 
 
-def run_child(ends: Ends, workspace: Path, scratch: Path, zygote: int | None = None) -> NoReturn:
+def run_child(ends: Ends, workspace: Path, scratch: Path, languages: Languages, zygote: int | None = None) -> NoReturn:
     """The life of the child, called right after fork; never returns. One that a zygote forked is warm already."""
     try:
         os.setsid()
@@ -93,7 +96,7 @@ def run_child(ends: Ends, workspace: Path, scratch: Path, zygote: int | None = N
         linux.close_descriptors_except([ends.channel.fileno()])
         if zygote is None:
             warm_up(scratch)
-        asyncio.run(_Worker(ends.channel, workspace, scratch, zygote).run())
+        asyncio.run(_Worker(ends.channel, workspace, scratch, languages, zygote).run())
     except BaseException:  # noqa: BLE001 - this is the end of the process, whatever it was
         os.write(2, traceback.format_exc().encode(errors="replace")[-_MAX_DETAIL:])
         os._exit(70)
@@ -106,8 +109,12 @@ def _environment(scratch: Path) -> dict[str, str]:
 
 
 class _Worker:
-    def __init__(self, channel: socket.socket, workspace: Path, scratch: Path, zygote: int | None) -> None:
+    def __init__(
+        self, channel: socket.socket, workspace: Path, scratch: Path, languages: Languages, zygote: int | None
+    ) -> None:
         self._channel = channel
+        self._languages = languages
+        self._node: Node | None = None
         self._workspace = workspace
         self._scratch = scratch
         self._zygote = zygote
@@ -120,6 +127,10 @@ class _Worker:
         loop = asyncio.get_running_loop()
         self._job = loop.create_future()
         loop.add_reader(self._channel, self._read)
+        if self._languages.runtime == "node":
+            policy = seccomp.Policy(False, False, _protected(self._zygote), lasting_ipc=self._zygote is None)
+            self._node = Node(self._languages.node, self._channel, dict(os.environ), policy)
+            await self._node.start(Allowance.of(self._languages.allowances))
         self._link.send(Notification("ready", {}))
         payload = await self._job
         task = asyncio.ensure_future(self._answer(payload))
@@ -169,6 +180,10 @@ class _Worker:
             return _failure(ErrorCode.SKILL_ERROR, str(error) or "the skill failed without a message")
         except _RefusedError as error:
             return _failure(error.code, str(error))
+        except LanguageError as error:
+            return _failure(ErrorCode.INVALID_PARAMS, str(error))
+        except ProgramError as error:
+            return _failure(error.code, str(error), error.detail)
         except ArchiveError as error:
             return _failure(ErrorCode.PACKAGE, str(error))
         except asyncio.CancelledError:
@@ -186,9 +201,14 @@ class _Worker:
     async def _call(self, payload: CallPayload) -> Any:
         folders = _make_folders(self._scratch, self._workspace if _uses_files(payload) else None)
         os.environ.update(proxy_environment(payload))
+        if self._node is not None:
+            await self._node.prepare(Allowance.of(payload.permissions))
+            self._node.limit(payload.limits.memory_bytes, _cpu_seconds(payload))
         _confine(payload, self._zygote)
         unpack(self._package, folders.package)
         self._package = b""
+        if payload.runtime != "python":
+            return await self._call_program(payload, folders)
         context = build_context(payload, link=self._link, workspace=folders.workspace, scratch=folders.work)
         if payload.mcp:
             from openclaw_runtime.sandbox.runner import mcp
@@ -199,6 +219,16 @@ class _Worker:
             return await action(context, payload.input)
         blocking = BlockingContext(context, asyncio.get_running_loop())
         return await asyncio.to_thread(action, blocking, payload.input)
+
+    async def _call_program(self, payload: CallPayload, folders: "_Folders") -> Any:
+        """Runs a call in another language."""
+        places = Places(folders.package, folders.work, folders.workspace)
+        if self._node is not None:
+            return await self._node.run(payload, places)
+        if payload.runtime == "bash":
+            return await run_program(payload, places, self._link, dict(os.environ))
+        base = dict(self._languages.environment) | {"HOME": str(self._scratch), "TMPDIR": str(self._scratch)}
+        return await run_program(payload, places, self._link, base | proxy_environment(payload))
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,20 +282,27 @@ def _uses_files(payload: CallPayload) -> bool:
 
 def _confine(payload: CallPayload, zygote: int | None) -> None:
     """Lowers the limits and installs the filter; nothing of the skill has been read yet."""
-    runner = os.getppid()
-    protected = seccomp.protect(runner)
-    if zygote is not None:
-        protected += seccomp.protect(zygote)
-    starter = _parent_of(runner)
-    if starter > 1:  # a local runner: whoever started it is within reach of a signal, too
-        protected += seccomp.protect(starter)
-    execute = "process:execute" in payload.permissions
-    network = any(permission.startswith("network:") for permission in payload.permissions)
-    cpu = math.ceil(payload.limits.timeout_seconds * (os.cpu_count() or 1)) + _CPU_SLACK_SECONDS
+    allowance = Allowance.of(payload.permissions)
     used = math.ceil(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
-    linux.limit_resources(memory_bytes=payload.limits.memory_bytes, cpu_seconds=cpu + used)
-    policy = seccomp.Policy(execute, network, protected, lasting_ipc=zygote is None)
+    linux.limit_resources(
+        memory_bytes=payload.limits.memory_bytes,
+        cpu_seconds=_cpu_seconds(payload) + used,
+        address_space=payload.runtime == "python",
+    )
+    policy = seccomp.Policy(allowance.execute, allowance.network, _protected(zygote), lasting_ipc=zygote is None)
     seccomp.install(seccomp.program(policy, seccomp.architecture()))
+
+
+def _cpu_seconds(payload: CallPayload) -> int:
+    return math.ceil(payload.limits.timeout_seconds * (os.cpu_count() or 1)) + _CPU_SLACK_SECONDS
+
+
+def _protected(zygote: int | None) -> tuple[int, ...]:
+    """Returns who may not be signalled: the runner, its zygote and, on a laptop, whoever started it."""
+    runner = os.getppid()
+    starter = _parent_of(runner)
+    others = [each for each in (zygote, starter if starter > 1 else None) if each is not None]
+    return seccomp.protect(runner) + tuple(identity for each in others for identity in seccomp.protect(each))
 
 
 def _parent_of(process: int) -> int:

@@ -17,6 +17,7 @@ from typing import Final, NoReturn
 
 from openclaw_runtime.sandbox.runner import linux
 from openclaw_runtime.sandbox.runner.child import Ends, Forked, open_ends
+from openclaw_runtime.sandbox.runner.languages import Languages
 
 _PID: Final = struct.Struct("=i")
 _DESCRIPTORS: Final = 3
@@ -51,7 +52,7 @@ class Zygote:
         return Forked(_PID.unpack(data)[0], ours)
 
 
-def fork_zygote(workspace: Path, scratch: Path) -> Zygote:
+def fork_zygote(workspace: Path, scratch: Path, languages: Languages) -> Zygote:
     """Forks the zygote. Call it before anything is open and while there is one thread."""
     ours, theirs = socket.socketpair()
     ours.settimeout(_FORK_SECONDS)
@@ -59,12 +60,12 @@ def fork_zygote(workspace: Path, scratch: Path) -> Zygote:
     pid = os.fork()
     if pid == 0:
         ours.close()
-        _live(theirs, runner, workspace, scratch)
+        _live(theirs, runner, workspace, scratch, languages)
     theirs.close()
     return Zygote(pid, ours)
 
 
-def _live(control: socket.socket, runner: int, workspace: Path, scratch: Path) -> NoReturn:
+def _live(control: socket.socket, runner: int, workspace: Path, scratch: Path, languages: Languages) -> NoReturn:
     try:
         os.setsid()
         linux.die_with_parent()
@@ -85,7 +86,7 @@ def _live(control: socket.socket, runner: int, workspace: Path, scratch: Path) -
             if between == 0:
                 zygote = os.getppid()
                 _fork_orphan(control, runner)
-                run_child(ends, workspace, scratch, zygote)
+                run_child(ends, workspace, scratch, languages, zygote)
             ends.close()
             os.waitpid(between, 0)
     except BaseException:  # noqa: BLE001 - this is the end of the process, whatever it was
