@@ -39,8 +39,9 @@ async def main(name):
 
 asyncio.run(main(sys.argv[1]))
 """
-SHELL = """case $1 in
-  greet) openclaw-ctx json text="Hello, $(openclaw-ctx input name)" user:="$(id -u)" made="$(cat /proc/1/comm)" ;;
+SHELL = """[ -e /usr/local/bin/testkit ] && made=testkit || made=sandbox
+case $1 in
+  greet) openclaw-ctx json text="Hello, $(openclaw-ctx input name)" user:="$(id -u)" made="$made" ;;
 esac
 """
 NODE = """export async function greet(ctx, input) {
@@ -98,5 +99,5 @@ def gateway(kube: Kube) -> Iterator[str]:
 @pytest.mark.parametrize("runtime", ["bash", "node", "image"])
 def test_a_skill_answers_in_its_language(kube: Kube, gateway: str, runtime: str) -> None:
     output = json.loads(kube.exec(gateway, "python", "-c", CALL, f"in-{runtime}").splitlines()[-1])
-    made = {"bash": "python", "node": "node", "image": "python3"}[runtime]
+    made = {"bash": "sandbox", "node": "node", "image": "testkit"}[runtime]
     assert output == {"text": "Hello, Ada", "user": 10001, "made": made}
