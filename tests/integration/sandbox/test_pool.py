@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import random
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,30 @@ async def test_a_pod_that_turns_unready_or_goes_away_is_withdrawn(
     assert (await queue.acquire(POOL, soon())).name == "c"
     with pytest.raises(errors.SandboxUnavailableError):
         await queue.acquire(POOL, 0)
+
+
+async def test_only_a_pod_that_starts_is_on_its_way(server: ApiServer, pool: PodPool, queue: SandboxQueue) -> None:
+    async def told(kind: str, item: dict[str, Any]) -> bool:
+        """Whether a pod is on its way, once that event and all before it are known."""
+        server.emit(kind, item)
+        server.emit("ADDED", pod(f"mark-{uuid.uuid4().hex}", pool="other"))
+        pool.taken((await queue.acquire("other", soon())).uid)
+        return pool.starts(POOL)
+
+    pool.start()
+    await server.watching.wait()
+    starting = pod("a", ready=False)
+    assert await told("ADDED", starting)
+    stuck = starting | {"status": {"phase": "Pending", "containerStatuses": [image_is_missing()]}}
+    assert not await told("MODIFIED", stuck)
+    assert not await told("MODIFIED", pod("a"))
+    assert not await told("MODIFIED", pod("a", ready=False))  # taken by somebody
+    assert await told("ADDED", pod("b", ready=False))
+    assert not await told("MODIFIED", pod("b", ready=False, deletionTimestamp="2026-01-01T00:00:00Z"))
+
+
+def image_is_missing() -> dict[str, Any]:
+    return {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
 
 
 async def test_pods_that_vanish_while_nobody_watches_are_noticed(

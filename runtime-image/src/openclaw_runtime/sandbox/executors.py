@@ -169,10 +169,12 @@ class CallRunner:
         with contextlib.suppress(errors.SandboxError):
             await self._client.release(lease.endpoint, lease.holder)
 
-    def _make_room(self, pool: str) -> None:
-        """Gives the lease back that was idle for longest: a call waits, and its pod may be all the pool can have."""
-        if not self._source.may_grow(pool) and (idle := self.leases.oldest(pool)) is not None:
-            self._release(idle)
+    async def _press(self, pool: str) -> None:
+        """While a call waits, gives back the lease that was idle for longest: its pod may be all the pool can have."""
+        while True:
+            await asyncio.sleep(PATIENCE_SECONDS)
+            if not self._source.may_grow(pool) and (idle := self.leases.oldest(pool)) is not None:
+                self._release(idle)
 
     async def close(self) -> None:
         """Gives every idle lease back."""
@@ -181,7 +183,7 @@ class CallRunner:
         await asyncio.gather(*self._releasing)
 
     async def _acquire(self, pool: str, deadline: float, last: errors.SandboxError | None) -> Endpoint:
-        pressure = asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._make_room, pool)
+        pressure = asyncio.ensure_future(self._press(pool))
         try:
             endpoint = await self._queue.acquire(pool, deadline)
         except errors.SandboxUnavailableError as error:
@@ -415,9 +417,8 @@ class PodExecutor:
         return self._pool.lives(uid)
 
     def may_grow(self, pool: str) -> bool:
-        """See `Source`. A call has waited by now, and whether a quota or the node stands in the way is not known."""
-        del pool
-        return False
+        """See `Source`. Pods that start are sure to come; whether more of them follow, nothing here knows."""
+        return self._pool.starts(pool)
 
     def explain(self, pool: str) -> str | None:
         """See `Source`."""

@@ -62,6 +62,8 @@ class PodPool:
         self._offered: set[str] = set()
         self._used: set[str] = set()
         self._over: set[str] = set()
+        # Those that have been ready: a pod that no longer is serves somebody.
+        self._served: set[str] = set()
         self._suspects: dict[str, asyncio.TimerHandle] = {}
         self._ready: dict[str, Endpoint] = {}
         self._problems: dict[str, str] = {}
@@ -115,6 +117,14 @@ class PodPool:
             counts["used"] += uid in self._used
         return result
 
+    def starts(self, pool: str) -> bool:
+        """Returns whether a pod of the pool is on its way, with nothing known to be in its way."""
+        pods = (uid for uid, other in self._known.items() if other == pool)
+        return any(self._starting(uid) and uid not in self._problems for uid in pods)
+
+    def _starting(self, uid: str) -> bool:
+        return uid not in self._served and uid not in self._over
+
     def explain(self, pool: str) -> str | None:
         """Returns why a pool has no free pod and what to do, as far as the watch tells."""
         if self.last_error is not None:
@@ -125,7 +135,7 @@ class PodPool:
             return f"its pods do not start: {problem}"
         if not pods:
             return "it has no pods: status.pools of the Skill says why"
-        starting = sum(uid not in self._ready and uid not in self._used for uid in pods)
+        starting = sum(map(self._starting, pods))
         return (
             f"of its {len(pods)} pods {len(pods) - starting} are taken and {starting} start: "
             "raise spec.sandbox.warm or maxWarm of the Skill if this happens often"
@@ -196,6 +206,7 @@ class PodPool:
             self._ready.pop(uid, None)
         else:
             self._ready[uid] = endpoint
+            self._served.add(uid)
         self._update(uid)
 
     def _update(self, uid: str) -> None:
@@ -216,6 +227,7 @@ class PodPool:
         self._problems.pop(uid, None)
         self._used.discard(uid)
         self._over.discard(uid)
+        self._served.discard(uid)
         if (handle := self._suspects.pop(uid, None)) is not None:
             handle.cancel()
         if pool is not None and uid in self._offered:
