@@ -124,6 +124,7 @@ def replace_pods(kube: Kube) -> None:
     kube.run("delete", "pods", "--all", "--grace-period=1", "--timeout=60s")
 
 
+QUICKSTART_SANDBOXES = "openclaw.io/workspace=code-expert-workspace"
 QUICKSTART_OBJECTS = ["memorystore/memory", "skill/git-ai-helper", "agent/code-expert", "agent/coordinator"]
 
 
@@ -142,19 +143,19 @@ def seed(kube: Kube) -> str:
     return workspace.leave_work(kube)
 
 
-def ready_sandboxes(kube: Kube) -> set[str]:
-    """Names of the sandbox pods that wait for a call."""
+def ready_sandboxes(kube: Kube, selector: str = QUICKSTART_SANDBOXES) -> set[str]:
+    """Names of the sandbox pods that wait for a call, those of the quickstart unless others are selected."""
     return {
         pod["metadata"]["name"]
-        for pod in kube.items("pods", "openclaw.io/pool")
+        for pod in kube.items("pods", selector)
         if any(item["type"] == "Ready" and item["status"] == "True" for item in pod["status"].get("conditions", []))
     }
 
 
-def await_sandboxes(kube: Kube, count: int, seconds: float) -> None:
+def await_sandboxes(kube: Kube, count: int, seconds: float, selector: str = QUICKSTART_SANDBOXES) -> None:
     """Until so many sandbox pods wait for a call. Raises DemoError."""
     until = time.monotonic() + seconds
-    while len(found := ready_sandboxes(kube)) < count:
+    while len(found := ready_sandboxes(kube, selector)) < count:
         if time.monotonic() > until:
             raise DemoError(f"{len(found)} sandbox pods are ready after {seconds:.0f} s, {count} are wanted")
         time.sleep(0.2)

@@ -21,6 +21,7 @@ from openclaw_runtime.sandbox.signing import Signer
 from openclaw_runtime.skills.package import pack_files
 from openclaw_runtime.skills.types import PERMISSIONS, ActionSpec, InstalledSkill, SkillCall, SkillResult
 from tests.demo.kube import Kube
+from tests.demo.steps import QUICKSTART_SANDBOXES
 
 PORT = 7460
 PROBE = Path(__file__).with_name("probe.py")
@@ -46,8 +47,8 @@ def signer(kube: Kube) -> Signer:
     return Signer(base64.b64decode(secret["data"]["private.key"]))
 
 
-def warm_pod(kube: Kube, selector: str = "openclaw.io/pool") -> dict[str, Any]:
-    """A sandbox pod that waits for a call."""
+def warm_pod(kube: Kube, selector: str = QUICKSTART_SANDBOXES) -> dict[str, Any]:
+    """A sandbox pod that waits for a call, one of the quickstart unless others are selected."""
     for pod in kube.items("pods", selector):
         conditions = {item["type"]: item["status"] for item in pod["status"].get("conditions", [])}
         if conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]:

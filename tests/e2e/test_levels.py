@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.processes import poll
 from tests.demo import steps
 from tests.demo.kube import Kube
 
@@ -60,8 +61,9 @@ def agent(kube: Kube) -> Iterator[str]:
 
 def pods_ready(kube: Kube, names: set[str]) -> dict[str, bool]:
     """Of those pods that are there, whether each is ready."""
+    ready = steps.ready_sandboxes(kube, "openclaw.io/pool")
     return {
-        pod["metadata"]["name"]: pod["metadata"]["name"] in steps.ready_sandboxes(kube)
+        pod["metadata"]["name"]: pod["metadata"]["name"] in ready
         for pod in kube.items("pods", "openclaw.io/pool")
         if pod["metadata"]["name"] in names
     }
@@ -85,9 +87,10 @@ def test_a_session_keeps_its_pod_until_it_is_given_back(kube: Kube, agent: str) 
         assert len({first["pid"], second["pid"], third["pid"]}) == 3
         assert {call["marks"] for call in (first, second, third, other)} == {0}
         leased = {first["pod"], other["pod"]}
-        # Both are leased, so another one waits in their place.
-        steps.await_sandboxes(kube, 1, seconds=60)
-        assert pods_ready(kube, leased) == dict.fromkeys(leased, False)
+        # Both are leased and stay, and another one waits in their place.
+        assert poll(lambda: pods_ready(kube, leased) == dict.fromkeys(leased, False), seconds=60)
+        pool = first["pod"].split("-")[1]
+        steps.await_sandboxes(kube, 1, seconds=60, selector=f"openclaw.io/pool={pool}")
         client.stdin.write("\n")
         client.stdin.close()
         assert client.wait(60) == 0
