@@ -30,7 +30,8 @@ __all__ = ["api_server", "api_server_with_controllers"]
 NAMESPACE = Kind("Namespace", "", "v1", "namespaces")
 CRD = Kind("CustomResourceDefinition", "apiextensions.k8s.io", "v1", "customresourcedefinitions")
 USER = "openclaw-operator-under-test"
-WAIT_SECONDS = 20.0
+# Far above what anything takes, so that a loaded machine fails nothing.
+WAIT_SECONDS = 60.0
 Check = Callable[[Object], bool]
 
 
@@ -326,6 +327,18 @@ class Audit:
     def writes(self) -> list[tuple[str, str, str]]:
         """The requests that change something."""
         return self.requests("create", "update", "patch", "delete")
+
+    async def wait_writes(self, count: int, since: int = 0, resource: str | None = None) -> list[tuple[str, str, str]]:
+        """The writes after the first `since`, to one resource or to all, once there are `count` of them.
+
+        A watch may tell of a change a moment before the log holds the request that made it.
+        """
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                made = [write for write in self.writes()[since:] if resource in (None, write[1])]
+                if len(made) >= count:
+                    return made
+                await asyncio.sleep(0.05)
 
 
 @pytest.fixture

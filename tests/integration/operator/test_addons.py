@@ -67,4 +67,5 @@ async def test_an_api_that_comes_later(
     await cluster.wait_gone(kind, "ada-gateway")
     # Made, repaired, made again, taken away: nothing else was written for it.
     plural = BY_NAME[kind].plural
-    assert [verb for verb, resource, _ in full_audit.writes() if resource == plural] == ["patch"] * 3 + ["delete"]
+    made_of_it = await full_audit.wait_writes(4, resource=plural)
+    assert [verb for verb, _, _ in made_of_it] == ["patch"] * 3 + ["delete"]

@@ -116,7 +116,7 @@ async def test_restart_writes_nothing(
     # Something it must react to, so that it is known to have come this far.
     await cluster.delete("Service", "ada-gateway")
     await cluster.wait("Service", "ada-gateway", exists)
-    assert audit.writes()[len(before) :] == [("patch", "services", "ada-gateway")]
+    assert await audit.wait_writes(1, since=len(before)) == [("patch", "services", "ada-gateway")]
     await quiet(audit)
 
 
@@ -147,7 +147,7 @@ async def test_edit_without_effect_writes_only_the_generation(
     (edited,) = await cluster.apply(yaml.safe_dump(agent))
     generation = edited["metadata"]["generation"]
     await cluster.wait("Agent", "ada", lambda item: item["status"]["observedGeneration"] == generation)
-    assert audit.writes()[len(before) :] == [("patch", "agents/status", "ada")]
+    assert await audit.wait_writes(1, since=len(before)) == [("patch", "agents/status", "ada")]
     await quiet(audit)
 
 
