@@ -6,29 +6,28 @@ import base64
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import semantic_version
-
-from openclaw_operator.api.agent import AgentSkill, AgentSpec
+from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.api.base import KeyRef
 from openclaw_operator.api.memorystore import MemoryStoreSpec
-from openclaw_operator.api.skill import SkillSpec
 from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.live import Live
 from openclaw_operator.cluster.references import Key as ReferenceKey
 from openclaw_operator.errors import SpecError
 from openclaw_operator.reconcile import claim, egress
+from openclaw_operator.reconcile.agent_skills import SkillResolver
 from openclaw_operator.reconcile.children import Children, Outcome
 from openclaw_operator.reconcile.context import USERS_SETTLE_SECONDS, Context
 from openclaw_operator.reconcile.primaries import Primary
+from openclaw_operator.reconcile.required import require_secret
 from openclaw_operator.reconcile.shortage import sandbox_condition
 from openclaw_operator.reconcile.signing import ensure_signing_key
 from openclaw_operator.reconcile.status import Condition
 from openclaw_operator.resources import agent as builders
 from openclaw_operator.resources import agent_config, agent_deployment
 from openclaw_operator.resources.agent_identity import TOKEN_KEY, token_secret_name
-from openclaw_operator.resources.inputs import AgentInputs, Member, ResolvedSkill, Store
+from openclaw_operator.resources.inputs import AgentInputs, Member, Store
 from openclaw_operator.resources.meta import GATEWAY_PORT, Owner
-from openclaw_operator.resources.pool import Pool, effective_level, is_marked_trusted, pool_for
+from openclaw_operator.resources.pool import Pool
 
 # An object that is in the way is not ours to watch: look again every now and then.
 CONFLICT_RECHECK_SECONDS = 15.0
@@ -56,15 +55,14 @@ class AgentReconciler:
     def __init__(self, context: Context, pools: dict[str, dict[str, list[Pool]]]) -> None:
         self._context = context
         self._pools = pools
-        # The Skills each agent was given, as they were when they had been checked.
-        self._given: dict[ReferenceKey, dict[str, Primary]] = {}
+        self._skills = SkillResolver(context)
 
     async def reconcile(self, primary: Primary) -> float | None:
         """Bring one Agent to its spec. Raises ApiError for a passing fault."""
         content = primary.load()
         spec = AgentSpec.model_validate(content["spec"])
         owner = Owner("Agent", primary.name, primary.namespace, primary.uid)
-        if self._waits_for_skill(primary, spec, content["status"]):
+        if self._skills.waits(primary, spec, content["status"]):
             return None
         children = Children(self._context.client, self._context.children, owner)
         try:
@@ -93,30 +91,11 @@ class AgentReconciler:
 
     def gone(self, key: tuple[str, str, str]) -> None:
         """The Agent was deleted; its children go with it."""
-        self._given.pop(key, None)
+        self._skills.gone(key)
         self._context.references.expect(key, set())
         self._context.board.use(key[1], key[2], {})
         if self._pools.get(key[1], {}).pop(key[2], None) is not None:
             self._context.queue.add(("Pool", key[1], ""))
-
-    def _waits_for_skill(self, primary: Primary, spec: AgentSpec, status: dict[str, Any]) -> bool:
-        """Whether a skill the agent has was edited before this process saw what it was.
-
-        To take it away until it is verified would cost its pods. The report on the skill wakes the agent.
-        """
-        had = {skill["name"] for skill in status.get("skills") or ()}
-        for wanted in spec.skills:
-            skill = self._context.primaries.get(("Skill", primary.namespace, wanted.name))
-            if wanted.name in had and skill and not skill.deleting:
-                checked = skill.load()["status"].get("observedGeneration")
-                if checked != skill.generation and self._last_given(primary, skill) is None:
-                    return True
-        return False
-
-    def _last_given(self, primary: Primary, skill: Primary) -> Primary | None:
-        """The Skill in the version the agent has, if it is known."""
-        given = self._given.get(primary.key, {}).get(skill.name)
-        return given if given and given.uid == skill.uid else None
 
     def _set_pools(self, primary: Primary, by_skill: dict[str, Pool]) -> None:
         context, namespace = self._context, primary.namespace
@@ -180,7 +159,7 @@ class AgentReconciler:
             await self._require_secrets(primary, spec, named)
             await self._require_config_maps(primary, spec, named)
             store = self._store(primary, spec)
-            skills, problem = await self._skills(primary, spec, named)
+            skills, problem = await self._skills.resolve(primary, spec, named)
         finally:
             self._context.references.expect(primary.key, named)
         inputs = AgentInputs(
@@ -254,95 +233,6 @@ class AgentReconciler:
                 f"{primary.namespace}: create it or name another",
             )
         return Store(ref.name, MemoryStoreSpec.model_validate(store.load()["spec"]))
-
-    async def _skills(
-        self, primary: Primary, spec: AgentSpec, named: set[ReferenceKey]
-    ) -> tuple[tuple[ResolvedSkill, ...], SpecError | None]:
-        """The skills that are there; the agent works without the others, and says which and why."""
-        found: list[ResolvedSkill] = []
-        given: dict[str, Primary] = {}
-        problem: SpecError | None = None
-        for index, wanted in enumerate(spec.skills):
-            try:
-                skill = self._checked_skill(primary, index, wanted)
-                found.append(await self._skill(primary, spec, index, wanted, skill, named))
-                given[wanted.name] = skill
-            except SpecError as error:
-                problem = problem or error
-        self._given[primary.key] = given
-        return tuple(sorted(found, key=lambda skill: skill.name)), problem
-
-    def _checked_skill(self, primary: Primary, index: int, wanted: AgentSkill) -> Primary:
-        """The Skill as it is, or as the agent has it while a newer one is not checked yet. Raises SpecError."""
-        path = f"spec.skills[{index}]"
-        skill = self._context.primaries.get(("Skill", primary.namespace, wanted.name))
-        if skill is None or skill.deleting:
-            raise SpecError(
-                "SkillNotFound",
-                f"{path}.name: Skill {wanted.name!r} does not exist in namespace {primary.namespace}: "
-                "create it or correct the name",
-            )
-        try:
-            accepted = semantic_version.NpmSpec(wanted.version)
-        except ValueError:
-            raise SpecError(
-                "InvalidVersionRange",
-                f"{path}.version: {wanted.version!r} is not a version range: use for example '^1.2.0', "
-                "'>=1.2 <2' or '*'",
-            ) from None
-        content = skill.load()
-        status, version_text = content["status"], content["spec"]["version"]
-        if status.get("observedGeneration") != skill.generation and (given := self._last_given(primary, skill)):
-            return given
-        version = semantic_version.Version(version_text)
-        # A pre-release is only ever taken when it is asked for, except by '*', which takes what is there.
-        if version not in accepted and wanted.version.strip() not in ("*", "x", "X"):
-            raise SpecError(
-                "SkillVersionMismatch",
-                f"{path}.version: Skill {wanted.name!r} is at {version_text}, which {wanted.version!r} does not "
-                "accept: widen the range or change the Skill",
-            )
-        if not status.get("digest") or status.get("observedGeneration") != skill.generation:
-            raise SpecError(
-                "SkillNotReady",
-                f"{path}.name: Skill {wanted.name!r} has no verified package yet: see its conditions with "
-                f"kubectl describe skill {wanted.name}",
-            )
-        return skill
-
-    async def _skill(
-        self,
-        primary: Primary,
-        spec: AgentSpec,
-        index: int,
-        wanted: AgentSkill,
-        skill: Primary,
-        named: set[ReferenceKey],
-    ) -> ResolvedSkill:
-        path = f"spec.skills[{index}]"
-        content = skill.load()
-        skill_spec, status = SkillSpec.model_validate(content["spec"]), content["status"]
-        level = effective_level(spec, skill_spec)
-        if level == "trusted" and not is_marked_trusted(primary.namespace, wanted.name, self._context.trusted_skills):
-            raise SpecError(
-                "SkillNotTrusted",
-                f"{path}.name: Skill {wanted.name!r} and this Agent ask for sandbox.level trusted, which runs the "
-                "skill in the gateway itself, and the operator does not allow it: add "
-                f"'{primary.namespace}/{wanted.name}' to the chart value sandbox.trustedSkills, or set sandbox.level "
-                "of the Skill to restricted or isolated",
-            )
-        for secret in skill_spec.secrets:
-            secret_path = f"{path}.name: Skill {wanted.name!r}, spec.secrets[{secret.name}].secretKeyRef"
-            await require_secret(self._context, primary, secret_path, secret.secret_key_ref, named)
-        return ResolvedSkill(
-            name=wanted.name,
-            spec=skill_spec,
-            digest=status["digest"],
-            package=status.get("packageConfigMap") or "",
-            level=level,
-            config=wanted.config or {},
-            pool=pool_for(primary.name, spec, skill_spec, self._context.images),
-        )
 
     def _team(self, primary: Primary, spec: AgentSpec) -> tuple[Member, ...]:
         """The members that exist: one that is missing is one nobody can delegate to yet."""
@@ -430,25 +320,6 @@ def pending_restart(spec: AgentSpec, facts: dict[str, Any], old: Any) -> dict[st
         else "they are being replaced"
     )
     return {"pods": pods, "message": message}
-
-
-async def require_secret(context: Context, primary: Primary, path: str, ref: KeyRef, named: set[ReferenceKey]) -> None:
-    """Raise SpecError SecretNotFound unless the Secret has the key; the resource is woken when it does."""
-    named.add(("Secret", primary.namespace, ref.name))
-    keys = await context.references.secret_keys(primary.namespace, ref.name, primary.key)
-    if keys is None:
-        raise SpecError(
-            "SecretNotFound",
-            f"{path}: Secret {ref.name!r} does not exist in namespace {primary.namespace}: "
-            f"create it with the key {ref.key!r}",
-        )
-    if ref.key not in keys:
-        context.references.missing_key(primary.namespace, ref.name)
-        raise SpecError(
-            "SecretNotFound",
-            f"{path}: Secret {ref.name!r} has nothing under {ref.key!r} (it has {', '.join(sorted(keys)) or 'no keys'})"
-            ": add the key or name another",
-        )
 
 
 def conditions(

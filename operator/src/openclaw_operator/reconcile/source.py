@@ -20,11 +20,11 @@ from openclaw_operator.fetch import archive as web_archive
 from openclaw_operator.fetch import challenge, registry
 from openclaw_operator.fetch.guard import Guard
 from openclaw_operator.fetch.web import TOTAL_SECONDS, Web, session
-from openclaw_operator.reconcile.agent import require_secret
 from openclaw_operator.reconcile.children import Children
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.downloads import Downloads, PendingError
 from openclaw_operator.reconcile.primaries import Primary
+from openclaw_operator.reconcile.required import require_secret
 from openclaw_operator.resources import archive, package, signature
 from openclaw_operator.resources.meta import Owner
 from openclaw_operator.resources.package import PACKAGE_KEY, File, Package
