@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from openclaw_runtime.sandbox.archive import PackageFile
-from openclaw_runtime.sandbox.executors import SubprocessExecutor
 from openclaw_runtime.sandbox.local import start_runner, stop_runner
+from openclaw_runtime.sandbox.local_executor import SubprocessExecutor
 from openclaw_runtime.sandbox.signing import Signer
 from openclaw_runtime.skills.package import pack_files
 from openclaw_runtime.skills.types import ActionSpec, InstalledSkill, SkillCall

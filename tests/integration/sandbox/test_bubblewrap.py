@@ -10,7 +10,7 @@ import pytest
 
 from openclaw_runtime.sandbox import bubblewrap
 from openclaw_runtime.sandbox.archive import PackageFile
-from openclaw_runtime.sandbox.executors import SubprocessExecutor
+from openclaw_runtime.sandbox.local_executor import SubprocessExecutor
 from openclaw_runtime.skills.package import pack_files
 from tests.integration.sandbox.helpers import RecordingContext, make_call, make_skill
 

@@ -12,8 +12,8 @@ import pytest
 from openclaw_runtime.sandbox import errors
 from openclaw_runtime.sandbox.archive import PackageFile
 from openclaw_runtime.sandbox.client import CallOptions, SandboxClient
-from openclaw_runtime.sandbox.executors import SubprocessExecutor
 from openclaw_runtime.sandbox.local import Lane
+from openclaw_runtime.sandbox.local_executor import SubprocessExecutor
 from openclaw_runtime.sandbox.protocol import ErrorCode, Limits
 from openclaw_runtime.sandbox.signing import Signer
 from openclaw_runtime.skills.package import pack_files

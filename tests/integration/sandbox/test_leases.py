@@ -13,8 +13,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from openclaw_runtime.sandbox import errors
-from openclaw_runtime.sandbox.executors import SubprocessExecutor
 from openclaw_runtime.sandbox.local import LocalRunner
+from openclaw_runtime.sandbox.local_executor import SubprocessExecutor
 from openclaw_runtime.sandbox.protocol import (
     RELEASE_CONTEXT,
     SIGNING_CONTEXT,

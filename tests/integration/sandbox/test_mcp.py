@@ -8,7 +8,7 @@ import pytest
 
 from openclaw_runtime.sandbox import errors
 from openclaw_runtime.sandbox.archive import PackageFile
-from openclaw_runtime.sandbox.executors import SubprocessExecutor
+from openclaw_runtime.sandbox.local_executor import SubprocessExecutor
 from openclaw_runtime.skills.mcp.discovery import LIST_TOOLS
 from openclaw_runtime.skills.mcp.executor import McpExecutor
 from openclaw_runtime.skills.mcp.remote import MAX_READ_BYTES

@@ -13,9 +13,10 @@ import pytest
 
 from openclaw_runtime.sandbox import errors
 from openclaw_runtime.sandbox.endpoint import Endpoint, SandboxQueue
-from openclaw_runtime.sandbox.executors import PodExecutor, SubprocessExecutor
 from openclaw_runtime.sandbox.kube import KubeApi, KubeError
 from openclaw_runtime.sandbox.local import LocalRunner
+from openclaw_runtime.sandbox.local_executor import SubprocessExecutor
+from openclaw_runtime.sandbox.pod_executor import PodExecutor
 from openclaw_runtime.sandbox.pool import PodPool, endpoint_of
 from openclaw_runtime.sandbox.signing import Signer
 from openclaw_runtime.skills.types import SkillResult

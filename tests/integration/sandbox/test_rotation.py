@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from openclaw_runtime.sandbox import errors
-from openclaw_runtime.sandbox.executors import MAX_UNAUTHORIZED, PodExecutor
+from openclaw_runtime.sandbox.calling import MAX_UNAUTHORIZED
 from openclaw_runtime.sandbox.keyfile import KeyFile
 from openclaw_runtime.sandbox.kube import KubeApi
+from openclaw_runtime.sandbox.pod_executor import PodExecutor
 from openclaw_runtime.sandbox.signing import Signer
 from tests.integration.sandbox.helpers import RecordingContext, make_call, make_skill
 from tests.integration.sandbox.test_pool import POOL, ApiServer, Pods, api, pods, server

@@ -216,7 +216,7 @@ async def _run(
     workspace: Path | None,
     answers: Sequence[str],
 ) -> Any:
-    from openclaw_runtime.sandbox.executors import SubprocessExecutor
+    from openclaw_runtime.sandbox.local_executor import SubprocessExecutor
     from openclaw_runtime.skills.audit import Audit
     from openclaw_runtime.skills.registry import SkillRegistry, read_folder
     from openclaw_runtime.skills.service import SkillService
