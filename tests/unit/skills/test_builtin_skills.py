@@ -13,7 +13,7 @@ import yaml
 
 from openclaw_operator.api.skill import SkillSpec
 from openclaw_runtime.sandbox.archive import MAX_COMPRESSED_BYTES
-from openclaw_runtime.skills.manifest import SkillFolder, read_skill
+from openclaw_runtime.skills.folder import SkillFolder, read_skill
 from openclaw_runtime.skills.package import folder_files, pack_folder
 from tests.fakes.skill_context import load_skill
 

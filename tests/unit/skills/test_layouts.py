@@ -15,8 +15,8 @@ from openclaw_operator.resources import declared
 from openclaw_operator.resources.package import File
 from openclaw_operator.resources.pool import pool_for
 from openclaw_runtime.skills.errors import ManifestError, PackageUnavailableError
+from openclaw_runtime.skills.folder import SkillFolder, is_skill_folder, read_skill
 from openclaw_runtime.skills.instructions import read_instructions
-from openclaw_runtime.skills.manifest import SkillFolder, is_skill_folder, read_skill
 from openclaw_runtime.skills.package import folder_files, pack_files
 from tests.unit.operator.builders import IMAGES, agent_inputs
 

@@ -15,7 +15,7 @@ import yaml
 
 from openclaw_runtime.sandbox.archive import ArchiveError, decompress
 from openclaw_runtime.skills.errors import ManifestError, SkillsError
-from openclaw_runtime.skills.manifest import SkillFolder, read_skill
+from openclaw_runtime.skills.folder import SkillFolder, read_skill
 from openclaw_runtime.skills.package import folder_files, pack_files
 from openclaw_runtime.skills.scaffold import new_skill
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from openclaw_runtime.sandbox.archive import ArchiveError, decompress, read
 from openclaw_runtime.skills.errors import PackageUnavailableError
-from openclaw_runtime.skills.manifest import instructions
+from openclaw_runtime.skills.folder import instructions
 from openclaw_runtime.skills.types import InstalledSkill
 
 LONGEST_TEXT: Final = 32_000

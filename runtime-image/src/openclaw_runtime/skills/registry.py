@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from openclaw_runtime.config import InstalledSkillConfig, PackageRef, Skills, read_secret
 from openclaw_runtime.sandbox.archive import ArchiveError, verify
 from openclaw_runtime.skills.errors import ManifestError, PackageUnavailableError, SkillsError
-from openclaw_runtime.skills.manifest import is_skill_folder, mcp_server, read_skill
+from openclaw_runtime.skills.folder import is_skill_folder, read_skill
+from openclaw_runtime.skills.manifest import mcp_server
 from openclaw_runtime.skills.package import folder_files, pack_files
 from openclaw_runtime.skills.types import ActionSpec, InstalledSkill, RateLimit, Trigger
 

@@ -17,7 +17,7 @@ from openclaw_runtime.config import default_config_path, load_config
 from openclaw_runtime.sandbox.archive import ArchiveError, decompress, read, unpack
 from openclaw_runtime.skills import credentials, oci
 from openclaw_runtime.skills.distribution import RegistryClient, open_http
-from openclaw_runtime.skills.manifest import SkillFolder, read_skill
+from openclaw_runtime.skills.folder import SkillFolder, read_skill
 from openclaw_runtime.skills.oci_errors import CredentialError, RegistryContentError, RegistryError
 from openclaw_runtime.skills.references import (
     Reference,
