@@ -10,14 +10,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.api.skill import SkillSpec
+from openclaw_operator.reconcile import signing
 from openclaw_operator.resources import egress, meta, package, sandbox, secrets
 from openclaw_operator.resources.pool import pool_for
 from openclaw_runtime.config import Gateway, Sandbox
+from openclaw_runtime.egress import grant
 from openclaw_runtime.egress.settings import read_settings as read_egress_settings
 from openclaw_runtime.sandbox import archive, pool
 from openclaw_runtime.sandbox.archive import PackageFile
 from openclaw_runtime.sandbox.runner.settings import read_settings
-from openclaw_runtime.sandbox.signing import Signer, Verifier
+from openclaw_runtime.sandbox.signing import CLOCK_SKEW_SECONDS, Signer, Verifier
 from openclaw_runtime.skills.package import pack_files
 
 IMAGES = meta.Images("runtime", "sandbox", "sandbox-node", "qdrant", "postgresql", "redis", "backup", "Always")
@@ -47,6 +49,10 @@ def test_limits_are_the_same() -> None:
     assert package.MAX_TAR_BYTES == archive.MAX_UNCOMPRESSED_BYTES
     assert package.MAX_GZIP_BYTES == archive.MAX_COMPRESSED_BYTES
     assert package.MAX_FILES == archive.MAX_FILES
+
+
+def test_a_key_is_believed_for_as_long_as_a_grant_may_be_good() -> None:
+    assert signing.GRANT_SECONDS >= grant.MAX_VALIDITY_SECONDS + CLOCK_SKEW_SECONDS
 
 
 def test_ports_and_labels_are_the_same() -> None:
@@ -92,14 +98,19 @@ def test_a_sandbox_pod_has_the_environment_its_runner_reads() -> None:
 def test_an_egress_proxy_has_the_environment_it_reads() -> None:
     key = base64.b64encode(bytes(32)).decode()
     options = egress.EgressOptions("image", denied=("203.0.113.0/24",), allow_api_server=True)
-    deployment = egress.build("space", key, options)[-1]
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    keys, *_, deployment = egress.build("space", key, options)
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
     environment = {item["name"]: item.get("value", "192.0.2.7") for item in container["env"]}
     settings = read_egress_settings(environment)
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"proxy": settings.port, "api": settings.api_port}
-    assert str(settings.folder) in {mount["mountPath"] for mount in container["volumeMounts"]}
-    assert settings.public_keys == key
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert str(settings.folder) in mounts
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert volumes[mounts[str(settings.public_keys.parent)]]["configMap"]["name"] == keys["metadata"]["name"]
+    assert keys["data"] == {settings.public_keys.name: key}
+    Verifier.from_text(keys["data"][settings.public_keys.name])
     assert [str(network) for network in settings.rules.denied] == ["203.0.113.0/24"]
     assert settings.rules.allow_api_server is True
     assert {str(address) for address in settings.rules.api_server} == {"192.0.2.7"}

@@ -221,7 +221,7 @@ async def running_proxy(outside: Outside, program: str, folder: Path) -> AsyncIt
     rules = Rules(api_server=frozenset({api}))
     port, api_port = free_ports(2)
     settings = Settings(
-        public_keys="",
+        public_keys=Path(),
         rules=rules,
         host=CLIENT,
         port=port,

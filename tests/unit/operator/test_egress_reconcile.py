@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from openclaw_operator.cluster.kinds import BY_NAME
+from openclaw_operator.resources.secrets import ROTATE, SIGNING_SECRET
 from tests.unit.operator.test_pool_reconcile import CHECKED, SKILL, USES_ECHO, World
 
 NAME = "openclaw-egress"
 PARTS = {
+    ("ConfigMap", f"{NAME}-keys"),
     ("Deployment", NAME),
     ("Service", NAME),
     ("Service", f"{NAME}-api"),
@@ -106,3 +108,18 @@ async def test_a_restart_does_not_touch_the_proxy_before_all_agents_have_spoken(
     assert world.api.log[before:] == []
     await again(world)
     assert [entry for entry in world.api.log[before:] if entry[1] in {"NetworkPolicy", "Deployment", "Service"}] == []
+
+
+async def test_a_rotation_changes_what_the_proxy_reads_and_not_the_proxy() -> None:
+    world = await settled(["network:external"])
+    before = world.api.items["Deployment", NAME]["spec"]["template"]
+    keys = world.api.items["ConfigMap", f"{NAME}-keys"]["data"]["public.keys"]
+    secret = world.api.items["Secret", SIGNING_SECRET]
+    world.child("Secret", SIGNING_SECRET, **{**secret, "metadata": {"annotations": {ROTATE: "now"}}})
+    await world.settle()
+    await world.settle()
+    both = world.api.items["ConfigMap", f"{NAME}-keys"]["data"]["public.keys"].split(",")
+    assert keys in both
+    assert len(both) == 2
+    assert world.api.items["Deployment", NAME]["spec"]["template"] == before
+    assert world.api.writes("Deployment").count(("apply", NAME)) == 1

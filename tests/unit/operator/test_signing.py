@@ -13,7 +13,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.live import Live
-from openclaw_operator.reconcile.signing import MOUNT_SECONDS, SigningKeys, ensure_signing_key, rotate_signing_key
+from openclaw_operator.reconcile.signing import (
+    GRANT_SECONDS,
+    MOUNT_SECONDS,
+    SigningKeys,
+    ensure_signing_key,
+    rotate_signing_key,
+)
+from openclaw_operator.resources import egress
 from openclaw_operator.resources.sandbox import SIGNING_LABEL
 from openclaw_operator.resources.secrets import (
     NEXT_PRIVATE_KEY,
@@ -104,6 +111,15 @@ async def test_a_rotation_goes_on_from_whatever_the_secret_says() -> None:
     world.clock += timedelta(seconds=1)
     await world.step(new)
     last = await world.keys()
+    assert last == SigningKeys(switched.signing, past=(first.signing,))
+    assert last.trusted == switched.signing
+    # A call that began with the old key may still want to connect.
+    assert last.grants == both.trusted
+    world.clock += timedelta(seconds=GRANT_SECONDS - 1)
+    assert await world.step(new) == 1
+    world.clock += timedelta(seconds=1)
+    await world.step(new)
+    last = await world.keys()
     assert last == SigningKeys(switched.signing)
     assert set(world.api.items["Secret", SIGNING_SECRET]["data"]) == {PRIVATE_KEY, PUBLIC_KEY}
     # The wish was carried out once; the same value again is no new wish, another one is.
@@ -112,6 +128,52 @@ async def test_a_rotation_goes_on_from_whatever_the_secret_says() -> None:
     world.ask("2")
     await world.step(new)
     assert len((await world.keys()).others) == 1
+
+
+async def test_gateways_get_the_next_key_once_egress_proxies_have_read_of_it() -> None:
+    world = Rotating()
+    first = await world.keys()
+    world.child("Deployment", egress.NAME, spec={}, status={})
+
+    def publish(keys: str) -> None:
+        changed: dict[str, Any] = {"f:data": {"f:public.keys": {}}}
+        entries = [
+            {"manager": "openclaw-operator", "time": world.clock.isoformat(), "fieldsV1": changed},
+            {
+                "manager": "kubectl",
+                "time": (world.clock + timedelta(days=1)).isoformat(),
+                "fieldsV1": {"f:metadata": {}},
+            },
+        ]
+        world.child("ConfigMap", egress.KEYS_NAME, metadata={"managedFields": entries}, data={"public.keys": keys})
+
+    publish(first.grants)
+    world.ask("1")
+    await world.step()
+    both = await world.keys()
+    # Not written yet: the operator may have been stopped in between, for however long.
+    world.clock += timedelta(days=1)
+    assert await world.step() == MOUNT_SECONDS
+    publish(both.grants)
+    world.clock += timedelta(seconds=MOUNT_SECONDS - 1)
+    assert await world.step() == 1
+    assert world.signs_with() == first.signing
+    world.clock += timedelta(seconds=1)
+    await world.step()
+    assert world.signs_with() != first.signing
+
+
+async def test_keys_of_rotations_in_a_row_are_all_kept_for_grants() -> None:
+    world = Rotating()
+    signed = []
+    for wish in ("1", "2"):
+        signed.append((await world.keys()).signing)
+        world.ask(wish)
+        await world.step()
+        await world.step()
+        world.clock += timedelta(seconds=MOUNT_SECONDS)
+        await world.step()
+    assert (await world.keys()).past == tuple(signed)
 
 
 async def test_an_old_key_is_rotated_where_an_age_is_set() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from starlette.responses import PlainTextResponse
 from openclaw_runtime.errors import ConfigError
 from openclaw_runtime.follow import SecretFile
 from openclaw_runtime.gateway.middleware import BearerToken
+from openclaw_runtime.sandbox.keyfile import PublicKeysFile
+from openclaw_runtime.sandbox.signing import Signer
 
 
 @pytest.fixture
@@ -61,3 +64,20 @@ def test_a_file_that_cannot_be_used_changes_nothing_and_is_told_once(
 def test_without_a_secret_nothing_starts(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         SecretFile(tmp_path / "token", "gateway.token_file")
+
+
+def test_an_egress_proxy_goes_by_the_keys_of_the_moment(mount: Callable[[str], Path]) -> None:
+    first, second = Signer(b"\x01" * 32), Signer(b"\x02" * 32)
+    texts = [base64.b64encode(signer.public_key).decode() for signer in (first, second)]
+    keys = PublicKeysFile(mount(texts[0]))
+
+    def believed() -> list[bool]:
+        return [keys.signed(b"grantx", base64.b64decode(signer.sign("x", b"grant"))) for signer in (first, second)]
+
+    assert believed() == [True, False]
+    mount(",".join(texts))
+    assert believed() == [True, True]
+    mount("no keys")
+    assert believed() == [True, True]
+    mount(texts[1])
+    assert believed() == [False, True]

@@ -264,7 +264,7 @@ def test_many_decisions_of_a_call_are_counted_not_kept() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"OPENCLAW_EGRESS_PUBLIC_KEYS": ""}, "OPENCLAW_EGRESS_PUBLIC_KEYS: missing"),
+        ({"OPENCLAW_EGRESS_PUBLIC_KEYS_FILE": ""}, "OPENCLAW_EGRESS_PUBLIC_KEYS_FILE: missing"),
         ({"OPENCLAW_EGRESS_PORT": "99999"}, "OPENCLAW_EGRESS_PORT: '99999' is not a port"),
         ({"OPENCLAW_EGRESS_DENIED_NETWORKS": "10.0.0.1/8"}, "'10.0.0.1/8' is not a network"),
         ({"OPENCLAW_EGRESS_ALLOW_API_SERVER": "yes"}, "'yes' is neither true nor false"),
@@ -273,7 +273,7 @@ def test_many_decisions_of_a_call_are_counted_not_kept() -> None:
 )
 def test_wrong_settings_are_named(changes: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message.replace("(", r"\(")):
-        read_settings({"OPENCLAW_EGRESS_PUBLIC_KEYS": "k", **changes})
+        read_settings({"OPENCLAW_EGRESS_PUBLIC_KEYS_FILE": "k", **changes})
 
 
 # --- the gateway's side ---

@@ -26,6 +26,8 @@ IMAGE_REASONS = frozenset(
 IMAGE_PULL_FAILED = "ImagePullFailed"
 # On the Secret of a signing key.
 _ROTATION_ANNOTATIONS = frozenset({"openclaw.io/rotate", "openclaw.io/rotated", "openclaw.io/signs-since"})
+# In the ConfigMap of an egress proxy: the keys it goes by.
+PUBLIC_KEYS = "public.keys"
 _VOLATILE_META = frozenset({"resourceVersion", "generation", "managedFields", "creationTimestamp", "selfLink"})
 
 
@@ -124,7 +126,7 @@ def _owner(meta: Object) -> Owner | None:
 
 
 def _facts(kind: str, item: Object) -> dict[str, Any]:
-    status = item.get("status") or {}
+    status, data = item.get("status") or {}, item.get("data") or {}
     if kind in ("Deployment", "StatefulSet"):
         meta, spec = item["metadata"], item["spec"]
         return {
@@ -161,11 +163,12 @@ def _facts(kind: str, item: Object) -> dict[str, Any]:
             "running": bool(status.get("active")),
             "suspended": bool(item["spec"].get("suspend")),
         }
+    if kind == "ConfigMap":
+        return {"public_keys": data[PUBLIC_KEYS], "written": _written(item)} if PUBLIC_KEYS in data else {}
     if kind == "Secret":
-        data = item.get("data") or {}
         facts: dict[str, Any] = {"keys": sorted(key for key, value in data.items() if value)}
         if "public.key" in data:
-            facts |= {key: value for key, value in data.items() if key.endswith("public.key")}
+            facts |= {key: value for key, value in data.items() if key.endswith(("public.key", "public.keys"))}
             facts |= {
                 key: value
                 for key, value in (item["metadata"].get("annotations") or {}).items()
@@ -204,6 +207,17 @@ def _holds_class(meta: Object) -> bool:
         and "f:storageClassName" in entry.get("fieldsV1", {}).get("f:spec", {})
         for entry in meta.get("managedFields") or ()
     )
+
+
+def _written(item: Object) -> str:
+    """When the API server was last given the content of a ConfigMap with keys."""
+    meta = item["metadata"]
+    times = [
+        str(entry["time"])
+        for entry in meta.get("managedFields") or ()
+        if f"f:{PUBLIC_KEYS}" in entry.get("fieldsV1", {}).get("f:data", {}) and entry.get("time")
+    ]
+    return max(times, default=str(meta["creationTimestamp"]))
 
 
 def _lost_readiness(status: Object, ready: Object) -> bool:

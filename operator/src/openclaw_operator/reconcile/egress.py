@@ -15,6 +15,7 @@ from openclaw_operator.resources.meta import Owner
 
 LOG = logging.getLogger(__name__)
 _PARTS = (
+    ("ConfigMap", egress.KEYS_NAME),
     ("Deployment", egress.NAME),
     ("Service", egress.NAME),
     ("Service", egress.API_NAME),
@@ -26,15 +27,15 @@ _PARTS = (
 async def keep(context: Context, namespace: str, public_keys: str, *, internal: bool) -> None:
     """Bring the proxy to what it should be; what only the user can solve is logged, and told by the agents' condition.
 
-    `public_keys` are those of sandbox pods; `internal` whether a skill declares network:internal. Raises ApiError for a
-    passing fault.
+    `public_keys` are those that grants may be signed with; `internal` whether a skill declares network:internal.
+    Raises ApiError for a passing fault.
     """
     options = context.egress
     if not options.enabled:
         await drop(context, namespace)
         return
     children = Children(context.client, context.children, Owner(NAMESPACE, namespace, namespace, ""))
-    # The policies first: no pod runs without them.
+    # The policies first, then the keys: no pod runs without them.
     desired = [
         *network.egress_policies(namespace, internal=internal, denied=options.denied),
         *egress.build(namespace, public_keys, options),

@@ -200,7 +200,7 @@ class PoolReconciler:
             children = Children(context.client, context.children, owner)
             for policy in network.sandbox_policies(namespace):
                 await children.ensure_shared(policy)
-            await self._keep_egress(namespace, pools, pods, keys.trusted, complete=complete)
+            await self._keep_egress(namespace, pools, pods, keys.grants, complete=complete)
         except SpecError as error:
             LOG.warning("sandbox pools of namespace %s: %s", namespace, error.message)
             return REFUSED_RECHECK_SECONDS

@@ -2,15 +2,19 @@
 
 Rotation is a state machine that lives in the Secret, so it goes on wherever the operator was stopped:
 
-1. `next.*` is there: gateways sign with the old key, new pods trust both. Ends when every waiting pod does.
+1. `next.*` is there: gateways sign with the old key, new pods trust both. Ends when every waiting pod does, and egress
+   proxies, if there are any, have surely read the next key, too: the kubelets had the time to bring them the ConfigMap.
 2. `former.public.key` is there: the next pair has become the signing one, pods still trust both. Ends when the kubelets
    have surely brought the new private key to all gateways.
-3. Neither: pods trust the signing key only, and those that still trust the former one are replaced.
+3. Neither: pods trust the signing key only, and those that still trust the former one are replaced. `past.public.keys`
+   are what egress proxies believe besides, until no grant of a call that began before can be good any more.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,13 +27,14 @@ from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.live import Live
 from openclaw_operator.errors import ConflictError, OwnershipConflictError, SpecError
 from openclaw_operator.reconcile.context import Context
-from openclaw_operator.resources import secrets
+from openclaw_operator.resources import egress, secrets
 from openclaw_operator.resources.meta import MANAGED_BY, OPERATOR
 from openclaw_operator.resources.sandbox import SIGNING_LABEL
 from openclaw_operator.resources.secrets import (
     FORMER_PUBLIC_KEY,
     NEXT_PRIVATE_KEY,
     NEXT_PUBLIC_KEY,
+    PAST_PUBLIC_KEYS,
     PRIVATE_KEY,
     PUBLIC_KEY,
     ROTATE,
@@ -38,22 +43,36 @@ from openclaw_operator.resources.secrets import (
 )
 
 SEED_BYTES = 32
+PUBLIC_BYTES = 32
 # Gateways go on with what a mounted ConfigMap or Secret held before until the kubelet has brought them the new content:
 # up to its sync period of a minute and the life of its cache, https://kubernetes.io/docs/concepts/configuration/secret/.
 MOUNT_SECONDS = 150.0
+# No grant of a call's way out is good for longer: that of a call of an hour, with what clocks may differ by.
+GRANT_SECONDS = 3930.0
+# More keys than can be switched in that time.
+MAX_PAST = 32
 
 
 @dataclass(frozen=True)
 class SigningKeys:
-    """The public keys of a namespace in base64: the one that gateways sign with, and others that pods trust, too."""
+    """The public keys of a namespace in base64: the one that gateways sign with, and others that pods trust, too.
+
+    `past` are those that grants of calls which still run may be signed with.
+    """
 
     signing: str
     others: tuple[str, ...] = ()
+    past: tuple[str, ...] = ()
 
     @property
     def trusted(self) -> str:
         """All of them, comma separated, always in the same order: what a sandbox pod is given."""
         return ",".join(sorted({self.signing, *self.others}))
+
+    @property
+    def grants(self) -> str:
+        """Those that an egress proxy believes, comma separated, always in the same order."""
+        return ",".join(sorted({self.signing, *self.others, *self.past}))
 
     @property
     def label(self) -> str:
@@ -94,7 +113,11 @@ async def ensure_signing_key(context: Context, namespace: str) -> SigningKeys:
             "delete it, a new pair is then made and sandbox pods are replaced",
         )
     others = (live.facts.get(name) for name in (NEXT_PUBLIC_KEY, FORMER_PUBLIC_KEY))
-    return SigningKeys(public_key, tuple(key for key in others if key))
+    past = base64.b64decode(live.facts.get(PAST_PUBLIC_KEYS, ""))
+    each = (past[start : start + PUBLIC_BYTES] for start in range(0, len(past), PUBLIC_BYTES))
+    return SigningKeys(
+        public_key, tuple(key for key in others if key), tuple(base64.b64encode(key).decode() for key in each)
+    )
 
 
 async def rotate_signing_key(
@@ -114,16 +137,23 @@ async def rotate_signing_key(
         coming = key_id(facts[NEXT_PUBLIC_KEY])
         if any(coming not in trusts(pod) for pod in waiting):
             return None
+        lag = _lag_of_proxies(context, namespace, facts[NEXT_PUBLIC_KEY])
+        if lag > 0:
+            return lag
         step = _switch
     elif facts.get(FORMER_PUBLIC_KEY):
         if age < MOUNT_SECONDS:
             return MOUNT_SECONDS - age
         step = _finish
-    else:
-        asked = facts.get(ROTATE) not in (None, facts.get(ROTATED))
-        if not asked and (max_age_seconds is None or age < max_age_seconds):
-            return None
+    elif facts.get(ROTATE) not in (None, facts.get(ROTATED)) or age >= (max_age_seconds or math.inf):
         step = _begin
+    elif facts.get(PAST_PUBLIC_KEYS):
+        left = MOUNT_SECONDS + GRANT_SECONDS - age
+        if left > 0:
+            return left
+        step = _forget
+    else:
+        return None
     kind = BY_NAME["Secret"]
     item = await context.client.get(kind, namespace, secrets.SIGNING_SECRET)
     if item["metadata"]["resourceVersion"] == live.resource_version:
@@ -163,8 +193,25 @@ def _switch(context: Context, item: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _finish(_context: Context, _item: Mapping[str, Any]) -> dict[str, Any]:
-    return {"data": {FORMER_PUBLIC_KEY: None}}
+def _finish(_context: Context, item: Mapping[str, Any]) -> dict[str, Any]:
+    data = item["data"]
+    past = base64.b64decode(data.get(PAST_PUBLIC_KEYS, "")) + base64.b64decode(data[FORMER_PUBLIC_KEY])
+    kept = secrets.encode({PAST_PUBLIC_KEYS: past[-MAX_PAST * PUBLIC_BYTES :]})
+    return {"data": {FORMER_PUBLIC_KEY: None, **kept}}
+
+
+def _forget(_context: Context, _item: Mapping[str, Any]) -> dict[str, Any]:
+    return {"data": {PAST_PUBLIC_KEYS: None}}
+
+
+def _lag_of_proxies(context: Context, namespace: str, key: str) -> float:
+    """For how many seconds an egress proxy may not have read of a public key yet."""
+    if context.children.get("Deployment", namespace, egress.NAME) is None:
+        return 0.0
+    keys = context.children.get("ConfigMap", namespace, egress.KEYS_NAME)
+    if keys is None or key not in keys.facts["public_keys"].split(","):
+        return MOUNT_SECONDS
+    return MOUNT_SECONDS - (context.now() - datetime.fromisoformat(keys.facts["written"])).total_seconds()
 
 
 def _pair(context: Context) -> tuple[bytes, bytes]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from openclaw_operator.resources.meta import (
+    CONFIG_DIR,
     EGRESS_API_PORT,
     EGRESS_NAME,
     EGRESS_PORT,
     MANAGED_BY,
     OPERATOR,
+    SCRATCH_DIR,
     Object,
     container_security,
     field_env,
@@ -21,6 +23,9 @@ NAME = EGRESS_NAME
 API_NAME = f"{NAME}-api"
 LABELS = {MANAGED_BY: OPERATOR, "app.kubernetes.io/name": "egress-proxy", "app.kubernetes.io/component": "egress"}
 RUN_DIR = "/run/egress"
+# Mounted and not in the environment: another key must not restart a proxy that carries connections.
+KEYS_NAME = f"{NAME}-keys"
+KEYS_FILE = "public.keys"
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,11 @@ def _object(api_version: str, kind: str, name: str, namespace: str, **body: obje
 
 
 def build(namespace: str, public_keys: str, options: EgressOptions) -> list[Object]:
-    """Services and Deployment; `public_keys` are base64 and comma separated: whose grants are good."""
+    """Keys, Services and Deployment; `public_keys` are base64 and comma separated: whose grants are good."""
     proxy = {"name": "proxy", "port": EGRESS_PORT, "targetPort": "proxy", "protocol": "TCP"}
     api = {"name": "api", "port": EGRESS_API_PORT, "targetPort": "api", "protocol": "TCP"}
     return [
+        _object("v1", "ConfigMap", KEYS_NAME, namespace, data={KEYS_FILE: public_keys}),
         _object("v1", "Service", NAME, namespace, spec={"type": "ClusterIP", "selector": LABELS, "ports": [proxy]}),
         _object(
             "v1",
@@ -58,11 +64,11 @@ def build(namespace: str, public_keys: str, options: EgressOptions) -> list[Obje
             namespace,
             spec={"type": "ClusterIP", "clusterIP": "None", "selector": LABELS, "ports": [api]},
         ),
-        _deployment(namespace, public_keys, options),
+        _deployment(namespace, options),
     ]
 
 
-def _deployment(namespace: str, public_keys: str, options: EgressOptions) -> Object:
+def _deployment(namespace: str, options: EgressOptions) -> Object:
     container: Object = {
         "name": "egress",
         "image": options.image,
@@ -72,7 +78,7 @@ def _deployment(namespace: str, public_keys: str, options: EgressOptions) -> Obj
             {"name": "api", "containerPort": EGRESS_API_PORT, "protocol": "TCP"},
         ],
         "env": [
-            {"name": "OPENCLAW_EGRESS_PUBLIC_KEYS", "value": public_keys},
+            {"name": "OPENCLAW_EGRESS_PUBLIC_KEYS_FILE", "value": f"{CONFIG_DIR}/{KEYS_FILE}"},
             {"name": "OPENCLAW_EGRESS_PORT", "value": str(EGRESS_PORT)},
             {"name": "OPENCLAW_EGRESS_API_PORT", "value": str(EGRESS_API_PORT)},
             {"name": "OPENCLAW_EGRESS_FOLDER", "value": RUN_DIR},
@@ -85,7 +91,11 @@ def _deployment(namespace: str, public_keys: str, options: EgressOptions) -> Obj
         "securityContext": container_security(),
         "readinessProbe": {"httpGet": {"path": "/ready", "port": "api"}, "periodSeconds": 2},
         "livenessProbe": {"httpGet": {"path": "/health", "port": "api"}, "periodSeconds": 10, "failureThreshold": 6},
-        "volumeMounts": [{"name": "run", "mountPath": RUN_DIR}, {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+        "volumeMounts": [
+            {"name": "run", "mountPath": RUN_DIR},
+            {"name": "tmp", "mountPath": SCRATCH_DIR},
+            {"name": "keys", "mountPath": CONFIG_DIR, "readOnly": True},
+        ],
     }
     pod: Object = {
         "automountServiceAccountToken": False,
@@ -98,6 +108,7 @@ def _deployment(namespace: str, public_keys: str, options: EgressOptions) -> Obj
         "volumes": [
             {"name": "run", "emptyDir": {"sizeLimit": "16Mi"}},
             {"name": "tmp", "emptyDir": {"sizeLimit": "16Mi"}},
+            {"name": "keys", "configMap": {"name": KEYS_NAME}},
         ],
     }
     return _object(

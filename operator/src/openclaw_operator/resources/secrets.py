@@ -11,6 +11,8 @@ PRIVATE_KEY, PUBLIC_KEY = "private.key", "public.key"
 # While the key is rotated: the pair that comes, then the public half of the one that goes.
 NEXT_PRIVATE_KEY, NEXT_PUBLIC_KEY = "next.private.key", "next.public.key"
 FORMER_PUBLIC_KEY = "former.public.key"
+# One after the other: the public halves of keys that only grants of calls which still run may be signed with.
+PAST_PUBLIC_KEYS = "past.public.keys"
 # On the signing Secret: any new value asks for a rotation; the operator notes which one it has seen, and when the key
 # that signs began to.
 ROTATE, ROTATED, SIGNS_SINCE = "openclaw.io/rotate", "openclaw.io/rotated", "openclaw.io/signs-since"

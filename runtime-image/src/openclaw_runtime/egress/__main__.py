@@ -8,7 +8,8 @@ import sys
 from openclaw_runtime.egress.service import run
 from openclaw_runtime.egress.settings import SettingsError, read_settings
 from openclaw_runtime.jsonlog import JsonFormatter
-from openclaw_runtime.sandbox.signing import SigningError, Verifier
+from openclaw_runtime.sandbox.keyfile import PublicKeysFile
+from openclaw_runtime.sandbox.signing import SigningError
 
 
 def main() -> int:
@@ -19,11 +20,11 @@ def main() -> int:
     logging.getLogger("websockets").setLevel(logging.WARNING)
     try:
         settings = read_settings(os.environ)
-        verifier = Verifier.from_text(settings.public_keys)
-    except (SettingsError, SigningError) as error:
+        keys = PublicKeysFile(settings.public_keys)
+    except (SettingsError, SigningError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    return asyncio.run(run(settings, verifier))
+    return asyncio.run(run(settings, keys))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from openclaw_runtime.egress import policy
 from openclaw_runtime.egress.grant import Grant, GrantError
 from openclaw_runtime.egress.journal import Decision, Journal
 from openclaw_runtime.egress.squid import LOG_FIELDS, REQUEST_FIELDS
-from openclaw_runtime.sandbox.signing import Verifier
+from openclaw_runtime.sandbox.signing import Checks
 
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
 """Returns the addresses of a host name; none if it has none or the answer took too long."""
@@ -25,14 +25,14 @@ class Decider:
 
     def __init__(
         self,
-        verifier: Verifier,
+        keys: Checks,
         rules: policy.Rules,
         journal: Journal,
         resolve: Resolve,
         now: Callable[[], float],
         new_id: Callable[[], str],
     ) -> None:
-        self._verifier = verifier
+        self._keys = keys
         self._rules = rules
         self._journal = journal
         self._resolve = resolve
@@ -62,7 +62,7 @@ class Decider:
             port=int(port) if port.isascii() and port.isdigit() else 0,
         )
         try:
-            grant = grants.verify(self._verifier, password_of(given.get("authorization", "")))
+            grant = grants.verify(self._keys, password_of(given.get("authorization", "")))
         except GrantError as error:
             decision.deny(str(error))
             self._journal.begin(decision)

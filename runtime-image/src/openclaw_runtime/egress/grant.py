@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from openclaw_runtime.sandbox.signing import CLOCK_SKEW_SECONDS, SIGNATURE_BYTES, Signs, Verifier
+from openclaw_runtime.sandbox.signing import CLOCK_SKEW_SECONDS, SIGNATURE_BYTES, Checks, Signs
 
 CONTEXT: Final = b"openclaw.egress.v1\n"
 MAX_TOKEN_CHARACTERS: Final = 6000
@@ -57,7 +57,7 @@ def issue(signer: Signs, grant: Grant) -> str:
     return token
 
 
-def verify(verifier: Verifier, token: str) -> Grant:
+def verify(keys: Checks, token: str) -> Grant:
     """Returns what a gateway signed, whoever shows it and whenever.
 
     Raises `GrantError` with `token_forged` or `token_malformed`.
@@ -67,7 +67,7 @@ def verify(verifier: Verifier, token: str) -> Grant:
         packed, signature = _decode(body), _decode(tail)
     except ValueError:
         raise GrantError("token_malformed") from None
-    if len(signature) != SIGNATURE_BYTES or not verifier.signed(CONTEXT + body.encode(), signature):
+    if len(signature) != SIGNATURE_BYTES or not keys.signed(CONTEXT + body.encode(), signature):
         raise GrantError("token_forged")
     try:
         # Only what is signed gets here, and still nobody should be able to fill the memory.

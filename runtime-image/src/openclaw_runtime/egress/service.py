@@ -30,7 +30,7 @@ from openclaw_runtime.egress.grant import GrantError
 from openclaw_runtime.egress.journal import Journal
 from openclaw_runtime.egress.settings import Settings
 from openclaw_runtime.egress.squid import ACCEPT, Layout, configuration
-from openclaw_runtime.sandbox.signing import Verifier
+from openclaw_runtime.sandbox.signing import Checks
 
 RESOLVE_SECONDS: Final = 5.0
 RESOLVER_THREADS: Final = 64
@@ -72,12 +72,12 @@ class Service:
     """One proxy. `run` starts it and returns once it was told to stop, or Squid ended by itself."""
 
     def __init__(
-        self, settings: Settings, verifier: Verifier, resolve: Resolve, write: Callable[[dict[str, Any]], None]
+        self, settings: Settings, keys: Checks, resolve: Resolve, write: Callable[[dict[str, Any]], None]
     ) -> None:
         self._settings = settings
-        self._verifier = verifier
+        self._keys = keys
         self._journal = Journal(write)
-        self._decider = Decider(verifier, settings.rules, self._journal, resolve, time.time, lambda: uuid.uuid4().hex)
+        self._decider = Decider(keys, settings.rules, self._journal, resolve, time.time, lambda: uuid.uuid4().hex)
         self._ready = False
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -179,7 +179,7 @@ class Service:
         """The decisions of a call, for whoever has its token."""
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
-            grant = grants.verify(self._verifier, token)
+            grant = grants.verify(self._keys, token)
         except GrantError as error:
             return connection.respond(HTTPStatus.UNAUTHORIZED, f"{error}\n")
         if grant.call_id != call_id:
@@ -267,9 +267,9 @@ def _certificate() -> bytes:
     return encoded + certificate.public_bytes(serialization.Encoding.PEM)
 
 
-async def run(settings: Settings, verifier: Verifier) -> int:
+async def run(settings: Settings, keys: Checks) -> int:
     """Runs the service until a signal ends it, and returns the exit code."""
-    service = Service(settings, verifier, Resolver(), _log_decision)
+    service = Service(settings, keys, Resolver(), _log_decision)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.stop)

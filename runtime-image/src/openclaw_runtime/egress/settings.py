@@ -15,9 +15,12 @@ class SettingsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How one proxy is set up. `folder` is a writable folder of its own; `interpreter` runs helpers."""
+    """How one proxy is set up. `folder` is a writable folder of its own; `interpreter` runs helpers.
 
-    public_keys: str
+    `public_keys` is a file that may be replaced at any time.
+    """
+
+    public_keys: Path
     rules: Rules
     host: str
     port: int
@@ -29,9 +32,11 @@ class Settings:
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Reads the settings. Raises `SettingsError`."""
-    keys = environ.get("OPENCLAW_EGRESS_PUBLIC_KEYS", "")
+    keys = environ.get("OPENCLAW_EGRESS_PUBLIC_KEYS_FILE", "")
     if not keys:
-        raise SettingsError("OPENCLAW_EGRESS_PUBLIC_KEYS: missing; give base64 Ed25519 public keys, comma separated")
+        raise SettingsError(
+            "OPENCLAW_EGRESS_PUBLIC_KEYS_FILE: missing; give a file of base64 Ed25519 public keys, comma separated"
+        )
     allow = environ.get("OPENCLAW_EGRESS_ALLOW_API_SERVER", "") or "false"
     if allow not in ("true", "false"):
         raise SettingsError(f"OPENCLAW_EGRESS_ALLOW_API_SERVER: {allow!r} is neither true nor false")
@@ -43,7 +48,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         denied=_networks(environ, "OPENCLAW_EGRESS_DENIED_NETWORKS"),
     )
     return Settings(
-        public_keys=keys,
+        public_keys=Path(keys),
         rules=rules,
         host=environ.get("OPENCLAW_EGRESS_HOST", "") or "0.0.0.0",
         port=_port(environ, "OPENCLAW_EGRESS_PORT", 3128),

@@ -36,6 +36,14 @@ class Signs(Protocol):
         ...
 
 
+class Checks(Protocol):
+    """Whatever knows who may have signed."""
+
+    def signed(self, data: bytes, signature: bytes) -> bool:
+        """Whether one of the keys made the signature."""
+        ...
+
+
 class Signer:
     """The gateway's side: holds the private key (a raw 32-byte seed)."""
 
