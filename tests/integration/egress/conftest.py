@@ -167,10 +167,10 @@ class Proxy:
             except (OSError, ssl.SSLError):
                 return "closed"
 
-    async def decisions(self, token: str, call: str = "call-1") -> httpx.Response:
+    async def end(self, token: str, call: str) -> httpx.Response:
         async with httpx.AsyncClient() as client:
             headers = {"Authorization": f"Bearer {token}"}
-            return await client.get(f"http://{CLIENT}:{self.api_port}/v1/calls/{call}", headers=headers)
+            return await client.get(f"http://{CLIENT}:{self.api_port}/v1/calls/{call}/end", headers=headers)
 
     async def line(self, reason: str) -> dict[str, Any]:
         """The logged decision with that reason, once its connection is over."""

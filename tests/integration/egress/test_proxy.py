@@ -13,23 +13,27 @@ from tests.integration.egress.conftest import CLIENT, Proxy
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_a_listed_host_is_reached_over_tls_and_the_decision_is_kept(proxy: Proxy) -> None:
+async def test_a_listed_host_is_reached_over_tls_until_the_call_is_over(proxy: Proxy) -> None:
     port = proxy.outside.https
-    token = proxy.token(f"allowed.test:{port}")
+    token = proxy.token(f"allowed.test:{port}", call_id="call-over")
     assert await proxy.connect("allowed.test", port, token) == "ok"
     line = await proxy.line("allowed")
-    assert line["callId"] == "call-1"
+    assert line["callId"] == "call-over"
     assert (line["agent"], line["skill"], line["client"]) == ("writer", "fetch", CLIENT)
     assert (line["host"], line["port"], line["sni"]) == ("allowed.test", port, "allowed.test")
     assert line["bytesReceived"] > 0
     assert line["bytesSent"] > 0
-    answer = await proxy.decisions(token)
+    assert (await proxy.end(token, "call-2")).status_code == 403
+    assert (await proxy.end("nonsense", "call-over")).status_code == 401
+    answer = await proxy.end(token, "call-over")
     assert [item["verdict"] for item in answer.json()["decisions"]] == ["allowed"]
-    assert (await proxy.decisions(token, "call-2")).status_code == 403
-    assert (await proxy.decisions("nonsense")).status_code == 401
     async with httpx.AsyncClient() as client:
         metrics = (await client.get(f"http://{CLIENT}:{proxy.api_port}/metrics")).text
     assert 'openclaw_egress_requests_total{verdict="allowed",reason="allowed"} 1' in metrics
+    # Whoever kept it gets nowhere, and the grant of the next call is good.
+    assert await proxy.connect("allowed.test", port, token) == "403"
+    assert (await proxy.line("token_ended"))["callId"] == "call-over"
+    assert await proxy.connect("allowed.test", port, proxy.token(f"allowed.test:{port}")) == "ok"
 
 
 @pytest.mark.parametrize(

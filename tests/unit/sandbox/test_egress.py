@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,14 +19,15 @@ import respx
 from openclaw_runtime.egress import policy
 from openclaw_runtime.egress.client import EgressClient, ProxiedCalls
 from openclaw_runtime.egress.decider import MAX_RESOLVING, Decider
+from openclaw_runtime.egress.ended import Ended
 from openclaw_runtime.egress.grant import CONTEXT, Grant, GrantError, issue, refusal, verify
 from openclaw_runtime.egress.journal import MAX_PER_CALL, Decision, Journal
 from openclaw_runtime.egress.settings import SettingsError, read_settings
 from openclaw_runtime.sandbox.client import CallOptions
 from openclaw_runtime.sandbox.endpoint import Endpoint
 from openclaw_runtime.sandbox.errors import SandboxUnavailableError, SkillCrashedError
-from openclaw_runtime.sandbox.protocol import Limits
-from openclaw_runtime.sandbox.signing import Signer, Verifier
+from openclaw_runtime.sandbox.protocol import Holder, Limits
+from openclaw_runtime.sandbox.signing import CLOCK_SKEW_SECONDS, Signer, Verifier
 from openclaw_runtime.skills.types import InstalledSkill, SkillCall, SkillResult
 
 NOW = 1_800_000_000
@@ -247,6 +249,22 @@ async def test_one_call_cannot_hold_up_the_resolver() -> None:
     assert (await decide.decide(question("example.com", issue(SIGNER, GRANT)))).startswith("OK")
 
 
+async def test_a_grant_ends_with_its_call_and_is_remembered_no_longer_than_it_would_have_been_good() -> None:
+    decide, _, _ = decider(Names(example_com=["93.184.216.34"]))
+    token = issue(SIGNER, GRANT)
+    assert (await decide.decide(question("example.com", token))).startswith("OK")
+    decide.end(GRANT)
+    assert "token_ended" in await decide.decide(question("example.com", token))
+    next_one = issue(SIGNER, replace(GRANT, call_id="call-2"))
+    assert (await decide.decide(question("example.com", next_one))).startswith("OK")
+    ended = Ended()
+    for number in range(100):
+        ended.add(replace(GRANT, call_id=f"c{number}", expires_at=NOW + number), NOW)
+        ended.add(replace(GRANT, call_id=f"c{number}", expires_at=NOW + number), NOW)
+    ended.add(replace(GRANT, call_id="last", expires_at=NOW + 200), NOW + 50 + CLOCK_SKEW_SECONDS)
+    assert ("c49" in ended, "c50" in ended, "last" in ended, len(ended)) == (False, True, True, 51)
+
+
 def test_many_decisions_of_a_call_are_counted_not_kept() -> None:
     lines: list[dict[str, Any]] = []
     journal = Journal(lines.append)
@@ -283,15 +301,17 @@ class Calls:
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
         self.urls: list[str] = []
+        self.released: list[tuple[str, Holder]] = []
 
     async def call(self, endpoint: Endpoint, _: SkillCall, options: CallOptions, __: Any) -> SkillResult:
         self.urls.append(options.proxy_url)
+        options.on_kept(300.0)
         if self.error:
             raise self.error
         return SkillResult({}, 1.0, "", endpoint.name)
 
-    async def release(self, endpoint: Endpoint, holder: Any) -> None:
-        """Nothing is leased here."""
+    async def release(self, endpoint: Endpoint, holder: Holder) -> None:
+        self.released.append((endpoint.name, holder))
 
 
 def skill_call(*permissions: str) -> SkillCall:
@@ -318,7 +338,7 @@ def egress_client(addresses: list[str]) -> EgressClient:
 @respx.mock
 async def test_a_call_gets_a_grant_for_its_pod_and_its_record_the_decisions() -> None:
     told = {"decisions": [{"host": "example.com", "verdict": "allowed", "time": 2.0}], "more": 0}
-    route = respx.get("http://10.96.0.9:7470/v1/calls/call-1").mock(return_value=httpx.Response(200, json=told))
+    route = respx.get("http://10.96.0.9:7470/v1/calls/call-1/end").mock(return_value=httpx.Response(200, json=told))
     calls, call = Calls(), skill_call("network:external")
     await ProxiedCalls(calls, egress_client(["10.96.0.9"])).call(ENDPOINT, call, OPTIONS, None)  # type: ignore[arg-type]
     head, _, tail = calls.urls[0].rpartition("@")
@@ -331,7 +351,7 @@ async def test_a_call_gets_a_grant_for_its_pod_and_its_record_the_decisions() ->
 
 @respx.mock
 async def test_a_call_that_failed_is_asked_about_too_and_a_silent_proxy_costs_no_result() -> None:
-    respx.get("http://10.96.0.9:7470/v1/calls/call-1").mock(
+    respx.get("http://10.96.0.9:7470/v1/calls/call-1/end").mock(
         side_effect=[httpx.Response(200, json={"decisions": [{"time": 1}], "more": 3}), httpx.ConnectError("gone")]
     )
     call = skill_call("network:internal")
@@ -346,6 +366,23 @@ async def test_a_call_that_failed_is_asked_about_too_and_a_silent_proxy_costs_no
     call = skill_call("network:internal")
     await ProxiedCalls(Calls(), egress_client(["10.96.0.9"])).call(ENDPOINT, call, OPTIONS, None)  # type: ignore[arg-type]
     assert json.dumps(call.network) == "[]"
+
+
+@respx.mock
+@pytest.mark.parametrize("error", [None, SkillCrashedError("x")], ids=["answered", "failed"])
+async def test_a_leased_pod_whose_grant_may_still_be_good_takes_no_other_call(error: Exception | None) -> None:
+    first = respx.get("http://10.0.0.1:7470/v1/calls/call-1/end")
+    second = respx.get("http://10.0.0.2:7470/v1/calls/call-1/end")
+    first.return_value = httpx.Response(200, json={"decisions": [], "more": 0})
+    told = httpx.Response(200, json={"decisions": [], "more": 0})
+    for answer, goes_on in ((httpx.Response(503), False), (told, True)):
+        second.return_value = answer
+        kept: list[float] = []
+        calls, options = Calls(error), replace(OPTIONS, on_kept=kept.append)
+        proxied = ProxiedCalls(calls, egress_client(["10.0.0.1", "10.0.0.2"]))
+        with contextlib.suppress(SkillCrashedError):
+            await proxied.call(ENDPOINT, skill_call("network:external"), options, None)  # type: ignore[arg-type]
+        assert (kept, calls.released) == (([300.0], []) if goes_on else ([], [("pod", Holder("writer", "s", "fetch"))]))
 
 
 async def test_without_a_network_permission_there_is_no_grant_and_without_a_proxy_a_clear_error() -> None:

@@ -1,6 +1,7 @@
 """The gateway's side of the egress proxy: a way out for each call that may have one, and what became of it."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -13,7 +14,7 @@ import httpx
 from openclaw_runtime.egress.grant import Grant, GrantError, issue
 from openclaw_runtime.sandbox.client import CallOptions, Calls, UnreachableError
 from openclaw_runtime.sandbox.endpoint import Endpoint
-from openclaw_runtime.sandbox.errors import SandboxBusyError, SandboxUnavailableError, UnauthorizedError
+from openclaw_runtime.sandbox.errors import SandboxBusyError, SandboxError, SandboxUnavailableError, UnauthorizedError
 from openclaw_runtime.sandbox.protocol import Holder
 from openclaw_runtime.sandbox.signing import Signs
 from openclaw_runtime.skills.types import CallContext, SkillCall, SkillResult
@@ -98,20 +99,32 @@ class EgressClient:
         host = f"[{address}]" if ":" in address else address
         return f"http://{call.call_id}:{token}@{host}:{self._port}"
 
-    async def decisions(self, call_id: str, token: str) -> list[dict[str, Any]]:
-        """Returns what the proxy decided for a call, oldest first; what it does not say in time is left out."""
+    async def end(self, call_id: str, token: str) -> tuple[bool, list[dict[str, Any]]]:
+        """Ends a call's way out.
+
+        Returns whether every replica knows, and what they decided, oldest first; what is not said in time is left out.
+        """
         try:
             async with asyncio.timeout(ASK_SECONDS):
                 pods = await self._find(f"{self._host}-api", self._api_port)
-                answers = await asyncio.gather(*(self._ask(pod, call_id, token) for pod in pods))
-        except (OSError, TimeoutError, httpx.HTTPError, ValueError) as error:
-            _log.warning("the egress proxy does not tell what call %s did: %s", call_id, error or type(error).__name__)
-            return []
-        return sorted((item for answer in answers for item in answer), key=lambda item: float(item.get("time", 0)))
+                answers = await asyncio.gather(*(self._end(pod, call_id, token) for pod in pods))
+        except (OSError, TimeoutError) as error:
+            _log.warning("no egress proxy was told that call %s is over: %s", call_id, error or type(error).__name__)
+            return False, []
+        told = [item for answer in answers for item in answer or ()]
+        return None not in answers, sorted(told, key=lambda item: float(item.get("time", 0)))
+
+    async def _end(self, pod: str, call_id: str, token: str) -> list[dict[str, Any]] | None:
+        """Returns None where a replica does not answer."""
+        try:
+            return await self._ask(pod, call_id, token)
+        except (OSError, httpx.HTTPError, ValueError) as error:
+            _log.warning("egress proxy %s, call %s is over: %s", pod, call_id, error or type(error).__name__)
+            return None
 
     async def _ask(self, pod: str, call_id: str, token: str) -> list[dict[str, Any]]:
         host = f"[{pod}]" if ":" in pod else pod
-        url = f"http://{host}:{self._api_port}/v1/calls/{call_id}"
+        url = f"http://{host}:{self._api_port}/v1/calls/{call_id}/end"
         answer = (await self._http.get(url, headers={"Authorization": f"Bearer {token}"})).raise_for_status().json()
         decisions: list[dict[str, Any]] = list(answer["decisions"])
         if answer.get("more"):
@@ -120,7 +133,10 @@ class EgressClient:
 
 
 class ProxiedCalls:
-    """Makes calls that may have a way out: with a token, and with the proxy's decisions in `call.network` after it."""
+    """Makes calls that may have a way out: with a token, which ends with them.
+
+    What the proxy decided is in `call.network` afterwards.
+    """
 
     def __init__(self, calls: Calls, egress: EgressClient) -> None:
         self._calls = calls
@@ -135,16 +151,29 @@ class ProxiedCalls:
             token = self._egress.token(call, endpoint.address[0], options.limits.timeout_seconds)
         if token is None:
             return await self._calls.call(endpoint, call, options, context)
-        options = replace(options, proxy_url=await self._egress.proxy_url(call, token))
+        kept: list[float] = []
+        proxied = replace(options, proxy_url=await self._egress.proxy_url(call, token), on_kept=kept.append)
         try:
-            result = await self._calls.call(endpoint, call, options, context)
+            result = await self._calls.call(endpoint, call, proxied, context)
         except (UnreachableError, SandboxBusyError, UnauthorizedError):
             raise  # nothing has run
         except BaseException:
-            call.network.extend(await asyncio.shield(self._egress.decisions(call.call_id, token)))
+            await asyncio.shield(self._over(endpoint, call, token, kept, options))
             raise
-        call.network.extend(await self._egress.decisions(call.call_id, token))
+        await asyncio.shield(self._over(endpoint, call, token, kept, options))
         return result
+
+    async def _over(
+        self, endpoint: Endpoint, call: SkillCall, token: str, kept: Sequence[float], options: CallOptions
+    ) -> None:
+        """Ends the grant. A sandbox whose former grant may still be good takes no other call."""
+        ended, decisions = await self._egress.end(call.call_id, token)
+        call.network.extend(decisions)
+        if kept and ended:
+            options.on_kept(kept[0])
+        elif kept:
+            with contextlib.suppress(SandboxError):
+                await self._calls.release(endpoint, Holder(call.agent, call.session, call.skill.name))
 
     async def release(self, endpoint: Endpoint, holder: Holder) -> None:
         """Gives a leased sandbox back."""

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from openclaw_runtime.egress import grant as grants
 from openclaw_runtime.egress import policy
+from openclaw_runtime.egress.ended import Ended
 from openclaw_runtime.egress.grant import Grant, GrantError
 from openclaw_runtime.egress.journal import Decision, Journal
 from openclaw_runtime.egress.squid import LOG_FIELDS, REQUEST_FIELDS
@@ -39,6 +40,7 @@ class Decider:
         self._now = now
         self._new_id = new_id
         self._resolving: dict[str, int] = {}
+        self._ended = Ended()
 
     async def decide(self, line: str) -> str:
         """Answers one line of Squid's external ACL helper protocol, without the channel number."""
@@ -79,6 +81,8 @@ class Decider:
         refusal = grants.refusal(grant, client=decision.client, now=self._now())
         if refusal is not None:
             return policy.Verdict(False, refusal)
+        if grant.call_id in self._ended:
+            return policy.Verdict(False, "token_ended")
         verdict = policy.judge_name(grant, host, port)
         if not verdict.allowed:
             return verdict
@@ -108,6 +112,10 @@ class Decider:
             return "OK"
         decision.deny(verdict.reason)
         return "ERR"
+
+    def end(self, grant: Grant) -> None:
+        """Lets nothing more out for a call that is over."""
+        self._ended.add(grant, self._now())
 
     async def rewrite(self, line: str) -> str:
         """Answers one line of Squid's URL rewrite helper protocol: the same URL at the address that was judged."""

@@ -41,6 +41,7 @@ _SETTLE_SECONDS: Final = 0.2
 _SETTLE_PAUSE_SECONDS: Final = 0.01
 _LINE_LIMIT: Final = 1024 * 1024
 _CALLS_PATH: Final = "/v1/calls/"
+_END: Final = "/end"
 
 _log = logging.getLogger("openclaw.egress")
 Answer = Callable[[str], Awaitable[str]]
@@ -171,12 +172,12 @@ class Service:
         if path == "/ready":
             status = HTTPStatus.OK if self._ready else HTTPStatus.SERVICE_UNAVAILABLE
             return connection.respond(status, "ready\n" if self._ready else "starting\n")
-        if path.startswith(_CALLS_PATH):
-            return await self._decisions(connection, path.removeprefix(_CALLS_PATH), request)
-        return connection.respond(HTTPStatus.NOT_FOUND, f"only /health, /ready, /metrics and {_CALLS_PATH}<call>\n")
+        if path.startswith(_CALLS_PATH) and path.endswith(_END):
+            return await self._end(connection, path[len(_CALLS_PATH) : -len(_END)], request)
+        return connection.respond(HTTPStatus.NOT_FOUND, "only /health, /ready, /metrics and /v1/calls/<call>/end\n")
 
-    async def _decisions(self, connection: ServerConnection, call_id: str, request: Request) -> Response:
-        """The decisions of a call, for whoever has its token."""
+    async def _end(self, connection: ServerConnection, call_id: str, request: Request) -> Response:
+        """Ends a call's way out and tells what was decided, for whoever has its token. The server knows only GET."""
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
             grant = grants.verify(self._keys, token)
@@ -184,7 +185,8 @@ class Service:
             return connection.respond(HTTPStatus.UNAUTHORIZED, f"{error}\n")
         if grant.call_id != call_id:
             return connection.respond(HTTPStatus.FORBIDDEN, "the token is of another call\n")
-        # A call that is over is asked for; its connections break off at that moment, too.
+        self._decider.end(grant)
+        # Its connections break off at that moment, too.
         end = asyncio.get_running_loop().time() + _SETTLE_SECONDS
         while not self._journal.settled(call_id) and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110
             await asyncio.sleep(_SETTLE_PAUSE_SECONDS)
