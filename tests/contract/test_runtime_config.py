@@ -18,6 +18,7 @@ from openclaw_operator.resources.meta import CONFIG_DIR, Images, Owner
 from openclaw_operator.resources.pool import effective_level, pool_for
 from openclaw_runtime.config import ENVIRONMENT_KEYS, RuntimeConfig, load_config
 from openclaw_runtime.gateway.reload import restart_needed
+from openclaw_runtime.models.sections import ModelSettings
 
 IMAGES = Images("runtime", "sandbox", "sandbox-node", "qdrant", "postgresql", "redis", "backup", "IfNotPresent")
 DIGEST = f"sha256:{'a' * 64}"
@@ -33,6 +34,16 @@ MODELS: dict[str, dict[str, Any]] = {
     "groq": {"provider": "groq", "name": "llama", "credentials": {"secretKeyRef": {"name": "k", "key": "v"}}},
     "local": {"provider": "local", "name": "tiny", "baseURL": "http://llm:8000/v1"},
     "openai-compatible": {"provider": "openai-compatible", "name": "any", "baseURL": "http://llm:8000/v1"},
+    "several": {
+        "provider": "local",
+        "name": "tiny",
+        "baseURL": "http://llm:8000/v1",
+        "retry": {"retries": 0, "baseDelayMilliseconds": 5, "maxDelayMilliseconds": 5, "timeoutSeconds": 9},
+        "fallbacks": [
+            {"name": "gpt-4o", "credentials": {"secretKeyRef": {"name": "k", "key": "v"}}, "settings": {"topP": 0.5}},
+            {"provider": "openai-compatible", "name": "any", "baseURL": "http://llm:8001/v1"},
+        ],
+    },
 }
 STORES: dict[str, dict[str, Any] | None] = {
     "embedded": None,
@@ -136,7 +147,7 @@ def test_what_is_rendered_is_read(model: str, store: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("store", STORES)
 def test_every_file_the_configuration_names_is_mounted(store: str, tmp_path: Path) -> None:
-    given = inputs("openai", store, "open", team=False, level="isolated")
+    given = inputs("several", store, "open", team=False, level="isolated")
     config = read(given, tmp_path)
     pod = deployment(given, agent_config.render(given))["spec"]["template"]["spec"]
     mounts = [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]]
@@ -147,6 +158,7 @@ def test_every_file_the_configuration_names_is_mounted(store: str, tmp_path: Pat
         config.bus.password_file,
         config.memory.embedding.api_key_file,
         config.execution.sandbox.signing_key_file,
+        *(endpoint.api_key_file for endpoint in config.models.fallbacks),
         *(path for skill in config.skills.installed for path in skill.secret_files.values()),
     ]
     for path in filter(None, named):
@@ -161,6 +173,30 @@ def test_the_key_of_the_embedding_api_reaches_the_gateway(tmp_path: Path) -> Non
     volumes = deployment(given, agent_config.render(given))["spec"]["template"]["spec"]["volumes"]
     sources = next(volume["projected"]["sources"] for volume in volumes if volume["name"] == "memory")
     assert {"secret": {"name": "e", "items": [{"key": "k", "path": path.name}]}} in sources
+
+
+def test_further_models_and_their_keys_reach_the_gateway(tmp_path: Path) -> None:
+    given = inputs("several", "managed", "none", team=False, level="isolated")
+    models = read(given, tmp_path).models
+    assert (models.retry.retries, models.retry.base_delay, models.retry.max_delay, models.retry.timeout) == (
+        0,
+        5,
+        5,
+        9000,
+    )
+    first, second = models.fallbacks
+    assert (first.provider, first.model, first.settings) == ("openai", "gpt-4o", ModelSettings(top_p=0.5))
+    assert (second.provider, second.base_url, second.api_key_file, second.settings) == (
+        "openai-compatible",
+        "http://llm:8001/v1",
+        None,
+        None,
+    )
+    assert first.api_key_file is not None
+    volumes = deployment(given, agent_config.render(given))["spec"]["template"]["spec"]["volumes"]
+    sources = next(volume["projected"]["sources"] for volume in volumes if volume["name"] == "models")
+    assert sources == [{"secret": {"name": "k", "items": [{"key": "v", "path": "k/v"}]}}]
+    assert first.api_key_file.parts[-2:] == ("k", "v")
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -189,6 +225,7 @@ def test_unknown_keys_are_refused_so_that_the_table_above_means_something(tmp_pa
         {"store": "managed"},
         {"store": "external"},
         {"model": "groq"},
+        {"model": "several"},
         {"skill": "closed"},
         {"team": True},
     ],

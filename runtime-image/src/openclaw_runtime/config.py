@@ -17,7 +17,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -26,6 +25,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from openclaw_runtime.errors import ConfigError, ConfigProblem
+from openclaw_runtime.models.sections import Endpoint, Models, ModelSettings, Provider
+from openclaw_runtime.sections import SECTION, UserPath
 
 ENVIRONMENT_KEYS = (
     "OPENAI_API_KEY",
@@ -52,23 +53,13 @@ def _without_password(url: str) -> str:
 
 
 ServiceUrl = Annotated[str, AfterValidator(_without_password)]
-UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?$")]
 
 
 class Section(BaseModel):
     """Base of every section: unknown keys are refused, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class ModelSettings(Section):
-    """Sampling defaults; a request may override them."""
-
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    max_tokens: int | None = Field(default=None, ge=1)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    seed: int | None = None
+    model_config = SECTION
 
 
 class Claw(Section):
@@ -78,11 +69,16 @@ class Claw(Section):
     role: str = "assistant"
     description: str = ""
     soul: str = "You are a helpful assistant. You use your skills for real work and say what you did."
-    model_provider: Literal["openai", "anthropic", "groq", "local", "openai-compatible"] = "openai"
+    model_provider: Provider = "openai"
     model: str = Field(default="gpt-4o-mini", min_length=1)
     base_url: str | None = None
     settings: ModelSettings = ModelSettings()
     namespace: Name = "default"
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The model as one of those that may answer."""
+        return Endpoint(provider=self.model_provider, model=self.model, base_url=self.base_url, settings=self.settings)
 
 
 class Gateway(Section):
@@ -324,6 +320,7 @@ class RuntimeConfig(Section):
     # Without quotes YAML reads a number.
     version: Annotated[Literal["2026.1"], BeforeValidator(str)] = "2026.1"
     claw: Claw = Claw()
+    models: Models = Models()
     gateway: Gateway = Gateway()
     memory: Memory = Memory()
     bus: Bus = Bus()

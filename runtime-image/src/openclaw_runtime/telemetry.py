@@ -67,6 +67,24 @@ class Metrics:
         self.queue_waiting = Gauge(
             "openclaw_sandbox_waiting_calls", "Skill calls that wait for a sandbox.", ["pool"], registry=self.registry
         )
+        self.model_retries = Counter(
+            "openclaw_model_retries",
+            "Model requests that failed and were made again.",
+            ["provider", "model", "reason"],
+            registry=self.registry,
+        )
+        self.model_failures = Counter(
+            "openclaw_model_failures",
+            "Requests that a model did not answer, retries included.",
+            ["provider", "model", "reason"],
+            registry=self.registry,
+        )
+        self.model_fallbacks = Counter(
+            "openclaw_model_fallbacks",
+            "Requests that a model answered in place of one that failed before it.",
+            ["provider", "model"],
+            registry=self.registry,
+        )
         self.turns_in_flight = Gauge("openclaw_turns_in_flight", "Turns running or waiting.", registry=self.registry)
         self.active_skills = Gauge("openclaw_active_skills", "Skills that are loaded.", registry=self.registry)
         self.config_reloads = Counter(
@@ -88,6 +106,18 @@ class Metrics:
         """Counts one memory search."""
         self.search_duration.observe(duration_ms)
         self.search_results.inc(results)
+
+    def model_retried(self, provider: str, model: str, reason: str) -> None:
+        """Counts one attempt that is made again."""
+        self.model_retries.labels(provider, model, reason).inc()
+
+    def model_failed(self, provider: str, model: str, reason: str) -> None:
+        """Counts one request that a model did not answer."""
+        self.model_failures.labels(provider, model, reason).inc()
+
+    def model_stood_in(self, provider: str, model: str) -> None:
+        """Counts one request that a fallback answered."""
+        self.model_fallbacks.labels(provider, model).inc()
 
     def waiting(self, pool: str, calls: int) -> None:
         """Notes how many skill calls wait for a sandbox of a pool."""

@@ -66,6 +66,24 @@ REFUSED = {
     "route to nowhere": (AGENT, "spec.gateway.httpRoute", {"parentRefs": []}, "spec.gateway.httpRoute.parentRefs"),
     "no model server": (AGENT, "spec.model", {"provider": "local", "name": "m"}, "set model.baseURL"),
     "no API key": (AGENT, "spec.model", {"provider": "openai", "name": "m"}, "set model.credentials.secretKeyRef"),
+    "no server of a fallback": (
+        AGENT,
+        "spec.model.fallbacks",
+        [{"provider": "local", "name": "m"}],
+        "set baseURL beside provider",
+    ),
+    "no API key of a fallback": (
+        AGENT,
+        "spec.model.fallbacks",
+        [{"provider": "groq", "name": "m"}],
+        "set credentials.secretKeyRef beside provider",
+    ),
+    "first pause above the longest": (
+        AGENT,
+        "spec.model.retry",
+        {"baseDelayMilliseconds": 20000},
+        "lower baseDelayMilliseconds or raise",
+    ),
     "two souls": (
         AGENT,
         "spec.soul",
@@ -256,6 +274,14 @@ ACCEPTED = {
         {"scaler": "KEDA", "inFlightTurns": 5, "prometheusAddress": "http://prometheus:9090"},
     ),
     "rollout by percentage": changed(FULL_AGENT, "spec.gateway.rollout", {"maxSurge": 0, "maxUnavailable": "25%"}),
+    "fallbacks": changed(
+        changed(AGENT, "spec.model.retry", {"retries": 0, "maxDelayMilliseconds": 1000}),
+        "spec.model.fallbacks",
+        [
+            {"name": "gpt-4o", "credentials": {"secretKeyRef": {"name": "a", "key": "b"}}},
+            {"provider": "local", "name": "m", "baseURL": "http://llm:8000/v1"},
+        ],
+    ),
     "soul inline": changed(AGENT, "spec.soul", {"inline": "I am Ada"}),
     "environment": changed(
         AGENT,

@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from openclaw_runtime.agent.events import TextDelta, TurnEvent
 from openclaw_runtime.bus.messages import Message
+from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.errors import BusError
 from openclaw_runtime.gateway import chat
 from openclaw_runtime.gateway.assembly import Opening
@@ -384,6 +385,38 @@ async def test_a_stream_that_breaks_ends_with_an_error(house: House, model: Mode
     async with house.gateway(house.config("a"), FakeSkills()) as (_, client):
         with pytest.raises(APIError, match="on fire"):
             await stream(client, "hello")
+
+
+def with_fallback(house: House) -> RuntimeConfig:
+    spare = {"provider": "openai-compatible", "model": "spare", "base_url": house.model_url}
+    return house.config("a", models={"retry": {"retries": 0}, "fallbacks": [spare]})
+
+
+async def test_a_fallback_answers_in_place_of_a_model_that_fails(house: House, model: Model) -> None:
+    model.failures = [failure(500, "oops")]
+    async with house.gateway(with_fallback(house), FakeSkills()) as (gateway, client):
+        assert "hello" in (await stream(client, "hello"))[0]
+        labels = {"provider": "openai-compatible", "model": "spare"}
+        assert gateway.state.metrics.registry.get_sample_value("openclaw_model_fallbacks_total", labels) == 1
+    assert [request["model"] for request in model.requests] == ["stand-in", "spare"]
+    assert house.waits == []
+
+
+async def test_when_no_model_answers_the_client_is_told_what_each_said(house: House, model: Model) -> None:
+    model.failures = [failure(401, "Incorrect API key: sk-secret"), failure(400, "bad tools")]
+    async with house.gateway(with_fallback(house), FakeSkills()) as (_, client):
+        with pytest.raises(InternalServerError, match="none of 2 models answered: the provider of stand-in") as caught:
+            await say(client, "hello")
+    assert "the provider of spare answered 400 for spare: bad tools" in caught.value.message
+    assert "sk-secret" not in caught.value.message
+
+
+async def test_a_stream_that_breaks_is_not_begun_again_by_a_fallback(house: House, model: Model) -> None:
+    model.failures = [broken_stream()]
+    async with house.gateway(with_fallback(house), FakeSkills()) as (_, client):
+        with pytest.raises(APIError, match="on fire"):
+            await stream(client, "hello")
+    assert len(model.requests) == 1
 
 
 async def test_a_skill_that_fails_tells_the_model_why(house: House, model: Model) -> None:

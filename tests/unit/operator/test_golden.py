@@ -27,6 +27,11 @@ FULL = {
         "name": "claude",
         "credentials": {"secretKeyRef": {"name": "llm", "key": "key"}},
         "settings": {"temperature": 0.2, "maxTokens": 1024},
+        "retry": {"retries": 1},
+        "fallbacks": [
+            {"provider": "openai", "name": "gpt-4o", "credentials": {"secretKeyRef": {"name": "spare", "key": "key"}}},
+            {"provider": "local", "name": "tiny", "baseURL": "http://llm:8001/v1", "settings": {"seed": 1}},
+        ],
     },
     "team": {"members": [{"name": "code-expert"}]},
     "workspace": {"reclaimPolicy": "Delete", "size": "5Gi", "storageClassName": "fast"},

@@ -13,12 +13,13 @@ from pydantic_ai.exceptions import ModelAPIError, ModelConnectionError, ModelHTT
 from openclaw_runtime.agent.context import to_record
 from openclaw_runtime.agent.prompt import choose_recalled, instructions, memory_line, within_budget
 from openclaw_runtime.agent.tools import Toolbox, build_toolset, tool_name
-from openclaw_runtime.config import Claw, TeamMember
+from openclaw_runtime.config import Claw, RuntimeConfig, TeamMember
 from openclaw_runtime.errors import ConfigError
 from openclaw_runtime.gateway.query import summarize
 from openclaw_runtime.memory.types import MemoryRecord, SessionMessage
-from openclaw_runtime.models.factory import check_model
+from openclaw_runtime.models.factory import check_models
 from openclaw_runtime.models.retry import delay_ms, is_passing
+from openclaw_runtime.models.sections import Retry
 from openclaw_runtime.telemetry import Metrics
 from tests.fakes.llm.gateways import FakeSkills
 
@@ -54,7 +55,7 @@ def record(name: str, *, at: float = 0, kind: str = "note", session: str = "") -
 def test_the_pauses_follow_the_rule(
     attempt: int, limited: bool, random: float, after: float | None, expected: float
 ) -> None:
-    assert delay_ms(attempt, rate_limited=limited, random=random, retry_after=after) == expected
+    assert delay_ms(Retry(), attempt, rate_limited=limited, random=random, retry_after=after) == expected
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ def test_a_model_without_its_key_or_address_is_refused(
     claw: dict[str, str], environment: dict[str, str], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_model(Claw.model_validate(claw), environment)
+        check_models(RuntimeConfig.model_validate({"claw": claw}), environment)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_a_model_without_its_key_or_address_is_refused(
     ],
 )
 def test_a_model_with_what_it_needs_is_accepted(claw: dict[str, str], environment: dict[str, str]) -> None:
-    check_model(Claw.model_validate(claw), environment)
+    check_models(RuntimeConfig.model_validate({"claw": claw}), environment)
 
 
 def test_the_prompt_goes_from_what_stays_to_what_changes() -> None:

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from openclaw_operator.api.base import (
     DNS_LABEL,
-    HTTP_URL,
     SEMVER_RANGE,
     CommonStatus,
     DeletionPolicy,
@@ -19,14 +18,12 @@ from openclaw_operator.api.base import (
     Name,
     Quantity,
     SandboxLevel,
-    SecretSource,
     cel,
     list_map,
     schema_extra,
 )
 from openclaw_operator.api.gateway import Gateway
-
-Provider = Literal["openai", "anthropic", "groq", "local", "openai-compatible"]
+from openclaw_operator.api.model import ModelSpec
 
 
 class Soul(Model):
@@ -40,43 +37,6 @@ class Soul(Model):
     )
     inline: str | None = Field(None, min_length=1, max_length=65536, description="The text itself.")
     config_map_key_ref: KeyRef | None = Field(None, description="A ConfigMap key that holds the text.")
-
-
-class ModelSettings(Model):
-    """Sampling settings sent with each request."""
-
-    temperature: float | None = Field(None, ge=0, le=2, description="Randomness, 0 to 2.")
-    max_tokens: int | None = Field(None, ge=1, description="Most tokens in one answer.")
-    top_p: float | None = Field(None, gt=0, le=1, description="Nucleus sampling threshold, above 0 up to 1.")
-    seed: int | None = Field(None, description="Seed for providers that support repeatable sampling.")
-
-
-class ModelSpec(Model):
-    """The language model the agent thinks with."""
-
-    model_config = schema_extra(
-        cel(
-            "!(self.provider in ['local', 'openai-compatible']) || has(self.baseURL)",
-            "provider local and openai-compatible need a server: set model.baseURL, for example http://llm:8000/v1",
-            ".baseURL",
-        ),
-        cel(
-            "self.provider in ['local', 'openai-compatible'] || has(self.credentials)",
-            "this provider needs an API key: set model.credentials.secretKeyRef to {name, key} of a Secret",
-            ".credentials",
-        ),
-    )
-    provider: Provider = Field("openai", description="Which API the model is reached by.")
-    name: str = Field(min_length=1, max_length=253, description="Model name as the provider spells it.")
-    base_url: str | None = Field(
-        None,
-        alias="baseURL",
-        pattern=HTTP_URL,
-        max_length=2048,
-        description="Address of the API; needed for local and openai-compatible, overrides the default elsewhere.",
-    )
-    credentials: SecretSource | None = Field(None, description="The API key.")
-    settings: ModelSettings | None = Field(None, description="Sampling settings; the provider's defaults where unset.")
 
 
 class AgentSkill(Model):

@@ -200,6 +200,9 @@ class AgentReconciler:
         wanted: dict[str, KeyRef] = {}
         if spec.model.credentials:
             wanted["spec.model.credentials.secretKeyRef"] = spec.model.credentials.secret_key_ref
+        for place, other in spec.model.others():
+            if other.credentials:
+                wanted[f"{place}.credentials.secretKeyRef"] = other.credentials.secret_key_ref
         for item in spec.gateway.extra_env:
             if item.value_from and item.value_from.secret_key_ref:
                 wanted[f"spec.gateway.extraEnv[{item.name}].valueFrom.secretKeyRef"] = item.value_from.secret_key_ref

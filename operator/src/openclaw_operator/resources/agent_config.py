@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from openclaw_operator.resources import stores
+from openclaw_operator.resources import agent_models, stores
 from openclaw_operator.resources.inputs import AgentInputs, ResolvedSkill
 from openclaw_operator.resources.meta import (
     EGRESS_API_PORT,
@@ -51,6 +51,7 @@ def render(inputs: AgentInputs) -> dict[str, Any]:
             "settings": settings.model_dump(exclude_none=True) if settings else {},
             "namespace": owner.namespace,
         },
+        "models": agent_models.render(spec.model),
         "gateway": {
             "host": "0.0.0.0",
             "port": GATEWAY_PORT,

@@ -7,7 +7,7 @@ from typing import Any
 from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.api.base import KeyRef
 from openclaw_operator.api.gateway import EnvVar, Probe
-from openclaw_operator.resources import agent_config, secrets, stores
+from openclaw_operator.resources import agent_config, agent_models, secrets, stores
 from openclaw_operator.resources.agent_identity import token_secret_name
 from openclaw_operator.resources.inputs import AgentInputs
 from openclaw_operator.resources.meta import (
@@ -193,6 +193,10 @@ def _volumes(inputs: AgentInputs) -> tuple[list[Object], list[Object]]:
         if files:
             sources = stores.projected(files)
             pairs.append(({"name": "memory", "projected": {"sources": sources}}, MEMORY_DIR, True))
+    model_files = agent_models.files(inputs.spec.model)
+    if model_files:
+        sources = stores.projected(model_files)
+        pairs.append(({"name": "models", "projected": {"sources": sources}}, agent_models.MODEL_SECRETS_DIR, True))
     skill_files: dict[str, KeyRef] = {
         f"{skill.name}/{name}": ref for skill in inputs.skills for name, ref in skill.secrets.items()
     }

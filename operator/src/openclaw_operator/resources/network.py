@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
+from openclaw_operator.resources import agent_models, stores
 from openclaw_operator.resources import egress as proxies
-from openclaw_operator.resources import stores
 from openclaw_operator.resources.agent_deployment import selector
 from openclaw_operator.resources.inputs import AgentInputs
 from openclaw_operator.resources.meta import (
@@ -58,9 +58,9 @@ def _pods(match: dict[str, str]) -> Object:
 
 def gateway_policy(inputs: AgentInputs) -> Object:
     """In: the namespace, monitoring, and namespaces let in by label. Out: DNS, store, sandbox pods, HTTPS and model."""
-    model = inputs.spec.model
     egress: list[Object] = [_DNS]
-    outside: tuple[str | None, ...] = (model.base_url, *(skill.mcp_url for skill in inputs.skills))
+    models = agent_models.addresses(inputs.spec.model)
+    outside: tuple[str | None, ...] = (*models, *(skill.mcp_url for skill in inputs.skills))
     store = inputs.store
     if store:
         spec = store.spec

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic_ai import Agent, AgentRunResult, AgentRunResultEvent, InstrumentationSettings, UsageLimits
 from pydantic_ai.capabilities import Instrumentation
 from pydantic_ai.direct import model_request
-from pydantic_ai.exceptions import AgentRunError
+from pydantic_ai.exceptions import AgentRunError, FallbackExceptionGroup
 from pydantic_ai.messages import (
     ModelMessage,
     ModelRequest,
@@ -33,8 +33,7 @@ from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.errors import BusError, MemoryStoreError, OpenClawError, TurnError
 from openclaw_runtime.memory.files import MemoryFiles
 from openclaw_runtime.memory.types import MemoryRecord, MemoryStore, NewRecord, SessionMessage
-from openclaw_runtime.models.factory import default_settings
-from openclaw_runtime.models.failures import explain
+from openclaw_runtime.models.failures import ModelFailure, explain, told
 from openclaw_runtime.telemetry import Metrics
 
 if TYPE_CHECKING:
@@ -74,7 +73,6 @@ class AgentLoop:
         self._metrics = metrics
         self._now = now
         self._files = files
-        self._settings = default_settings(config.claw)
         self._toolbox = Toolbox(
             skills=skills,
             memory=memory,
@@ -125,7 +123,7 @@ class AgentLoop:
 
         Raises `ModelError`.
         """
-        settings = self._settings.copy()
+        settings = ModelSettings()
         if isinstance(temperature := options.get("temperature"), int | float):
             settings["temperature"] = float(temperature)
         if isinstance(tokens := options.get("maxTokens"), int):
@@ -136,7 +134,7 @@ class AgentLoop:
             answer = await model_request(
                 self._model, [asked], model_settings=settings, instrument=self._instrumentation
             )
-        except AgentRunError as error:
+        except ModelFailure as error:
             raise self._explained(error) from error
         return "".join(part.content for part in answer.parts if isinstance(part, TextPart))
 
@@ -160,8 +158,8 @@ class AgentLoop:
     async def _drive(self, turn: Turn, events: "asyncio.Queue[TurnEvent | Exception]") -> None:
         try:
             events.put_nowait(await self._turn(turn))
-        except AgentRunError as error:
-            logger.warning("a turn failed: %s", error, extra={"session": turn.request.session})
+        except ModelFailure as error:
+            logger.warning("a turn failed: %s", told(error), extra={"session": turn.request.session})
             events.put_nowait(self._explained(error))
         except OpenClawError as error:
             events.put_nowait(error)
@@ -190,7 +188,7 @@ class AgentLoop:
     async def _run_model(
         self, turn: Turn, history: Sequence[ModelMessage], told: str
     ) -> tuple[AgentRunResult[str], str]:
-        settings = cast("ModelSettings", {**self._settings, **turn.request.settings})
+        settings = cast("ModelSettings", dict(turn.request.settings))
         said: list[str] = []
 
         def say(text: str) -> None:
@@ -260,7 +258,7 @@ class AgentLoop:
             self._metrics.errors.labels("memory_write").inc()
             logger.warning("a turn was not remembered: %s", error, extra={"session": request.session})
 
-    def _explained(self, error: AgentRunError) -> OpenClawError:
+    def _explained(self, error: AgentRunError | FallbackExceptionGroup) -> OpenClawError:
         claw, execution = self.config.claw, self.config.execution
         return explain(error, provider=claw.model_provider, timeout_seconds=execution.timeout_seconds)
 

@@ -24,7 +24,8 @@ from openclaw_runtime.memory.files import MemoryFiles
 from openclaw_runtime.memory.records import RecordStore
 from openclaw_runtime.memory.store import AgentMemory
 from openclaw_runtime.memory.types import Embedder, VectorIndex
-from openclaw_runtime.models.factory import build_model, check_model
+from openclaw_runtime.models.factory import build_model, check_models
+from openclaw_runtime.models.sections import Endpoint, Models
 from openclaw_runtime.skills.types import QueueObserver
 from openclaw_runtime.telemetry import Metrics, build_tracing
 
@@ -132,13 +133,13 @@ class Gateway:
     """A gateway without its HTTP server: the state its routes share, and everything that must be opened and closed."""
 
     def __init__(self, config: RuntimeConfig, around: Surroundings, skills: SkillHost, ask: Ask) -> None:
-        check_model(config.claw, around.environment)
+        check_models(config, around.environment)
         self._around = around
         self._skills = skills
         self._ask = ask
         self._started_with = config
         self._config = config
-        self._model: tuple[tuple[str, str, str | None], Model] | None = None
+        self._model: tuple[tuple[Endpoint, Models], Model] | None = None
         metrics = Metrics(version=around.version, agent=config.claw.name, start_time=around.now())
         self._metrics = metrics
         skills.observe(metrics)
@@ -202,7 +203,7 @@ class Gateway:
 
     async def apply(self, config: RuntimeConfig) -> None:
         """Uses a new configuration for the turns to come. Raises `ConfigError` and changes nothing."""
-        check_model(config.claw, self._around.environment)
+        check_models(config, self._around.environment)
         await self._skills.load(config)
         needed = restart_needed(self._started_with, config)
         if needed:
@@ -243,11 +244,12 @@ class Gateway:
             raise OpenClawError(str(error))
 
     def _loop(self, config: RuntimeConfig) -> AgentLoop:
-        around, claw = self._around, config.claw
-        address = (claw.model_provider, claw.model, claw.base_url)
-        if self._model is None or self._model[0] != address:
-            model = build_model(claw, around.environment, sleep=around.sleep, random=around.random)
-            self._model = (address, model)
+        around, wanted = self._around, (config.claw.endpoint, config.models)
+        if self._model is None or self._model[0] != wanted:
+            from openclaw_runtime.models.retry import Pauses
+
+            pauses = Pauses(around.sleep, around.random)
+            self._model = (wanted, build_model(config, around.environment, pauses, self._metrics))
         return AgentLoop(
             config,
             model=self._model[1],

@@ -22,7 +22,7 @@ from openclaw_runtime.errors import ConfigError, ConfigProblem
 from openclaw_runtime.gateway.assembly import Surroundings, gateway_token
 from openclaw_runtime.gateway.serve import Place, listen, serve
 from openclaw_runtime.gateway.skills import RuntimeSkills
-from openclaw_runtime.models.factory import check_model
+from openclaw_runtime.models.factory import check_models
 from openclaw_runtime.telemetry import configure_logging
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ def run(launch: Launch) -> bool:
     configure_logging(config.developer.log_level, sys.stderr, as_json=not launch.dev)
     environment = load_environment((path or default_config_path(environ)).parent, environ)
     token, fresh = gateway_token(config, dev=launch.dev)
-    check_model(config.claw, environment)
+    check_models(config, environment)
     folder = data_dir(environment)
     around = Surroundings(
         environment=environment,

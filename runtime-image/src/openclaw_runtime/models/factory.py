@@ -1,39 +1,110 @@
-"""Makes the model an agent's configuration names."""
+"""Makes the models an agent's configuration names."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from openclaw_runtime.config import Claw
+from openclaw_runtime.config import RuntimeConfig, read_secret
 from openclaw_runtime.errors import ConfigError, ConfigProblem
+from openclaw_runtime.models.sections import Endpoint, ModelSettings, Provider
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model
-    from pydantic_ai.settings import ModelSettings
+    from pydantic_ai.settings import ModelSettings as Settings
 
-_KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY", "groq": "GROQ_API_KEY"}
+    from openclaw_runtime.models.observer import ModelObserver
+    from openclaw_runtime.models.retry import Pauses
+
+_KEYS: Mapping[Provider, str] = {
+    "openai": "OPENAI_API_KEY",
+    "anthropic": "ANTHROPIC_API_KEY",
+    "groq": "GROQ_API_KEY",
+}
+_OWN = "claw"
+"""Where the configuration has the agent's own model."""
 _NO_KEY = "none"
 """What servers that need no key are given: the client insists on one."""
 
 
 def build_model(
-    claw: Claw,
-    environment: Mapping[str, str],
-    *,
-    sleep: Callable[[float], Awaitable[None]],
-    random: Callable[[], float],
+    config: RuntimeConfig, environment: Mapping[str, str], pauses: "Pauses", observer: "ModelObserver"
 ) -> "Model":
-    """Returns the agent's model, with retries. Raises `ConfigError` if a key or an address is missing."""
+    """Returns the agent's model, with retries and fallbacks. Raises `ConfigError` if a key or an address is missing."""
+    from openclaw_runtime.models.chain import chain
     from openclaw_runtime.models.retry import RetryingModel
 
-    return RetryingModel(_provider_model(claw, environment), sleep=sleep, random=random)
+    check_models(config, environment)
+    used = list(_endpoints(config))
+    return chain(
+        [
+            RetryingModel(
+                _provider_model(endpoint, _key(path, endpoint, environment), environment, config),
+                config.models.retry,
+                pauses,
+                observer,
+                provider=endpoint.provider,
+                place=place,
+                last=place == len(used) - 1,
+            )
+            for place, (path, endpoint) in enumerate(used)
+        ]
+    )
 
 
-def default_settings(claw: Claw) -> "ModelSettings":
-    """Returns the sampling defaults of the configuration."""
-    from pydantic_ai.settings import ModelSettings
+def check_models(config: RuntimeConfig, environment: Mapping[str, str]) -> None:
+    """Raises `ConfigError` if a key, its file or an address that a provider needs is missing."""
+    problems = []
+    for path, endpoint in _endpoints(config):
+        provider, key = endpoint.provider, _KEYS.get(endpoint.provider)
+        provider_field, own_server = ("model_provider", "") if path == _OWN else ("provider", "api_key_file, or ")
+        address = _address(endpoint, environment)
+        if (
+            key
+            and endpoint.api_key_file is None
+            and key not in environment
+            and not (path == _OWN and provider == "openai" and address)
+        ):
+            needed = f"{provider} needs {own_server}{key} in the environment or .env"
+            problems.append(ConfigProblem(f"{path}.{provider_field}", needed))
+        if provider in ("local", "openai-compatible") and not address:
+            variable = "LOCAL_LLM_URL" if provider == "local" else "OPENAI_BASE_URL"
+            problems.append(ConfigProblem(f"{path}.base_url", f"is missing; {provider} needs it, or {variable}"))
+        if endpoint.api_key_file:
+            _key(path, endpoint, environment)
+    if problems:
+        raise ConfigError("model", problems)
 
-    chosen = claw.settings
-    settings = ModelSettings()
+
+def _endpoints(config: RuntimeConfig) -> Iterator[tuple[str, Endpoint]]:
+    """Yields each model with its place in the configuration; the agent's own is the first."""
+    yield _OWN, config.claw.endpoint
+    for index, endpoint in enumerate(config.models.fallbacks):
+        yield f"models.fallbacks.{index}", endpoint
+
+
+def _address(endpoint: Endpoint, environment: Mapping[str, str]) -> str | None:
+    if endpoint.base_url:
+        return endpoint.base_url
+    if endpoint.provider == "local":
+        return environment.get("LOCAL_LLM_URL")
+    if endpoint.provider in ("openai", "openai-compatible"):
+        return environment.get("OPENAI_BASE_URL")
+    return None
+
+
+def _key(path: str, endpoint: Endpoint, environment: Mapping[str, str]) -> str:
+    """Returns the key. OPENAI_API_KEY is for OpenAI and for the agent's own server: no other server is sent it."""
+    if endpoint.api_key_file:
+        return read_secret(endpoint.api_key_file, f"{path}.api_key_file").get_secret_value()
+    if endpoint.provider == "openai-compatible":
+        return environment.get("OPENAI_API_KEY", _NO_KEY) if path == _OWN else _NO_KEY
+    return environment.get(_KEYS.get(endpoint.provider, ""), _NO_KEY)
+
+
+def _settings(chosen: ModelSettings) -> "Settings":
+    """Returns sampling settings as the library has them."""
+    from pydantic_ai.settings import ModelSettings as Settings
+
+    settings = Settings()
     if chosen.temperature is not None:
         settings["temperature"] = chosen.temperature
     if chosen.max_tokens is not None:
@@ -45,55 +116,35 @@ def default_settings(claw: Claw) -> "ModelSettings":
     return settings
 
 
-def check_model(claw: Claw, environment: Mapping[str, str]) -> None:
-    """Raises `ConfigError` if a key or an address that the provider needs is missing."""
-    problem: ConfigProblem | None = None
-    key = _KEYS.get(claw.model_provider)
-    if key and key not in environment and not (claw.model_provider == "openai" and _address(claw, environment)):
-        problem = ConfigProblem("claw.model_provider", f"{claw.model_provider} needs {key} in the environment or .env")
-    if claw.model_provider in ("local", "openai-compatible") and not _address(claw, environment):
-        hint = "LOCAL_LLM_URL" if claw.model_provider == "local" else "OPENAI_BASE_URL"
-        problem = ConfigProblem("claw.base_url", f"is missing; {claw.model_provider} needs it, or {hint}")
-    if problem:
-        raise ConfigError("model", [problem])
-
-
-def _address(claw: Claw, environment: Mapping[str, str]) -> str | None:
-    if claw.base_url:
-        return claw.base_url
-    if claw.model_provider == "local":
-        return environment.get("LOCAL_LLM_URL")
-    if claw.model_provider in ("openai", "openai-compatible"):
-        return environment.get("OPENAI_BASE_URL")
-    return None
-
-
-def _provider_model(claw: Claw, environment: Mapping[str, str]) -> "Model":
+def _provider_model(endpoint: Endpoint, key: str, environment: Mapping[str, str], config: RuntimeConfig) -> "Model":
     """Imports only the client that is used: each costs tens of megabytes."""
-    check_model(claw, environment)
-    address = _address(claw, environment)
+    address = _address(endpoint, environment)
+    name = endpoint.model
+    settings = _settings(config.claw.settings if endpoint.settings is None else endpoint.settings)
     # The clients' own retries are off: one place decides when to repeat.
-    if claw.model_provider == "anthropic":
+    if endpoint.provider == "anthropic":
         from anthropic import AsyncAnthropic
         from pydantic_ai.models.anthropic import AnthropicModel
         from pydantic_ai.providers.anthropic import AnthropicProvider
 
-        anthropic = AsyncAnthropic(api_key=environment["ANTHROPIC_API_KEY"], base_url=address, max_retries=0)
-        return AnthropicModel(claw.model, provider=AnthropicProvider(anthropic_client=anthropic))
-    if claw.model_provider == "groq":
+        anthropic = AsyncAnthropic(api_key=key, base_url=address, max_retries=0)
+        return AnthropicModel(name, provider=AnthropicProvider(anthropic_client=anthropic), settings=settings)
+    if endpoint.provider == "groq":
         from groq import AsyncGroq
         from pydantic_ai.models.groq import GroqModel
         from pydantic_ai.providers.groq import GroqProvider
 
-        groq = AsyncGroq(api_key=environment["GROQ_API_KEY"], base_url=address, max_retries=0)
-        return GroqModel(claw.model, provider=GroqProvider(groq_client=groq))
+        groq = AsyncGroq(api_key=key, base_url=address, max_retries=0)
+        return GroqModel(name, provider=GroqProvider(groq_client=groq), settings=settings)
     from openai import AsyncOpenAI
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai import OpenAIProvider
     from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
-    key = _NO_KEY if claw.model_provider == "local" else environment.get("OPENAI_API_KEY", _NO_KEY)
     client = AsyncOpenAI(api_key=key, base_url=address, max_retries=0)
-    if claw.model_provider == "openai":
-        return OpenAIChatModel(claw.model, provider=OpenAIProvider(openai_client=client))
-    return OpenAIChatModel(claw.model, provider=OpenAICompatibleProvider(claw.model_provider, openai_client=client))
+    provider = (
+        OpenAIProvider(openai_client=client)
+        if endpoint.provider == "openai"
+        else OpenAICompatibleProvider(endpoint.provider, openai_client=client)
+    )
+    return OpenAIChatModel(name, provider=provider, settings=settings)

@@ -3,13 +3,16 @@
 from pydantic_ai.exceptions import (
     AgentRunError,
     ContentFilterError,
+    FallbackExceptionGroup,
     ModelAPIError,
     ModelAuthenticationError,
+    ModelConnectionError,
     ModelContextWindowExceededError,
     ModelHTTPError,
     ModelNotFoundError,
     ModelQuotaExceededError,
     ModelRateLimitError,
+    ModelRequestRejectedError,
     ModelTimeoutError,
     RunTimedOut,
     UsageLimitExceeded,
@@ -20,8 +23,37 @@ from openclaw_runtime.errors import ModelError, OpenClawError, TurnError
 _LONGEST = 300
 
 
-def explain(error: AgentRunError, *, provider: str, timeout_seconds: float) -> OpenClawError:
+ModelFailure = (AgentRunError, FallbackExceptionGroup)
+"""What a request to the agent's models may raise."""
+
+_REASONS: tuple[tuple[type[AgentRunError], str], ...] = (
+    (ModelQuotaExceededError, "quota"),
+    (ModelRateLimitError, "rate_limit"),
+    (ModelTimeoutError, "timeout"),
+    (ModelConnectionError, "connection"),
+    (ModelAuthenticationError, "authentication"),
+    (ModelNotFoundError, "not_found"),
+    (ModelContextWindowExceededError, "context_length"),
+    (ModelRequestRejectedError, "rejected"),
+    (ContentFilterError, "content_filter"),
+    (ModelAPIError, "server"),
+)
+
+
+def reason(error: AgentRunError) -> str:
+    """Returns why a model failed as one word of a short list, fit for a label."""
+    return next((word for kind, word in _REASONS if isinstance(error, kind)), "bad_answer")
+
+
+def told(error: "AgentRunError | FallbackExceptionGroup") -> str:
+    """Returns the whole story on one line, for the log."""
+    return "; ".join(map(str, error.exceptions)) if isinstance(error, FallbackExceptionGroup) else str(error)
+
+
+def explain(error: "AgentRunError | FallbackExceptionGroup", *, provider: str, timeout_seconds: float) -> OpenClawError:
     """Returns the error to show: its message is safe (no key, no address), its status fits HTTP."""
+    if isinstance(error, FallbackExceptionGroup):
+        return _explain_all(error, timeout_seconds)
     if isinstance(error, RunTimedOut):
         return TurnError(f"the turn took longer than {timeout_seconds:g} s", status=504, code="timeout")
     if isinstance(error, UsageLimitExceeded):
@@ -31,6 +63,27 @@ def explain(error: AgentRunError, *, provider: str, timeout_seconds: float) -> O
     if isinstance(error, ModelAPIError):
         return _explain_api(error, provider)
     return ModelError(f"the model gave an answer that cannot be used: {_short(str(error))}", code="bad_model_answer")
+
+
+def _explain_all(group: FallbackExceptionGroup, timeout_seconds: float) -> OpenClawError:
+    """Every model failed: what each said, with their status where all have the same."""
+    errors = [
+        explain(
+            error,
+            provider=f"the provider of {getattr(error, 'model_name', 'a model')}",
+            timeout_seconds=timeout_seconds,
+        )
+        for error in group.exceptions
+        if isinstance(error, AgentRunError)
+    ]
+    kinds = {(error.status, error.code) for error in errors if isinstance(error, ModelError)}
+    status, code = kinds.pop() if len(kinds) == 1 else (502, "every_model_failed")
+    told = "; ".join(str(error) for error in errors)
+    return ModelError(f"none of {len(errors)} models answered: {told}", status=status, code=code)
+
+
+def _provider_of(error: AgentRunError) -> str:
+    return f"the provider of {error.model_name}" if isinstance(error, ModelAPIError) else "a provider"
 
 
 def _explain_api(error: ModelAPIError, provider: str) -> ModelError:

@@ -1,0 +1,51 @@
+"""The models of an agent in its runtime configuration, and the files with their keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openclaw_operator.api.base import KeyRef
+from openclaw_operator.api.model import ModelSpec, OtherModel
+
+MODEL_SECRETS_DIR = "/etc/openclaw/models"
+
+
+def render(model: ModelSpec) -> dict[str, Any]:
+    """The section `models`."""
+    retry = model.retry
+    return {
+        "retry": {
+            "retries": retry.retries,
+            "base_delay": retry.base_delay_milliseconds,
+            "max_delay": retry.max_delay_milliseconds,
+            "timeout": retry.timeout_seconds * 1000,
+        },
+        "fallbacks": [_endpoint(item) for item in model.fallbacks],
+    }
+
+
+def files(model: ModelSpec) -> dict[str, KeyRef]:
+    """File name under /etc/openclaw/models → the Secret key it comes from. The agent's own key is a variable."""
+    refs = [item.credentials.secret_key_ref for _, item in model.others() if item.credentials]
+    return {_file(ref): ref for ref in refs}
+
+
+def addresses(model: ModelSpec) -> tuple[str | None, ...]:
+    """Where the models are; None is the provider's own address."""
+    return (model.base_url, *(item.base_url for _, item in model.others()))
+
+
+def _file(ref: KeyRef) -> str:
+    """Named after the Secret, so that the pod stays the same when models change places."""
+    return f"{ref.name}/{ref.key}"
+
+
+def _endpoint(item: OtherModel) -> dict[str, Any]:
+    settings = item.settings
+    return {
+        "provider": item.provider,
+        "model": item.name,
+        "base_url": item.base_url,
+        "api_key_file": f"{MODEL_SECRETS_DIR}/{_file(item.credentials.secret_key_ref)}" if item.credentials else None,
+        "settings": settings.model_dump(exclude_none=True) if settings else None,
+    }

@@ -1,0 +1,61 @@
+"""The sections of the configuration that say which models an agent speaks with, and how."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field, model_validator
+
+from openclaw_runtime.sections import SECTION, UserPath
+
+Provider = Literal["openai", "anthropic", "groq", "local", "openai-compatible"]
+
+
+class _Section(BaseModel):
+    model_config = SECTION
+
+
+class ModelSettings(_Section):
+    """Sampling defaults; a request may override them."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    max_tokens: int | None = Field(default=None, ge=1)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    seed: int | None = None
+
+
+class Endpoint(_Section):
+    """One model and where it is.
+
+    `api_key_file` holds its key; without one the provider's key comes from the environment. `settings` are those of
+    `claw` where they are unset.
+    """
+
+    provider: Provider
+    model: str = Field(min_length=1)
+    base_url: str | None = None
+    api_key_file: UserPath | None = None
+    settings: ModelSettings | None = None
+
+
+class Retry(_Section):
+    """How often a model is asked again after a failure that may pass; times in milliseconds.
+
+    `timeout` is how long one attempt may take: until the answer begins where it is streamed, else until it is there.
+    """
+
+    retries: int = Field(default=3, ge=0, le=10)
+    base_delay: int = Field(default=1_000, ge=1)
+    max_delay: int = Field(default=10_000, ge=1)
+    timeout: int = Field(default=120_000, ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Retry":
+        if self.base_delay > self.max_delay:
+            raise ValueError(f"base_delay is {self.base_delay}, above max_delay ({self.max_delay}); raise max_delay")
+        return self
+
+
+class Models(_Section):
+    """What happens when the model of `claw` does not answer. `fallbacks` are asked in their order."""
+
+    retry: Retry = Retry()
+    fallbacks: list[Endpoint] = []
