@@ -30,18 +30,20 @@ def identity(server: ApiServer, name: str) -> Path:
 
 async def install_crds(api: Api) -> None:
     """Create the CRDs and return when the API server serves all of them."""
-    waiting: list[str] = []
     for file in sorted(CRDS.glob("*.yaml")):
-        crd: Object = yaml.safe_load(file.read_text())
-        await api.create(collection_of(crd), crd)
-        spec = crd["spec"]
-        waiting.append(resource_path(f"{spec['group']}/{spec['versions'][0]['name']}", spec["names"]["plural"], None))
-    for path in waiting:
+        await install_crd(api, yaml.safe_load(file.read_text()))
 
-        async def served(path: str = path) -> bool:
-            return await api.find(path) is not None
 
-        await eventually(served, f"{path} is served", seconds=30)
+async def install_crd(api: Api, crd: Object) -> None:
+    """Create one CRD and return when the API server serves it."""
+    await api.create(collection_of(crd), crd)
+    spec = crd["spec"]
+    path = resource_path(f"{spec['group']}/{spec['versions'][0]['name']}", spec["names"]["plural"], None)
+
+    async def served() -> bool:
+        return await api.find(path) is not None
+
+    await eventually(served, f"{path} is served", seconds=60)
 
 
 def _group(name: str) -> Object:

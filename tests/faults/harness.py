@@ -11,12 +11,14 @@ from typing import Any
 
 import yaml
 
+from openclaw_operator.cluster.kinds import CHILDREN
 from tests.bench import subjects
 from tests.bench.api import Api
-from tests.bench.setup import admin_api, create_namespace, identity, prepared
+from tests.bench.setup import admin_api, create_namespace, identity, install_crd, prepared
 from tests.bench.subjects import Subject
 from tests.bench.waiting import NotReachedError, eventually, until_quiet
 from tests.cluster.apiserver import ApiServer, client_context
+from tests.cluster.addon_crds import addon_crd
 from tests.cluster.errors import last_lines
 from tests.faults import world
 from tests.faults.proxy import Proxy
@@ -130,9 +132,11 @@ class Stage:
 
 
 async def prepare(server: ApiServer) -> None:
-    """Once per API server: CRDs, rights, namespace and identity."""
+    """Once per API server: CRDs, rights, namespace and identity; and the APIs that addons bring."""
     identity(server, USER)
     async with prepared(server, USER) as api:
+        for kind in (each for each in CHILDREN if each.from_addon):
+            await install_crd(api, addon_crd(kind))
         await create_namespace(api, world.NAMESPACE)
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from openclaw_operator.cluster.kinds import CHILDREN
+from openclaw_operator.resources import egress, network
 from tests.bench.api import Object, resource_path
 from tests.bench.waiting import eventually
 from tests.faults import world
@@ -18,7 +20,12 @@ EXPERT = resource_path(world.GROUP, "agents", world.NAMESPACE, "expert")
 
 async def test_a_clean_run_leaves_everything_reported(expected: dict[str, Any]) -> None:
     kinds = {key.partition("/")[0] for key in expected}
-    assert {"Deployment", "StatefulSet", "CronJob", "HorizontalPodAutoscaler", "NetworkPolicy", "Pod"} <= kinds
+    assert {kind.name for kind in CHILDREN} <= kinds
+    assert {
+        f"Deployment/{egress.NAME}",
+        f"NetworkPolicy/{network.EGRESS_POLICY}",
+        f"NetworkPolicy/{network.SANDBOX_EGRESS_POLICY}",
+    } <= expected.keys()
     for key, item in expected.items():
         if key.partition("/")[0] in world.PRIMARIES:
             assert [condition["type"] for condition in item["status"]["conditions"]][-1] == "Ready"

@@ -39,7 +39,7 @@ def user_objects() -> list[Object]:
 
 def resources() -> list[Object]:
     """One of each kind, with every feature that has a child of its own."""
-    return [memory_store(), skill(), coordinator(), expert()]
+    return [memory_store(), skill(), networked_skill(), coordinator(), expert(), scaled()]
 
 
 def memory_store() -> Object:
@@ -60,6 +60,14 @@ def skill() -> Object:
             "permissions": ["filesystem:read"],
         },
     )
+
+
+def networked_skill() -> Object:
+    """In a pool of its own, whose way out is the egress proxy."""
+    item = skill()
+    item["metadata"]["name"] = "asking"
+    item["spec"] |= {"permissions": ["network:external"], "allowedDomains": ["example.org"]}
+    return item
 
 
 def coordinator() -> Object:
@@ -88,7 +96,24 @@ def expert() -> Object:
         spec={
             "role": "code_expert",
             "model": {"provider": "local", "name": "stand-in", "baseURL": "http://llm.invalid:8000/v1"},
-            "skills": [{"name": "shouting", "version": "^1.0.0"}],
+            "skills": [{"name": "shouting", "version": "^1.0.0"}, {"name": "asking"}],
+            "gateway": {
+                "ingress": {"host": "expert.example.org"},
+                "httpRoute": {"parentRefs": [{"name": "edge"}], "hostnames": ["expert.example.org"]},
+            },
+            "observability": {"serviceMonitor": {"labels": {"release": "prometheus"}}},
+        },
+    )
+
+
+def scaled() -> Object:
+    return _object(
+        "Agent",
+        "scaled",
+        spec={
+            "model": {"provider": "local", "name": "stand-in", "baseURL": "http://llm.invalid:8000/v1"},
+            "memory": {"storeRef": {"name": "memory"}},
+            "gateway": {"autoscaling": {"scaler": "KEDA"}},
         },
     )
 
@@ -100,9 +125,7 @@ async def create(api: Api, items: Iterable[Object]) -> None:
 
 def _collections(namespace: str) -> dict[str, str]:
     """Kind → path of the collection, of everything the operator reads as its own or writes."""
-    children = {
-        kind.name: resource_path(kind.api_version, kind.plural, namespace) for kind in CHILDREN if not kind.from_addon
-    }
+    children = {kind.name: resource_path(kind.api_version, kind.plural, namespace) for kind in CHILDREN}
     return {**{kind: resource_path(GROUP, plural, namespace) for kind, plural in PRIMARIES.items()}, **children}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from openclaw_operator.cluster.kinds import BY_NAME
+from tests.cluster.addon_crds import addon_crd
 from tests.integration.operator.conftest import CRD, Audit, Cluster, _create_global, exists
 from tests.integration.operator.manifests import FULL_AGENT, SKILL, STORE
 from tests.integration.operator.process import OperatorProcess
@@ -19,29 +20,6 @@ ADDONS: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "ServiceMonitor": ("spec.observability.serviceMonitor", {}, {"spec": {"endpoints": []}}),
     "ScaledObject": ("spec.gateway.autoscaling.scaler", "KEDA", {"spec": {"maxReplicaCount": 99}}),
 }
-
-
-def crd(kind_name: str) -> dict[str, Any]:
-    """The least that is served: the real ones are not to be had here, and their fields are theirs."""
-    kind = BY_NAME[kind_name]
-    names = {"kind": kind.name, "plural": kind.plural, "singular": kind.name.lower()}
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": f"{kind.plural}.{kind.group}",
-            "annotations": {"api-approved.kubernetes.io": "unapproved, a test"},
-        },
-        "spec": {
-            "group": kind.group,
-            "scope": "Namespaced",
-            "names": names,
-            "versions": [
-                {"name": kind.version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-            ],
-        },
-    }
 
 
 @pytest.mark.parametrize("kind", ADDONS)
@@ -56,7 +34,7 @@ async def test_an_api_that_comes_later(
     message = await cluster.wait_condition("Agent", "ada", "ChildrenApplied", "False", "ApiNotInstalled")
     assert message.startswith(f"{path}: the API server does not know {kind} of {BY_NAME[kind].api_version}: install ")
     assert await cluster.get("Deployment", "ada-gateway")
-    await _create_global(cluster.client, CRD.path(), crd(kind))
+    await _create_global(cluster.client, CRD.path(), addon_crd(BY_NAME[kind]))
     await cluster.wait_condition("Agent", "ada", "ChildrenApplied", "True", "Applied")
     made = await cluster.get(kind, "ada-gateway")
     await cluster.patch(kind, "ada-gateway", edit)
