@@ -17,14 +17,15 @@ from tests.bench.api import Api
 from tests.bench.setup import admin_api, create_namespace, identity, install_crd, prepared
 from tests.bench.subjects import Subject
 from tests.bench.waiting import NotReachedError, eventually, until_quiet
-from tests.cluster.apiserver import ApiServer, client_context
 from tests.cluster.addon_crds import addon_crd
+from tests.cluster.apiserver import ApiServer, client_context
 from tests.cluster.errors import last_lines
 from tests.faults import world
 from tests.faults.proxy import Proxy
 
 USER = "faults-operator"
-CONVERGE_SECONDS = 90.0
+# Far above what anything takes, so that a busy machine fails nothing.
+CONVERGE_SECONDS = 240.0
 QUIET_SECONDS = 1.0
 # What is compared with must be the end, on a busy machine too.
 BASELINE_QUIET_SECONDS = 6.0

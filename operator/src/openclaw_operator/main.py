@@ -8,6 +8,7 @@ import sys
 
 from openclaw_operator import rbac
 from openclaw_operator.cli import diff
+from openclaw_operator.cli.doctor import command as doctor
 from openclaw_operator.errors import OperatorError, SettingsError
 from openclaw_operator.settings import load_settings
 
@@ -21,6 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("run", help="run the operator (the default)")
     commands.add_parser("rbac", help="print the rights the operator needs as ClusterRole rules")
     diff.configure(commands.add_parser("diff", help="show what applying a file would do to child objects and pods"))
+    doctor.configure(commands.add_parser("doctor", help="look for what agents lack in a cluster, and say what to do"))
     options = parser.parse_args(argv)
     if options.command == "rbac":
         sys.stdout.write(rbac.to_yaml())
@@ -28,6 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if options.command == "diff":
             return diff.run(options)
+        if options.command == "doctor":
+            return doctor.run(options)
         # Only here: kopf and what it needs take a second to import, which the other commands would wait for.
         from openclaw_operator.serve import serve
 

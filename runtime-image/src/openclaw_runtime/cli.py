@@ -84,6 +84,12 @@ def diff(context: typer.Context) -> None:
     _operator("diff", context.args)
 
 
+@k8s.command(context_settings=_PASSED_ON)
+def doctor(context: typer.Context) -> None:
+    """Looks for what agents lack in a cluster, and says what to do."""
+    _operator("doctor", context.args)
+
+
 def _operator(command: str, arguments: list[str]) -> NoReturn:
     """Hands over to the operator's own command: it knows what becomes of a resource, the runtime does not."""
     beside = Path(sys.executable).with_name("openclaw-operator")

@@ -23,6 +23,8 @@ class Installation:
     name: str
     service_account: str
     ready: bool
+    # The chart's appVersion, as the label app.kubernetes.io/version has it; empty where nobody set it.
+    version: str
     settings: Settings
 
     @property
@@ -36,15 +38,26 @@ async def find(client: Client, namespace: str | None = None) -> Installation | N
 
     Raises SettingsError when its settings are not those of this version.
     """
+    for item in await deployments(client, namespace):
+        return read(item)
+    return None
+
+
+async def deployments(client: Client, namespace: str | None = None) -> list[Object]:
+    """The Deployments of operators in `namespace`, or wherever you may look for them."""
     places = (namespace,) if namespace else (None, DEFAULT_NAMESPACE)
     for place in places:
         try:
-            async for page in client.pages(BY_NAME["Deployment"], place, selector=SELECTOR):
-                for item in page["items"]:
-                    return _read(item)
+            found = [
+                item
+                async for page in client.pages(BY_NAME["Deployment"], place, selector=SELECTOR)
+                for item in page["items"]
+            ]
         except (ForbiddenError, NotFoundError):
             continue
-    return None
+        if found:
+            return found
+    return []
 
 
 def local_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -52,7 +65,8 @@ def local_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     return load_settings(environ)
 
 
-def _read(item: Object) -> Installation:
+def read(item: Object) -> Installation:
+    """The operator a Deployment runs. Raises SettingsError when its settings are not those of this version."""
     meta, pod = item["metadata"], item["spec"]["template"]["spec"]
     environ = {
         entry["name"]: entry.get("value") or ""
@@ -71,5 +85,6 @@ def _read(item: Object) -> Installation:
         name=meta["name"],
         service_account=pod.get("serviceAccountName", "default"),
         ready=bool((item.get("status") or {}).get("readyReplicas")),
+        version=(meta.get("labels") or {}).get("app.kubernetes.io/version", ""),
         settings=settings,
     )
