@@ -13,10 +13,12 @@ from openclaw_operator.api.memorystore import MemoryStoreSpec
 from openclaw_operator.api.skill import SkillSpec
 from openclaw_operator.resources import agent_config
 from openclaw_operator.resources.agent_deployment import deployment
+from openclaw_operator.resources.egress import EgressOptions
 from openclaw_operator.resources.inputs import AgentInputs, Member, ResolvedSkill, Store
 from openclaw_operator.resources.meta import CONFIG_DIR, Images, Owner
 from openclaw_operator.resources.pool import effective_level, pool_for
 from openclaw_runtime.config import ENVIRONMENT_KEYS, RuntimeConfig, load_config
+from openclaw_runtime.egress.settings import api_server
 from openclaw_runtime.gateway.reload import restart_needed
 from openclaw_runtime.models.sections import ModelSettings
 
@@ -75,7 +77,12 @@ SKILLS: dict[str, dict[str, Any] | None] = {
     },
     "trusted": {"sandbox": {"level": "trusted"}},
     "mcp in a sandbox": {"actions": [], "mcp": {"command": ["python", "server.py"], "env": {"A": "${TOKEN}"}}},
-    "remote mcp": {"actions": [], "mcp": {"url": "https://x:8443/mcp", "headers": {"A": "b"}, "tools": ["t"]}},
+    "remote mcp": {
+        "permissions": ["network:external"],
+        "allowedDomains": ["x:8443"],
+        "actions": [],
+        "mcp": {"url": "https://x:8443/mcp", "headers": {"A": "b"}, "tools": ["t"]},
+    },
 }
 SKILL = {
     "version": "1.2.0-rc.1+build",
@@ -118,6 +125,7 @@ def inputs(model: str, store: str, skill: str, *, team: bool, level: str) -> Age
         store=None if stored is None else Store("memory", MemoryStoreSpec.model_validate(stored)),
         skills=tuple(skills),
         team=(Member("helper", "assistant", "Helps.", ("some.skill",)),) if team else (),
+        egress=EgressOptions("egress", denied=("203.0.113.0/24", "2001:db8::/32"), allow_api_server=True),
     )
 
 
@@ -134,6 +142,10 @@ def test_what_is_rendered_is_read(model: str, store: str, tmp_path: Path) -> Non
         given = inputs(model, store, skill, team=team, level=level)
         config = read(given, tmp_path)
         assert config.claw.soul == given.soul
+        # A remote MCP server is called by the rules of the egress proxy.
+        sandbox = config.execution.sandbox
+        assert tuple(map(str, sandbox.denied_networks)) == given.egress.denied
+        assert sandbox.allow_api_server
         assert config.claw.model == MODELS[model]["name"]
         assert bool(config.team.members) == team
         assert (config.memory.vector_store.path is not None) == (store == "embedded")
@@ -205,7 +217,9 @@ def test_environment_variables_are_ones_the_runtime_reads(model: str) -> None:
     pod = deployment(given, agent_config.render(given))["spec"]["template"]["spec"]
     names = {item["name"] for item in pod["containers"][0]["env"]}
     known = {*ENVIRONMENT_KEYS, "OPENCLAW_CONFIG_PATH", "POD_NAME", "POD_NAMESPACE", "POD_IP"}
-    assert names <= known
+    assert names <= {*known, "OPENCLAW_EGRESS_NODE_ADDRESS"}
+    node = {"OPENCLAW_EGRESS_NODE_ADDRESS": "192.0.2.7"}
+    assert {str(address) for address in api_server(node)} == {"192.0.2.7"}
 
 
 def test_unknown_keys_are_refused_so_that_the_table_above_means_something(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -261,7 +262,11 @@ class Egress(Section):
 
 
 class Sandbox(Section):
-    """Where skill calls run: `pods` of a cluster or a local `subprocess`."""
+    """Where skill calls run: `pods` of a cluster or a local `subprocess`.
+
+    `denied_networks` and `allow_api_server` are what the egress proxy is told, too: the gateway itself calls remote MCP
+    servers, and goes by the same rules.
+    """
 
     enabled: bool = True
     level: Literal["isolated", "restricted", "trusted"] = "isolated"
@@ -269,6 +274,8 @@ class Sandbox(Section):
     signing_key_file: UserPath | None = None
     port: int = Field(default=7460, ge=1, le=65535)
     egress: Egress | None = None
+    denied_networks: list[IPv4Network | IPv6Network] = Field(default_factory=list)
+    allow_api_server: bool = False
 
     @model_validator(mode="after")
     def _key(self) -> "Sandbox":

@@ -1,4 +1,4 @@
-"""Runs an ASGI application on a free loopback port inside the running event loop."""
+"""Runs an ASGI application on a free port, of loopback unless told otherwise, inside the running event loop."""
 
 import asyncio
 import socket
@@ -19,14 +19,14 @@ class QuietServer(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
+async def serving(app: Any, host: str = "127.0.0.1") -> AsyncIterator[str]:
     """Yields the address. The socket listens before the server runs: whoever connects early waits."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server((host, 0)) as listener:
         config = uvicorn.Config(app, log_config=None, lifespan="auto", ws="none", timeout_graceful_shutdown=1)
         server = QuietServer(config)
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            yield f"http://{host}:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
             await task

@@ -76,9 +76,9 @@ def create_server() -> MCPServer:
     return server
 
 
-def create_app() -> Any:
-    """Returns the ASGI application."""
-    return create_server().streamable_http_app()
+def create_app(host: str = "127.0.0.1") -> Any:
+    """Returns the ASGI application; one of loopback refuses to be called by another name."""
+    return create_server().streamable_http_app(host=host)
 
 
 if __name__ == "__main__":

@@ -217,6 +217,12 @@ REFUSED = {
         {"url": "https://x/mcp"},
         "network:external or network:internal",
     ),
+    "remote without its host": (
+        changed(MCP_SKILL, "spec.permissions", ["network:external"]),
+        "spec.mcp",
+        {"url": "https://x/mcp"},
+        "only where allowedDomains lists its host",
+    ),
     "program without files": (MCP_SKILL, "spec.source", None, "only a remote MCP server (mcp.url) has no files"),
     "managed and external": (
         STORE,
@@ -324,7 +330,11 @@ ACCEPTED = {
         changed(MCP_SKILL, "spec.mcp.command", ["node", "x.js"]), "spec.permissions", ["process:execute"]
     ),
     "remote MCP server": changed(
-        changed(changed(MCP_SKILL, "spec.source", None), "spec.permissions", ["network:internal"]),
+        changed(
+            changed(changed(MCP_SKILL, "spec.source", None), "spec.permissions", ["network:internal"]),
+            "spec.allowedDomains",
+            ["x:8080"],
+        ),
         "spec.mcp",
         {"url": "http://x:8080/mcp", "headers": {"Authorization": "${TOKEN}"}, "tools": ["a"]},
     ),

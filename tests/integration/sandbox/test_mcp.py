@@ -1,17 +1,21 @@
 """Skills that are MCP servers: real ones on the official SDK, in a sandbox and over HTTP, and ones that misbehave."""
 
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
+from openclaw_runtime.egress.policy import Rules
 from openclaw_runtime.sandbox import errors
 from openclaw_runtime.sandbox.archive import PackageFile
 from openclaw_runtime.sandbox.local_executor import SubprocessExecutor
 from openclaw_runtime.skills.mcp.discovery import LIST_TOOLS
 from openclaw_runtime.skills.mcp.executor import McpExecutor
-from openclaw_runtime.skills.mcp.remote import MAX_READ_BYTES
+from openclaw_runtime.skills.mcp.outward import Outward
+from openclaw_runtime.skills.mcp.remote import MAX_READ_BYTES, _addressed
 from openclaw_runtime.skills.mcp.tools import to_listing
 from openclaw_runtime.skills.package import pack_files
 from openclaw_runtime.skills.types import (
@@ -27,6 +31,7 @@ from openclaw_runtime.skills.types import (
 from tests.fakes import mcp
 from tests.fakes.llm.serve import serving
 from tests.fakes.mcp.server import create_app
+from tests.integration.egress.conftest import host_address, private
 from tests.integration.sandbox.helpers import RecordingContext, make_skill
 
 
@@ -54,6 +59,7 @@ async def nonsense(scope: Any, _receive: Any, send: Any) -> None:
         await send({"type": "http.response.body", "body": b"<p>hello</p>"})
 
 
+HOSTS = ("tracker.test", "half.test", "gone.test", "192.0.2.1")
 REAL = Path(mcp.__file__).with_name("server.py").read_bytes()
 
 
@@ -99,7 +105,7 @@ async def test_a_real_server_over_http() -> None:
         http = McpExecutor(NoSandbox())
         http.changed = lambda skill: changed.append(skill.name)
         server = McpServer(url=f"{address}/mcp", tools=("add-numbers", "fail", "work", "grow", "hang", "gone", "flood"))
-        skill = await found(http, make_skill(actions=(), mcp=server))
+        skill = await found(http, make_skill(actions=(), mcp=server, permissions=("network:internal",)))
         assert [action.name for action in skill.actions] == ["add_numbers", "fail", "work", "grow", "hang", "flood"]
         assert await ask(http, skill, "add_numbers", a=2, b=3) == {"total": 5}
         with pytest.raises(errors.SkillFailedError, match="the cupboard is bare"):
@@ -123,9 +129,61 @@ async def test_a_server_that_is_not_there_or_is_none_is_told_apart_from_one_that
         for url, secret in ((f"{address}/mcp", "s3cret"), ("http://127.0.0.1:9/mcp", "s3cret")):
             server = McpServer(url=url, headers={"Authorization": f"Bearer {secret}"}, timeout_seconds=10)
             with pytest.raises(errors.SandboxError) as caught:
-                await ask(http, make_skill(actions=(), mcp=server), LIST_TOOLS)
+                await ask(http, make_skill(actions=(), mcp=server, permissions=("network:internal",)), LIST_TOOLS)
             assert url.split("/")[2] in str(caught.value)
             assert secret not in str(caught.value)
+
+
+async def test_a_remote_server_is_reached_by_the_rules_of_the_egress_proxy() -> None:
+    here = host_address()
+    inside = private(here)
+
+    async def resolve(host: str) -> list[str]:
+        return {"tracker.test": [here], "half.test": [here, "169.254.169.254"]}.get(host, [])
+
+    async with serving(create_app(here), here) as address:
+        port = int(address.rpartition(":")[2])
+        http = McpExecutor(NoSandbox(), Outward(Rules(frozenset({ip_address("192.0.2.1")})), resolve))
+        server = McpServer(url=f"http://tracker.test:{port}/mcp", timeout_seconds=10)
+        good = make_skill(
+            actions=(),
+            mcp=server,
+            permissions=("network:internal" if inside else "network:external",),
+            allowed_domains=(f"tracker.test:{port}",),
+        )
+        call = SkillCall("c", "a", "s", good, LIST_TOOLS, {}, 60.0)
+        assert (await http.execute(call, RecordingContext())).output
+        assert [(item["host"], item["address"], item["verdict"]) for item in call.network] == [
+            ("tracker.test", here, "allowed")
+        ]
+        other = "network:external" if inside else "network:internal"
+        cases: list[tuple[dict[str, Any], str, str | None]] = [
+            ({"permissions": frozenset()}, "mcp.url needs the permission network:external", None),
+            ({"permissions": frozenset({other})}, "add the permission network:", None),
+            ({"allowed_domains": ()}, f"not in allowedDomains: add 'tracker.test:{port}' there", "domain_not_allowed"),
+            ({"allowed_domains": ("tracker.test",)}, f"add 'tracker.test:{port}' there", "port_not_allowed"),
+            ({"mcp": replace(server, url=f"http://half.test:{port}/mcp")}, "is never reached", "address_forbidden"),
+            ({"mcp": replace(server, url=f"http://192.0.2.1:{port}/mcp")}, "is never reached", "api_server"),
+            ({"mcp": replace(server, url=f"http://gone.test:{port}/mcp")}, "has no address", "not_resolved"),
+        ]
+        for changes, message, reason in cases:
+            skill = replace(good, **{"allowed_domains": tuple(f"{name}:{port}" for name in HOSTS), **changes})
+            call = SkillCall("c", "a", "s", skill, LIST_TOOLS, {}, 60.0)
+            with pytest.raises(errors.PermissionDeniedError, match=message):
+                await http.execute(call, RecordingContext())
+            if reason:
+                assert [item["reason"] for item in call.network] == [reason]
+        await http.close()
+
+
+async def test_tls_with_a_remote_server_is_for_its_name_at_the_address_that_was_judged() -> None:
+    async def judge(host: str, port: int) -> str:
+        assert (host, port) == ("tracker.test", 443)
+        return "fd00::9"
+
+    asked = await _addressed(httpx2.Request("POST", "https://tracker.test/mcp", content=b"{}"), judge)
+    assert str(asked.url) == "https://[fd00::9]/mcp"
+    assert (asked.headers["host"], asked.extensions["sni_hostname"]) == ("tracker.test", "tracker.test")
 
 
 # --- servers that misbehave -------------------------------------------------------------------------------------------

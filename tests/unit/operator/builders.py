@@ -65,4 +65,5 @@ def agent_inputs(name: str, spec: dict[str, Any], *, memory: Store | None = None
         store=memory,
         skills=resolved,
         team=(Member("code-expert", "code_expert", "Writes code", ("git-ai-helper",)),) if agent.team else (),
+        egress=EGRESS,
     )

@@ -200,6 +200,11 @@ class SkillSpec(Model):
             ".mcp",
         ),
         cel(
+            "!has(self.mcp) || !has(self.mcp.url) || (has(self.allowedDomains) && size(self.allowedDomains) > 0)",
+            "mcp.url is reached only where allowedDomains lists its host: add it",
+            ".mcp",
+        ),
+        cel(
             "self.runtime == 'image' ? has(self.image) && has(self.command) && size(self.command) > 0 : "
             "!has(self.image) && (!has(self.command) || size(self.command) == 0)",
             "runtime image needs image and command, and no other runtime has them: set both with runtime: image, or "

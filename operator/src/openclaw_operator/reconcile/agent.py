@@ -170,7 +170,7 @@ class AgentReconciler:
             store=store,
             skills=skills,
             team=self._team(primary, spec),
-            egress=self._context.egress.enabled,
+            egress=self._context.egress,
         )
         return Gathered(inputs, problem)
 

@@ -71,6 +71,8 @@ def render(inputs: AgentInputs) -> dict[str, Any]:
                 "signing_key_file": "/etc/openclaw/sandbox/private.key",
                 "port": SANDBOX_PORT,
                 "egress": _egress(inputs),
+                **({"denied_networks": list(inputs.egress.denied)} if inputs.egress.denied else {}),
+                **({"allow_api_server": True} if inputs.egress.allow_api_server else {}),
             },
         },
     }
@@ -90,7 +92,7 @@ def render(inputs: AgentInputs) -> dict[str, Any]:
 
 
 def _egress(inputs: AgentInputs) -> dict[str, Any] | None:
-    return {"host": EGRESS_NAME, "port": EGRESS_PORT, "api_port": EGRESS_API_PORT} if inputs.egress else None
+    return {"host": EGRESS_NAME, "port": EGRESS_PORT, "api_port": EGRESS_API_PORT} if inputs.egress.enabled else None
 
 
 def _memory(inputs: AgentInputs) -> dict[str, Any]:

@@ -143,6 +143,8 @@ def _env(inputs: AgentInputs) -> list[Object]:
         field_env("POD_NAME", "metadata.name"),
         field_env("POD_NAMESPACE", "metadata.namespace"),
         field_env("POD_IP", "status.podIP"),
+        # What a remote MCP server is not: the node's own services.
+        field_env("OPENCLAW_EGRESS_NODE_ADDRESS", "status.hostIP"),
     ]
     if model.credentials:
         ref = model.credentials.secret_key_ref

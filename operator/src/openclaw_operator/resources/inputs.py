@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.api.base import KeyRef
 from openclaw_operator.api.memorystore import Embedding, MemoryStoreSpec
 from openclaw_operator.api.skill import SkillSpec
+from openclaw_operator.resources.egress import EgressOptions
 from openclaw_operator.resources.meta import Images, Owner
 from openclaw_operator.resources.pool import Pool
 
@@ -70,8 +71,8 @@ class AgentInputs:
     store: Store | None
     skills: tuple[ResolvedSkill, ...]
     team: tuple[Member, ...]
-    # Whether namespaces have an egress proxy.
-    egress: bool = True
+    # How namespaces' egress proxies are set up. Gateways go by the same rules where they call remote MCP servers.
+    egress: EgressOptions = field(default_factory=EgressOptions)
 
     @property
     def embedded(self) -> bool:

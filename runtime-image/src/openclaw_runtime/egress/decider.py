@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import unquote
 
@@ -11,11 +11,10 @@ from openclaw_runtime.egress import policy
 from openclaw_runtime.egress.ended import Ended
 from openclaw_runtime.egress.grant import Grant, GrantError
 from openclaw_runtime.egress.journal import Decision, Journal
+from openclaw_runtime.egress.resolver import Resolve
 from openclaw_runtime.egress.squid import LOG_FIELDS, REQUEST_FIELDS
 from openclaw_runtime.sandbox.signing import Checks
 
-Resolve = Callable[[str], Awaitable[Sequence[str]]]
-"""Returns the addresses of a host name; none if it has none or the answer took too long."""
 MAX_RESOLVING: Final = 8
 """Names of one call that are being resolved at once: a slow name server must not hold up other calls."""
 _MAX_SHOWN: Final = 300

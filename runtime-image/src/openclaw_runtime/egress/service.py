@@ -9,8 +9,7 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -25,15 +24,14 @@ from websockets.http11 import Request, Response
 
 from openclaw_runtime.egress import grant as grants
 from openclaw_runtime.egress import relay
-from openclaw_runtime.egress.decider import Decider, Resolve
+from openclaw_runtime.egress.decider import Decider
 from openclaw_runtime.egress.grant import GrantError
 from openclaw_runtime.egress.journal import Journal
+from openclaw_runtime.egress.resolver import Resolve, Resolver
 from openclaw_runtime.egress.settings import Settings
 from openclaw_runtime.egress.squid import ACCEPT, Layout, configuration
 from openclaw_runtime.sandbox.signing import Checks
 
-RESOLVE_SECONDS: Final = 5.0
-RESOLVER_THREADS: Final = 64
 _STOP_SECONDS: Final = 5.0
 _TRIAL_SECONDS: Final = 2.0
 _TRIAL_PAUSE_SECONDS: Final = 0.05
@@ -45,28 +43,6 @@ _END: Final = "/end"
 
 _log = logging.getLogger("openclaw.egress")
 Answer = Callable[[str], Awaitable[str]]
-
-
-class Resolver:
-    """Host names to addresses through the resolver of this machine, in threads of its own."""
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolve")
-
-    async def __call__(self, host: str) -> Sequence[str]:
-        """Returns the addresses in the order in which they should be tried; none if there are none in time."""
-        loop = asyncio.get_running_loop()
-        lookup = loop.run_in_executor(self._threads, _lookup, host)
-        try:
-            async with asyncio.timeout(RESOLVE_SECONDS):
-                return await lookup
-        except (OSError, UnicodeError, TimeoutError):
-            return []
-
-
-def _lookup(host: str) -> list[str]:
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-    return list(dict.fromkeys(str(item[4][0]).partition("%")[0] for item in found))
 
 
 class Service:

@@ -40,10 +40,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     allow = environ.get("OPENCLAW_EGRESS_ALLOW_API_SERVER", "") or "false"
     if allow not in ("true", "false"):
         raise SettingsError(f"OPENCLAW_EGRESS_ALLOW_API_SERVER: {allow!r} is neither true nor false")
-    # The kubelet sets the first in every pod; the second is where the node's own services are.
-    api_server = {_address(environ, name) for name in ("KUBERNETES_SERVICE_HOST", "OPENCLAW_EGRESS_NODE_ADDRESS")}
     rules = Rules(
-        api_server=frozenset(address for address in api_server if address is not None),
+        api_server=api_server(environ),
         allow_api_server=allow == "true",
         denied=_networks(environ, "OPENCLAW_EGRESS_DENIED_NETWORKS"),
     )
@@ -57,6 +55,13 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         program=environ.get("OPENCLAW_EGRESS_SQUID", "") or "/usr/sbin/squid",
         interpreter=sys.executable,
     )
+
+
+def api_server(environ: Mapping[str, str]) -> frozenset[Address]:
+    """Returns the addresses at which a pod finds the API server. Raises `SettingsError`."""
+    # The kubelet sets the first in every pod; the second is where the node's own services are.
+    found = {_address(environ, name) for name in ("KUBERNETES_SERVICE_HOST", "OPENCLAW_EGRESS_NODE_ADDRESS")}
+    return frozenset(address for address in found if address is not None)
 
 
 def _address(environ: Mapping[str, str], name: str) -> Address | None:

@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from openclaw_runtime.config import RuntimeConfig
+from openclaw_runtime.egress.policy import Rules
+from openclaw_runtime.egress.resolver import Resolver
+from openclaw_runtime.egress.settings import SettingsError, api_server
 from openclaw_runtime.errors import ConfigError, ConfigProblem
 from openclaw_runtime.sandbox.executors import create_executor
 from openclaw_runtime.sandbox.kube import KubeApi, KubeError
 from openclaw_runtime.skills.audit import Audit, FileAudit, LogAudit
 from openclaw_runtime.skills.mcp.executor import McpExecutor
+from openclaw_runtime.skills.mcp.outward import Outward
 from openclaw_runtime.skills.registry import SkillRegistry
 from openclaw_runtime.skills.service import SkillService
 from openclaw_runtime.skills.types import CallContext, InstalledSkill, QueueObserver, SkillResult
@@ -36,7 +40,7 @@ class RuntimeSkills:
         self._api = _cluster(environ) if pods else None
         api = self._api
         sandboxes = create_executor(config, environ, workspace=workspace, api=(lambda: api) if api else None)
-        self._executor = McpExecutor(sandboxes)
+        self._executor = McpExecutor(sandboxes, _outward(config, environ) if pods else None)
         self._registry = SkillRegistry(config.claw.namespace, api, environment)
         # In a cluster the log is collected and the pod's folder is not; on a laptop it is the other way round.
         audit = Audit([LogAudit() if pods else FileAudit(data_dir / "audit.jsonl")])
@@ -92,6 +96,16 @@ class RuntimeSkills:
     def observe(self, queue: QueueObserver) -> None:
         """Tells `queue` from now on how calls wait for sandboxes."""
         self._executor.observe(queue)
+
+
+def _outward(config: RuntimeConfig, environ: Mapping[str, str]) -> Outward:
+    sandbox = config.execution.sandbox
+    try:
+        known = api_server(environ)
+    except SettingsError as error:
+        raise ConfigError("environment", [ConfigProblem("execution.sandbox", str(error))]) from None
+    rules = Rules(known, allow_api_server=sandbox.allow_api_server, denied=tuple(sandbox.denied_networks))
+    return Outward(rules, Resolver())
 
 
 def _cluster(environ: Mapping[str, str]) -> KubeApi:

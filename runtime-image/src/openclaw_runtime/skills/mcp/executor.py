@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from openclaw_runtime.skills.mcp.outward import Outward
 from openclaw_runtime.skills.mcp.remote import call_remote
 from openclaw_runtime.skills.types import (
     CallContext,
@@ -16,10 +17,11 @@ from openclaw_runtime.skills.types import (
 
 
 class McpExecutor:
-    """Implements `SkillExecutor`."""
+    """Implements `SkillExecutor`. `outward` judges where remote servers are; see `call_remote`."""
 
-    def __init__(self, inner: SkillExecutor) -> None:
+    def __init__(self, inner: SkillExecutor, outward: Outward | None = None) -> None:
         self._inner = inner
+        self._outward = outward
         self.changed: Callable[[InstalledSkill], None] = lambda _: None
         """Called with the skill of a server that says that its tools are others now."""
         self._calls: set[asyncio.Task[SkillResult]] = set()
@@ -41,7 +43,9 @@ class McpExecutor:
         if server is None or server.url is None:
             return await self._inner.execute(call, context)
         # A task of its own: the SDK's cancel scopes belong to one, and end with it whatever happens to the caller.
-        task = asyncio.ensure_future(call_remote(call, server, context, lambda: self.changed(call.skill)))
+        task = asyncio.ensure_future(
+            call_remote(call, server, context, lambda: self.changed(call.skill), self._outward)
+        )
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
         try:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from openclaw_runtime.sandbox import errors
 from openclaw_runtime.sandbox.mcp import MAX_PAGES, MAX_TOOLS, ToolError, output_of
 from openclaw_runtime.sandbox.protocol import MAX_RESULT_BYTES, Json, canonical_sha256
+from openclaw_runtime.skills.mcp.outward import Outward, require_permission
 from openclaw_runtime.skills.types import CallContext, McpServer, SkillCall, SkillResult
 
 if TYPE_CHECKING:
@@ -23,18 +24,23 @@ MAX_READ_BYTES: Final = 2 * MAX_RESULT_BYTES
 """Of all responses of one call."""
 CONNECT_SECONDS: Final = 10.0
 
+Judge = Callable[[str, int], Awaitable[str]]
+"""Returns the address to dial for a host and a port. Raises `SandboxError`."""
+
 
 class _TooMuchError(Exception):
     """The server sent more than it may."""
 
 
 async def call_remote(
-    call: SkillCall, server: McpServer, context: CallContext, changed: Callable[[], None]
+    call: SkillCall, server: McpServer, context: CallContext, changed: Callable[[], None], outward: Outward | None
 ) -> SkillResult:
     """Makes one call: lists the tools (`call.action` is `tools/list`) or calls one. Raises `SandboxError`.
 
-    `changed` is called when the server says meanwhile that its tools are others now, or refuses the call itself.
+    `outward` judges what is connected to; None where skills may reach what their machine reaches. `changed` is called
+    when the server says meanwhile that its tools are others now, or refuses the call itself.
     """
+    require_permission(call)
     started = time.monotonic()
     spec = call.skill.action(call.action)
     seconds = server.timeout_seconds
@@ -48,7 +54,10 @@ async def call_remote(
             return await _tools(client)
         return output_of(await _call_tool(client, spec.tool or spec.name, call.input, progress))
 
-    output = await _within(server, seconds, changed, ask)
+    async def judge(host: str, port: int) -> str:
+        return await outward.address(call, host, port) if outward is not None else host
+
+    output = await _within(server, seconds, changed, judge, ask)
     return SkillResult(
         output=output,
         duration_ms=round((time.monotonic() - started) * 1000, 3),
@@ -58,12 +67,16 @@ async def call_remote(
 
 
 async def _within(
-    server: McpServer, seconds: float, changed: Callable[[], None], work: "Callable[[Client], Awaitable[Any]]"
+    server: McpServer,
+    seconds: float,
+    changed: Callable[[], None],
+    judge: Judge,
+    work: "Callable[[Client], Awaitable[Any]]",
 ) -> Any:
     """Connects, works and closes, and says in our words what failed."""
     host = urlsplit(server.url or "").netloc
     try:
-        async with asyncio.timeout(seconds), _connected(server, changed) as client:
+        async with asyncio.timeout(seconds), _connected(server, changed, judge) as client:
             return await work(client)
     except TimeoutError:
         raise errors.CallTimeoutError(f"the MCP server {host} took longer than {seconds:g} s") from None
@@ -87,6 +100,8 @@ def _explained(host: str, error: BaseException) -> BaseException:
     from mcp import MCPError
 
     match error:
+        case errors.SandboxError():
+            return error
         case ToolError():
             return errors.SkillFailedError(str(error))
         case _TooMuchError():
@@ -120,8 +135,23 @@ async def _call_tool(client: "Client", tool: str, arguments: dict[str, Any], pro
     return result.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+async def _addressed(request: "httpx2.Request", judge: Judge) -> "httpx2.Request":
+    """Returns the request at the address that was judged: nobody resolves the name again. TLS is for the name."""
+    import httpx2
+
+    url = request.url
+    address = await judge(url.host, url.port or (443 if url.scheme == "https" else 80))
+    return httpx2.Request(
+        request.method,
+        url.copy_with(host=address),
+        headers=request.headers,
+        stream=request.stream,
+        extensions={**request.extensions, "sni_hostname": url.host},
+    )
+
+
 @asynccontextmanager
-async def _connected(server: McpServer, changed: Callable[[], None]) -> AsyncIterator["Client"]:
+async def _connected(server: McpServer, changed: Callable[[], None], judge: Judge) -> AsyncIterator["Client"]:
     import httpx2
     from mcp import Client, types
     from mcp.client.streamable_http import streamable_http_client
@@ -132,15 +162,15 @@ async def _connected(server: McpServer, changed: Callable[[], None]) -> AsyncIte
 
     assert server.url is not None
     timeout = httpx2.Timeout(server.timeout_seconds, connect=CONNECT_SECONDS)
-    transport = _transport()
+    transport = _transport(judge)
     async with httpx2.AsyncClient(headers=dict(server.headers), timeout=timeout, transport=transport) as http:
         streams = streamable_http_client(server.url, http_client=http, max_sse_event_size=MAX_READ_BYTES)
         async with Client(streams, cache=None, message_handler=heard) as client:
             yield client
 
 
-def _transport() -> "httpx2.AsyncBaseTransport":
-    """Returns a transport that reads at most `MAX_READ_BYTES` over all its responses."""
+def _transport(judge: Judge) -> "httpx2.AsyncBaseTransport":
+    """Returns a transport that dials what `judge` says and reads at most `MAX_READ_BYTES` over all its responses."""
     import httpx2
 
     left = MAX_READ_BYTES
@@ -164,7 +194,7 @@ def _transport() -> "httpx2.AsyncBaseTransport":
         async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
             # A small compressed answer may be a huge one.
             request.headers["Accept-Encoding"] = "identity"
-            response = await super().handle_async_request(request)
+            response = await super().handle_async_request(await _addressed(request, judge))
             assert isinstance(response.stream, httpx2.AsyncByteStream)
             response.stream = Bounded(response.stream)
             return response
