@@ -2,7 +2,8 @@
 
 For each level and language: calls that do nothing, one at a time and many at once, measured by a client in the pod of a
 gateway; a Job per call and a bare process beside them; the API writes, from the audit log of the local cluster; pods
-replaced per second; and the answer of a pool without a pod. Nothing is asserted: compare the ratios of one run.
+replaced per second, beside what the node can start; and the answer of a pool without a pod. Nothing is asserted:
+compare the ratios of one run.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.bench.sandbox import jobs, report, workload
+from tests.bench.sandbox import jobs, limit, report, workload
 from tests.bench.sandbox.report import Results
 from tests.bench.sandbox.workload import AGENT, LANGUAGES, LEVELS, NAMESPACE, Case
 from tests.bench.sandbox.writes import writes_between
@@ -79,6 +80,8 @@ def parse(argv: Sequence[str] | None) -> Plan:
         if getattr(given, name) < 1:
             parser.error(f"--{name} {getattr(given, name)}: give 1 or more")
     measured = workload.cases(chosen["levels"], chosen["languages"])
+    if not measured:
+        parser.error(f"--levels {given.levels}: only skills in python can be trusted; add it to --languages")
     return Plan(
         measured,
         given.calls,
@@ -185,7 +188,17 @@ class Run:
                 {"do": "sustained", "skill": case.skill, "width": plan.parallel, "seconds": plan.sustained}
             )
             self.results.per_second[case.title] = found["per_second"]
+            self.measure_limit(found["pool"])
         self.set_warm(case, 1)
+
+    def measure_limit(self, pool: str) -> None:
+        """What the node can start of the same pods, whoever asks for them."""
+        pods = self.kube.items("pods", f"openclaw.io/pool={pool}")
+        if not pods:
+            raise DemoError(f"pool {pool} has no pod left to look at; see kubectl get pods")
+        with jobs.proxy(self.kube) as address:
+            rate = asyncio.run(limit.per_second(address, pods[0], self.plan.parallel, self.plan.sustained))
+        self.results.per_second[report.LIMIT] = rate
 
     def measure_cold(self, case: Case) -> None:
         """Calls on a pool whose pods are deleted just before."""
@@ -267,7 +280,8 @@ def show(run: Run, console: Console, command: str, machine: str) -> None:
         console.print(report.rates_table(results.per_second))
     console.print(report.goals_table(judged))
     if plan.json_path is not None:
-        kept = {"command": command, "machine": machine, **asdict(results), "goals": [asdict(goal) for goal in judged]}
+        # Not asdict: it makes a Counter of a Counter's pairs.
+        kept = {"command": command, "machine": machine, **vars(results), "goals": [asdict(goal) for goal in judged]}
         plan.json_path.write_text(json.dumps(kept, indent=1))
 
 

@@ -118,7 +118,7 @@ class Bench:
 
         begin = time.monotonic() + seconds / 3
         await asyncio.gather(*(caller() for _ in range(width)))
-        return {"per_second": count / (time.monotonic() - begin)}
+        return {"per_second": count / (time.monotonic() - begin), "pool": skill.pool}
 
     async def cold(self, skill: InstalledSkill, calls: int) -> dict[str, Any]:
         """Calls on a pool without a pod: whoever reads our lines deletes them when told so."""

@@ -13,6 +13,7 @@ from tests.bench.stats import percentile
 
 JOB = "a Job per call, one at a time"
 COLD = "cold pool: call to answer"
+LIMIT = "a bare loop that creates the same pods: the node's limit"
 
 
 @dataclass
@@ -105,8 +106,9 @@ def goals_table(judged: Sequence[Goal]) -> Table:
 
 def rates_table(rates: Mapping[str, float]) -> Table:
     view = Table(title="Pods replaced per second, while callers never pause", title_justify="left")
-    for column in ("", "per second"):
+    for column in ("", "per second", "of the limit"):
         view.add_column(column, justify="left" if not column else "right")
+    limit = rates.get(LIMIT)
     for name, value in rates.items():
-        view.add_row(name, f"{value:.2f}")
+        view.add_row(name, f"{value:.2f}", f"{value / limit:.2f}" if limit else "")
     return view

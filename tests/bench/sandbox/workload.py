@@ -10,6 +10,7 @@ Object = dict[str, Any]
 NAMESPACE = "openclaw-bench"
 AGENT = "bench"
 LEVELS = ("isolated", "restricted", "trusted")
+BARE_LABEL = "openclaw-bench/bare"
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Language:
 
 LANGUAGES = {
     "python": Language("python", "scripts/main.py", "async def noop(ctx, input):\n    return {}\n"),
+    "node": Language("node", "scripts/main.mjs", "export async function noop(ctx, input) {\n  return {};\n}\n"),
+    "bash": Language("bash", "scripts/main.sh", "echo '{}'\n", ("process:execute",)),
 }
 
 
@@ -45,7 +48,13 @@ class Case:
 
 
 def cases(levels: tuple[str, ...], languages: tuple[str, ...]) -> list[Case]:
-    return [Case(level, language) for language in languages for level in levels]
+    """Every level in every language; only skills in Python can be trusted."""
+    return [
+        Case(level, language)
+        for language in languages
+        for level in levels
+        if level != "trusted" or language == "python"
+    ]
 
 
 def skill(case: Case, warm: int) -> Object:
@@ -82,6 +91,17 @@ def agent(measured: list[Case], parallel: int) -> Object:
                 "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "2", "memory": "2Gi"}}
             },
         },
+    }
+
+
+def bare(pod: Object) -> Object:
+    """A pod like one of a pool, that belongs to nobody."""
+    spec = {key: value for key, value in pod["spec"].items() if key != "nodeName"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"generateName": "bare-", "namespace": NAMESPACE, "labels": {BARE_LABEL: "true"}},
+        "spec": spec,
     }
 
 
