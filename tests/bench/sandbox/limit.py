@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 from tests.bench.api import Api, Object, StatusError
 from tests.bench.sandbox.workload import BARE_LABEL, NAMESPACE, bare
@@ -27,7 +28,7 @@ async def per_second(address: str, pod: Object, width: int, seconds: float) -> f
         ready: set[str] = set()
         begin, until = time.monotonic() + seconds / 3, time.monotonic() + seconds
         count = 0
-        started = [asyncio.ensure_future(api.create(_PODS, bare(pod))) for _ in range(width)]
+        started: list[asyncio.Future[Any]] = [asyncio.ensure_future(api.create(_PODS, bare(pod))) for _ in range(width)]
         try:
             async with asyncio.timeout(seconds):
                 async for event in api.watch(_PODS, version):

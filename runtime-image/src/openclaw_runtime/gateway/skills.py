@@ -1,6 +1,7 @@
 """The agent's skills with what runs them: the registry, the checks, and pods or processes."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from openclaw_runtime.skills.mcp.outward import Outward
 from openclaw_runtime.skills.registry import SkillRegistry
 from openclaw_runtime.skills.service import SkillService
 from openclaw_runtime.skills.types import CallContext, InstalledSkill, QueueObserver, SkillResult
+
+logger = logging.getLogger(__name__)
 
 
 class RuntimeSkills:
@@ -53,6 +56,8 @@ class RuntimeSkills:
         )
         self._executor.changed = self._service.discovery.refresh
         self._preload: asyncio.Task[None] | None = None
+        self._proxied = pods
+        self._told = False
 
     def installed(self) -> tuple[InstalledSkill, ...]:
         """Returns the skills that are loaded."""
@@ -85,9 +90,18 @@ class RuntimeSkills:
     async def load(self, config: RuntimeConfig) -> None:
         """Loads the skills of a configuration. Raises `ManifestError` or `ConfigError` and changes nothing."""
         await self._service.load(config.skills)
+        self._tell_of_the_network()
         if self._preload is not None:
             self._preload.cancel()
         self._preload = asyncio.create_task(self._registry.preload(), name="preload-packages")
+
+    def _tell_of_the_network(self) -> None:
+        """Says once that no proxy is here to keep skills to their hosts."""
+        network = {"network:internal", "network:external"}
+        names = [skill.name for skill in self._registry.installed() if network & skill.permissions]
+        if names and not self._proxied and not self._told:
+            self._told = True
+            logger.warning("allowedDomains is enforced in a cluster only: here %s may reach any host", ", ".join(names))
 
     def status(self) -> dict[str, Any]:
         """Returns what is warm, used and waiting, and what is wrong."""

@@ -1,12 +1,10 @@
 """`openclaw skill`: make, check, test, pack, describe and run a skill on this machine."""
 
 import asyncio
-import importlib.util
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +14,9 @@ import yaml
 from openclaw_runtime.sandbox.archive import ArchiveError, decompress
 from openclaw_runtime.skills.errors import ManifestError, SkillsError
 from openclaw_runtime.skills.folder import SkillFolder, read_skill
-from openclaw_runtime.skills.package import folder_files, pack_files
-from openclaw_runtime.skills.scaffold import new_skill
+from openclaw_runtime.skills.package import Package, folder_files, pack_files
+from openclaw_runtime.skills.scaffold import ScaffoldRuntime, new_skill
+from openclaw_runtime.skills.types import ActionSpec, InstalledSkill
 
 app = typer.Typer(name="skill", help="Makes, checks, packs and runs skills.", no_args_is_help=True)
 
@@ -49,13 +48,13 @@ def _write(target: Path, data: bytes) -> None:
 def init(
     name: Annotated[str, typer.Argument(help="lower case letters, digits and -")],
     directory: Annotated[Path | None, typer.Option(help="where to make it; default ./NAME")] = None,
+    runtime: Annotated[ScaffoldRuntime, typer.Option(help="the language it is written in")] = "python",
 ) -> None:
     """Makes the folder of a new skill that works."""
     folder = directory or Path(name)
     if folder.exists() and any(folder.iterdir()):
         raise CommandError(f"{folder}: exists and is not empty; choose another name or --directory")
-    files = new_skill(name)
-    for path, text in files.items():
+    for path, text in new_skill(name, runtime).items():
         _write(folder / path, text.encode())
     _read(folder)
     typer.echo(f"made {folder}; next: openclaw skill test {folder}")
@@ -63,24 +62,68 @@ def init(
 
 @app.command()
 def validate(folder: Folder) -> None:
-    """Checks a skill's files and says everything that is wrong."""
+    """Checks a skill's files and says everything that is wrong. An MCP server is started and asked for its tools."""
+    from openclaw_runtime.skills.toolchain import check_syntax
+
     skill = _read(folder)
+    warnings = [*skill.manifest.warnings(), *filter(None, [check_syntax(skill, folder)])]
     package = pack_files(skill.files)
-    actions = ", ".join(action.name for action in skill.manifest.actions)
-    typer.echo(f"{skill.head.name} {skill.manifest.version} is valid: {len(skill.files)} files, actions {actions}")
+    actions, problems = _actions(skill, package)
+    names = ", ".join(action.name for action in actions)
+    typer.echo(f"{skill.head.name} {skill.manifest.version} is valid: {len(skill.files)} files, actions {names}")
     typer.echo(package.digest)
+    if skill.manifest.mcp is not None:
+        _show(actions)
+    for warning in [*warnings, *problems]:
+        typer.echo(f"warning: {warning}", err=True)
+
+
+def _actions(skill: SkillFolder, package: Package) -> tuple[Sequence[ActionSpec], Sequence[str]]:
+    """Returns the actions of a skill, those of an MCP server as it lists them, and what stands in their way."""
+    installed = _installed(skill, package, {})
+    if skill.manifest.mcp is None:
+        return installed.actions, ()
+    from openclaw_runtime.sandbox.errors import SandboxUnavailableError
+    from openclaw_runtime.skills.console import local_skills
+
+    async def ask() -> InstalledSkill:
+        async with local_skills() as service:
+            return await service.find_tools(installed)
+
+    problems = _missing_secrets(skill)
+    with _explained():
+        try:
+            found = asyncio.run(ask())
+        except SandboxUnavailableError as error:
+            # Its image or its address is out of reach from here, which says nothing of the skill.
+            return (), [*problems, f"the tools are not known: {error}"]
+    return found.actions, [*problems, *found.problems]
+
+
+def _installed(skill: SkillFolder, package: Package, config: dict[str, Any]) -> InstalledSkill:
+    return skill.skill(package.digest, package.data, dict(os.environ), config)
+
+
+def _missing_secrets(skill: SkillFolder) -> list[str]:
+    names = [secret.name for secret in skill.manifest.secrets if secret.name not in os.environ]
+    return [f"secrets: {', '.join(names)} not in the environment"] if names else []
+
+
+def _show(actions: Sequence[ActionSpec]) -> None:
+    """Prints actions with the names of their input, the optional ones with a question mark."""
+    for action in actions:
+        required = action.input_schema.get("required") or ()
+        names = [name if name in required else f"{name}?" for name in action.input_schema.get("properties") or {}]
+        typer.echo(f"  {action.name}({', '.join(names)})  {action.description.partition(chr(10))[0]}".rstrip())
 
 
 @app.command()
 def test(folder: Folder) -> None:
-    """Runs the skill's own tests with pytest."""
+    """Runs the skill's own tests: those in Python with pytest, in Node.js with node --test, in bash as programs."""
+    from openclaw_runtime.skills.toolchain import run_tests
+
     _read(folder)
-    tests = folder / "tests"
-    if not tests.is_dir():
-        raise CommandError(f"{tests}: missing; put tests of the skill there")
-    if importlib.util.find_spec("pytest") is None:
-        raise CommandError("pytest: not installed; install it into this environment to run tests")
-    raise typer.Exit(subprocess.run([sys.executable, "-m", "pytest", "-q", str(tests)], check=False).returncode)
+    raise typer.Exit(run_tests(folder))
 
 
 @app.command()
@@ -129,71 +172,52 @@ def manifest(
     typer.echo(yaml.dump(resource, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120), nl=False)
 
 
-class ConsoleContext:
-    """A call's context at a terminal: logs go to stderr, questions to whoever sits there, memory lasts for the run."""
-
-    def __init__(self, answers: Sequence[str]) -> None:
-        self._answers = list(answers)
-        self.records: list[dict[str, Any]] = []
-
-    async def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
-        """Prints a log line."""
-        typer.echo(f"{level}: {message}{f' {dict(fields)}' if fields else ''}", err=True)
-
-    async def progress(self, fraction: float, message: str) -> None:
-        """Prints progress."""
-        typer.echo(f"{fraction:4.0%} {message}", err=True)
-
-    async def memory_add(self, record: dict[str, Any]) -> str:
-        """Keeps a record."""
-        self.records.append(record)
-        typer.echo(f"memory: {json.dumps(record, ensure_ascii=False)}", err=True)
-        return str(len(self.records))
-
-    async def memory_search(self, query: str, limit: int) -> list[dict[str, Any]]:
-        """Returns the records that hold the query."""
-        return [record for record in self.records if query.lower() in json.dumps(record).lower()][:limit]
-
-    async def llm_generate(self, prompt: str, options: dict[str, Any]) -> str:
-        """Asks the terminal in place of a model."""
-        del options
-        typer.echo(f"--- the model is asked ---\n{prompt}\n---", err=True)
-        return await self._answer("answer as the model")
-
-    async def ask(self, question: str) -> str:
-        """Asks the terminal."""
-        typer.echo(question, err=True)
-        return await self._answer("answer")
-
-    async def _answer(self, prompt: str) -> str:
-        if self._answers:
-            return self._answers.pop(0)
-        if not sys.stdin.isatty():
-            raise CommandError("the skill asks something and no terminal is there; give --answer for each question")
-        return await asyncio.to_thread(typer.prompt, prompt, err=True)
-
-
 @app.command()
 def run(
     folder: Folder,
-    action: Annotated[str, typer.Argument(help="the action to run")],
+    action: Annotated[str | None, typer.Argument(help="the action to run; without one, they are shown")] = None,
     input_: Annotated[str, typer.Option("--input", help="JSON object, or @FILE")] = "{}",
     workspace: Annotated[Path | None, typer.Option(help="the folder the skill may work in")] = None,
     answer: Annotated[list[str] | None, typer.Option(help="answer to a question of the skill; repeat")] = None,
     config: Annotated[str, typer.Option(help="the skill's configuration, a JSON object")] = "{}",
 ) -> None:
     """Runs one action in a local sandbox and prints its result as JSON."""
-    from openclaw_runtime.sandbox.errors import SandboxError
+    from openclaw_runtime.skills.console import ConsoleContext, local_skills
 
     given, settings = _json_object("--input", input_), _json_object("--config", config)
     if workspace is not None and not workspace.is_dir():
         raise CommandError(f"--workspace: {workspace} is not a folder")
+    read = _read(folder)
+    skill = _installed(read, pack_files(read.files), settings)
+    for warning in _missing_secrets(read):
+        typer.echo(f"warning: {warning}", err=True)
+
+    async def call() -> Any:
+        async with local_skills(workspace) as service:
+            found = await service.find_tools(skill)
+            if action is None:
+                return found
+            context = ConsoleContext(answer or [])
+            return (await service.call(found, action, given, session="cli", context=context)).output
+
+    with _explained():
+        outcome = asyncio.run(call())
+    if isinstance(outcome, InstalledSkill):
+        _show(outcome.actions)
+    else:
+        typer.echo(json.dumps(outcome, ensure_ascii=False, indent=2))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Says how a call in a sandbox failed."""
+    from openclaw_runtime.sandbox.errors import SandboxError
+
     try:
-        output = asyncio.run(_run(folder, action, given, settings, workspace, answer or []))
+        yield
     except SandboxError as error:
         detail = error.data.get("detail")
         raise CommandError(f"{error.type}: {error}" + (f"\n{detail}" if detail else "")) from None
-    typer.echo(json.dumps(output, ensure_ascii=False, indent=2))
 
 
 def _json_object(option: str, text: str) -> dict[str, Any]:
@@ -206,27 +230,3 @@ def _json_object(option: str, text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CommandError(f'{option}: must be a JSON object, like {{"name": "Ada"}}')
     return value
-
-
-async def _run(
-    folder: Path,
-    action: str,
-    given: dict[str, Any],
-    settings: dict[str, Any],
-    workspace: Path | None,
-    answers: Sequence[str],
-) -> Any:
-    from openclaw_runtime.sandbox.local_executor import SubprocessExecutor
-    from openclaw_runtime.skills.audit import Audit
-    from openclaw_runtime.skills.registry import SkillRegistry, read_folder
-    from openclaw_runtime.skills.service import SkillService
-
-    skill = read_folder(folder, os.environ, settings)
-    executor = SubprocessExecutor(workspace=workspace, warm=1, limit=1)
-    service = SkillService("cli", SkillRegistry("local"), executor, Audit([]))
-    await executor.start()
-    try:
-        result = await service.call(skill, action, given, session="cli", context=ConsoleContext(answers))
-    finally:
-        await executor.close()
-    return result.output

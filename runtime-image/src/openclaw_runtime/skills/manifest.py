@@ -163,6 +163,16 @@ class SkillManifest(_Model):
         """The entrypoint, with the default of the runtime; None where runtime image names none."""
         return self.entrypoint or ENTRYPOINTS.get(self.runtime)
 
+    def warnings(self) -> tuple[str, ...]:
+        """Returns what is allowed but hardly meant, one line each."""
+        network = [name for name in self.permissions if name.startswith("network:")]
+        # A server that is somewhere else is called by the gateway, which goes by its address.
+        remote = self.mcp is not None and self.mcp.url is not None
+        if network and not self.allowed_domains and not remote:
+            given = " and ".join(network)
+            return (f"allowedDomains: empty, so {given} reaches nothing in a cluster; name the hosts it needs",)
+        return ()
+
     @field_validator("image")
     @classmethod
     def _image(cls, value: str | None) -> str | None:

@@ -4,7 +4,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from opentelemetry import trace
@@ -23,6 +23,7 @@ from openclaw_runtime.skills.checks import (
 )
 from openclaw_runtime.skills.errors import CallRefusedError, SkillsError
 from openclaw_runtime.skills.mcp.discovery import LIST_TOOLS, Discovery
+from openclaw_runtime.skills.mcp.tools import to_listing
 from openclaw_runtime.skills.mcp.unattended import Unattended
 from openclaw_runtime.skills.registry import Changes, SkillRegistry
 from openclaw_runtime.skills.schemas import InvalidSchemaError, first_error
@@ -90,6 +91,16 @@ class SkillService:
         result = await self._perform(skill, LIST_TOOLS, {}, "", Unattended(), DISCOVERY_POLICIES)
         tools = result.output
         return [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+
+    async def find_tools(self, skill: InstalledSkill) -> InstalledSkill:
+        """Returns a skill with the actions that its MCP server lists now; one that is none, as it is.
+
+        Raises `SkillsError` or `SandboxError`.
+        """
+        if skill.mcp is None:
+            return skill
+        listing = to_listing(skill.mcp, await self._list_tools(skill))
+        return replace(skill, actions=listing.actions, problems=listing.problems)
 
     async def call(
         self, skill: InstalledSkill, action: str, arguments: dict[str, Any], *, session: str, context: CallContext
