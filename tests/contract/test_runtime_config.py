@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.api.memorystore import MemoryStoreSpec
 from openclaw_operator.api.skill import SkillSpec
-from openclaw_operator.resources import agent_config
+from openclaw_operator.resources import agent_config, triggers
 from openclaw_operator.resources.agent_deployment import deployment
 from openclaw_operator.resources.egress import EgressOptions
 from openclaw_operator.resources.inputs import AgentInputs, Member, ResolvedSkill, Store
@@ -21,6 +22,8 @@ from openclaw_runtime.config import ENVIRONMENT_KEYS, RuntimeConfig, load_config
 from openclaw_runtime.egress.settings import api_server
 from openclaw_runtime.gateway.reload import restart_needed
 from openclaw_runtime.models.sections import ModelSettings
+from openclaw_runtime.schedules import cron
+from openclaw_runtime.skills import patterns
 
 IMAGES = Images("runtime", "sandbox", "sandbox-node", "qdrant", "postgresql", "redis", "backup", "IfNotPresent")
 DIGEST = f"sha256:{'a' * 64}"
@@ -93,13 +96,27 @@ SKILL = {
 }
 
 
-def inputs(model: str, store: str, skill: str, *, team: bool, level: str) -> AgentInputs:
+SCHEDULES = [
+    {"name": "brief", "schedule": "@daily", "timeZone": "Europe/Riga", "prompt": "What is new?"},
+    {
+        "name": "tidy",
+        "schedule": "*/5 1-3 * * MON-FRI",
+        "skill": {"name": "some.skill", "action": "act", "input": {"any": [1, {"is": None}]}},
+        "suspend": True,
+        "startingDeadlineSeconds": 60,
+        "concurrencyPolicy": "Forbid",
+    },
+]
+
+
+def inputs(model: str, store: str, skill: str, *, team: bool, level: str, timed: bool = False) -> AgentInputs:
     spec = AgentSpec.model_validate(
         {
             "model": MODELS[model],
             "execution": {"sandbox": {"level": level}},
             "memory": {"storeRef": {"name": "memory"}} if STORES[store] is not None else {},
             "team": {"members": [{"name": "helper"}]} if team else None,
+            "schedules": SCHEDULES if timed else [],
         }
     )
     skills = []
@@ -155,6 +172,59 @@ def test_what_is_rendered_is_read(model: str, store: str, tmp_path: Path) -> Non
             assert set(installed.permissions) == set(resolved.spec.permissions)
             assert installed.config == resolved.config
             assert set(installed.secret_files) == set(resolved.secrets)
+
+
+def test_schedules_are_read_as_they_were_written(tmp_path: Path) -> None:
+    brief, tidy = read(
+        inputs("openai", "embedded", "closed", team=False, level="isolated", timed=True), tmp_path
+    ).schedules
+    assert (brief.schedule, brief.time_zone, brief.prompt, brief.skill) == (
+        "@daily",
+        "Europe/Riga",
+        "What is new?",
+        None,
+    )
+    assert tidy.skill is not None
+    assert (tidy.skill.name, tidy.skill.action, tidy.skill.input) == ("some.skill", "act", {"any": [1, {"is": None}]})
+    assert (tidy.suspend, tidy.starting_deadline_seconds, tidy.concurrency_policy) == (True, 60, "Forbid")
+    assert (brief.suspend, brief.starting_deadline_seconds, brief.concurrency_policy) == (False, None, "Allow")
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        *("0 9,18 * * *", "@daily", "*/5 1-3 * * MON-FRI", "0 0 L * *", "0 0 29 2 *"),
+        *("0 25 * * *", "* * * *", "60 * * * *", "0 0 30 2 *", "5 4 ? * *", "@reboot", "* * * * * *", "1/0 * * * *"),
+    ],
+)
+def test_both_take_the_same_schedules(schedule: str) -> None:
+    assert (triggers.cron_problem(schedule) is None) == accepts(lambda: cron.check_cron(schedule))
+
+
+@pytest.mark.parametrize(
+    "name", ["Etc/UTC", "Europe/Riga", "europe/riga", "Mars/Olympus", "../etc/passwd", "", "Europe"]
+)
+def test_both_know_the_same_time_zones(name: str) -> None:
+    assert triggers.is_time_zone(name) == accepts(lambda: cron.check_time_zone(name))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("git.*", "(?i)go (?P<where>.+)", "(a+)+$", "é+"),
+        *("(?=x)y", "(x", r"(\w)\1", "a{2000}", "(?P<1>x)", "[z-a]", "\\", "((a{100}){100}){100}", "x*+", "(?#c)x"),
+    ],
+)
+def test_both_take_the_same_patterns(pattern: str) -> None:
+    assert (triggers.pattern_problem(pattern) is None) == accepts(lambda: patterns.check_pattern(pattern))
+
+
+def accepts(check: Callable[[], object]) -> bool:
+    try:
+        check()
+    except ValueError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("store", STORES)
@@ -242,6 +312,7 @@ def test_unknown_keys_are_refused_so_that_the_table_above_means_something(tmp_pa
         {"model": "several"},
         {"skill": "closed"},
         {"team": True},
+        {"timed": True},
     ],
     ids=str,
 )

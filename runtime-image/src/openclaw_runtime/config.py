@@ -27,6 +27,8 @@ from pydantic_core import ErrorDetails
 
 from openclaw_runtime.errors import ConfigError, ConfigProblem
 from openclaw_runtime.models.sections import Endpoint, Models, ModelSettings, Provider
+from openclaw_runtime.schedules.cron import check_cron
+from openclaw_runtime.schedules.sections import Schedule, names_once
 from openclaw_runtime.sections import SECTION, UserPath
 
 ENVIRONMENT_KEYS = (
@@ -194,13 +196,19 @@ class RateLimit(Section):
     per_seconds: float = Field(gt=0)
 
 
+def _pattern(pattern: str) -> str:
+    from openclaw_runtime.skills.patterns import check_pattern
+
+    return check_pattern(pattern)
+
+
 class SkillTrigger(Section):
     """What starts an action without the model: a command pattern or a cron schedule."""
 
     type: Literal["command", "cron"]
     action: str | None = None
-    pattern: str | None = None
-    schedule: str | None = None
+    pattern: Annotated[str, AfterValidator(_pattern)] | None = None
+    schedule: Annotated[str, AfterValidator(check_cron)] | None = None
 
 
 class McpServerConfig(Section):
@@ -333,6 +341,7 @@ class RuntimeConfig(Section):
     bus: Bus = Bus()
     skills: Skills = Skills()
     execution: Execution = Execution()
+    schedules: Annotated[list[Schedule], AfterValidator(names_once)] = []
     team: Team = Team()
     developer: Developer = Developer()
 

@@ -22,6 +22,7 @@ SETTLE_ROUNDS = 5
 NOT_WATCHES = ("get", "list", "create", "update", "patch", "delete")
 HASH = "0" * 64
 OCI = {"reference": f"ghcr.io/acme/echo:1.2.0@sha256:{HASH}"}
+NIGHTLY = {"name": "nightly", "schedule": "0 2 * * *"}
 ARCHIVE = {"url": "https://example.org/echo.tar.gz", "sha256": HASH}
 
 
@@ -190,6 +191,37 @@ REFUSED = {
     "a URL for a domain": (SKILL, "spec.allowedDomains", ["https://example.org/"], "spec.allowedDomains"),
     "fewer pods at most than always": (SKILL, "spec.sandbox", {"maxWarm": 1}, "raise maxWarm or lower warm"),
     "incomplete trigger": (SKILL, "spec.triggers", [{"type": "cron", "schedule": "0 0 * * *"}], "schedule and action"),
+    "schedule of nothing": (AGENT, "spec.schedules", [NIGHTLY], "set exactly one of prompt and skill"),
+    "schedule of two things": (
+        FULL_AGENT,
+        "spec.schedules",
+        [{**NIGHTLY, "prompt": "x", "skill": {"name": "echo", "action": "say"}}],
+        "set exactly one of prompt and skill",
+    ),
+    "schedule of another's skill": (
+        FULL_AGENT,
+        "spec.schedules",
+        [{**NIGHTLY, "skill": {"name": "other", "action": "say"}}],
+        "a schedule calls one of the agent's skills",
+    ),
+    "schedule without skills": (
+        AGENT,
+        "spec.schedules",
+        [{**NIGHTLY, "skill": {"name": "echo", "action": "say"}}],
+        "a schedule calls one of the agent's skills",
+    ),
+    "schedule in words": (
+        AGENT,
+        "spec.schedules",
+        [{**NIGHTLY, "schedule": "every night", "prompt": "x"}],
+        "spec.schedules[0].schedule",
+    ),
+    "two schedules of a name": (
+        AGENT,
+        "spec.schedules",
+        [{**NIGHTLY, "prompt": "x"}, {**NIGHTLY, "prompt": "y"}],
+        "Duplicate value",
+    ),
     "trigger of no action": (
         SKILL,
         "spec.triggers",
@@ -298,6 +330,17 @@ ACCEPTED = {
     "budget": changed(AGENT, "spec.gateway.podDisruptionBudget", {"minAvailable": "50%"}),
     "agent name of 50": changed(AGENT, "metadata.name", "a" * 50),
     "version ranges": changed(AGENT, "spec.skills", [{"name": "echo", "version": ">=1.2 <2 || ^3.0.0-rc.1"}]),
+    "schedules": changed(
+        FULL_AGENT,
+        "spec.schedules",
+        [
+            {**NIGHTLY, "timeZone": "Europe/Riga", "skill": {"name": "echo", "action": "say", "input": {"any": 1}}},
+            {"name": "brief", "schedule": "@daily", "prompt": "x", "concurrencyPolicy": "Forbid", "suspend": True},
+        ],
+    ),
+    "as many schedules as there may be": changed(
+        FULL_AGENT, "spec.schedules", [{**NIGHTLY, "name": f"s{number}", "prompt": "x"} for number in range(64)]
+    ),
     "smallest skill": SKILL,
     "domains with permission": changed(
         changed(SKILL, "spec.permissions", ["network:external"]), "spec.allowedDomains", ["example.org"]
@@ -527,6 +570,12 @@ async def test_object_of_somebody_else(
             ["spec.triggers[0].pattern", "'git('"],
         ),
         (
+            "spec.triggers",
+            [{"type": "cron", "schedule": "0 25 * * *", "action": "say"}],
+            "InvalidSchedule",
+            ["spec.triggers[0].schedule", "'0 25 * * *'", "bad hour", "like '0 9 * * *'"],
+        ),
+        (
             "spec.source.inline.files",
             {"../evil.py": "x", "scripts/main.py": "x"},
             "InvalidSource",
@@ -539,7 +588,7 @@ async def test_object_of_somebody_else(
             ["spec.source.configMapRef.name", "'code'"],
         ),
     ],
-    ids=["schema", "reference", "code", "digest", "entrypoint", "pattern", "path", "source"],
+    ids=["schema", "reference", "code", "digest", "entrypoint", "pattern", "cron", "path", "source"],
 )
 async def test_skill_that_cannot_be_verified(
     cluster: Cluster,

@@ -19,7 +19,7 @@ from openclaw_operator.resources.pool import pool_for
 from tests.unit.operator.builders import EGRESS, IMAGES, agent_inputs, owner, skill_spec, store
 
 GOLDEN = Path(__file__).parent / "golden"
-FULL = {
+FULL: dict[str, Any] = {
     "role": "coordinator",
     "description": "Leads",
     "model": {
@@ -34,6 +34,16 @@ FULL = {
         ],
     },
     "team": {"members": [{"name": "code-expert"}]},
+    "schedules": [
+        {"name": "brief", "schedule": "0 8 * * MON-FRI", "timeZone": "Europe/Riga", "prompt": "What is new?"},
+        {
+            "name": "save",
+            "schedule": "@hourly",
+            "skill": {"name": "git-ai-helper", "action": "smartCommit", "input": {"emoji": False}},
+            "startingDeadlineSeconds": 600,
+            "concurrencyPolicy": "Forbid",
+        },
+    ],
     "workspace": {"reclaimPolicy": "Delete", "size": "5Gi", "storageClassName": "fast"},
     "gateway": {
         "autoscaling": {},
@@ -212,6 +222,15 @@ def test_restart_only_for_what_cannot_be_reloaded() -> None:
     assert restart_hash({"role": "sysops", "execution": {"timeoutSeconds": 9}}) == plain
     assert restart_hash({}, store()) != plain
     assert restart_hash({"execution": {"sandbox": {"level": "trusted"}}}) != plain
+
+
+def test_a_schedule_restarts_no_pod() -> None:
+    def template(schedules: Any) -> Any:
+        built = agent.build(agent_inputs("ada", FULL | {"schedules": schedules}, memory=store(), skills=True))
+        return next(item for item in built if item["kind"] == "Deployment")["spec"]["template"]
+
+    first = FULL["schedules"][0]
+    assert template([]) == template([first]) == template([first | {"schedule": "0 9 * * *", "suspend": True}])
 
 
 def test_config_names_every_secret_by_file() -> None:

@@ -74,6 +74,7 @@ ACTION = {"name": "greet", "inputSchema": ANYTHING}
         ({"triggers": [{"type": "cron", "schedule": "0 25 * * *", "action": "greet"}]}, "not a cron schedule"),
         ({"triggers": [{"type": "cron", "schedule": "0 9 * * *", "action": "none"}]}, "no action none"),
         ({"triggers": [{"type": "command", "pattern": "("}]}, "'(' is not a regular expression"),
+        ({"triggers": [{"type": "command", "pattern": "(?=a)b"}]}, "RE2 has no lookaround"),
         ({"allowedDomains": ["example.org"]}, "allowedDomains: has no effect without network:external"),
     ],
 )

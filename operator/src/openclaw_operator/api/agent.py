@@ -24,6 +24,7 @@ from openclaw_operator.api.base import (
 )
 from openclaw_operator.api.gateway import Gateway
 from openclaw_operator.api.model import ModelSpec
+from openclaw_operator.api.schedule import Schedule
 
 
 class Soul(Model):
@@ -50,6 +51,9 @@ class AgentSkill(Model):
         description="Accepted versions as an npm-style range, for example ^1.2.0, '>=1.2 <2' or '*'.",
     )
     config: FreeForm | None = Field(None, description="Settings handed to the skill as ctx.config.")
+    triggers: bool = Field(
+        True, description="Whether the commands and times that the Skill lists as triggers start its actions here."
+    )
 
 
 class AgentMemory(Model):
@@ -149,6 +153,12 @@ class AgentSpec(Model):
             "set memory.storeRef to a MemoryStore or gateway.replicas to 1",
             ".gateway.replicas",
         ),
+        cel(
+            "!has(self.schedules) || self.schedules.all(s, !has(s.skill) || "
+            "(has(self.skills) && self.skills.exists(k, k.name == s.skill.name)))",
+            "a schedule calls one of the agent's skills: add the skill to skills, or correct schedules[].skill.name",
+            ".schedules",
+        ),
     )
     role: str = Field(
         "assistant",
@@ -163,6 +173,12 @@ class AgentSpec(Model):
         default_factory=list,
         max_length=128,
         description="Skills the agent may call.",
+        json_schema_extra=list_map("name"),
+    )
+    schedules: list[Schedule] = Field(
+        default_factory=list,
+        max_length=64,
+        description="What the agent does at set times.",
         json_schema_extra=list_map("name"),
     )
     memory: AgentMemory = Field(default_factory=AgentMemory, description="Memory.")

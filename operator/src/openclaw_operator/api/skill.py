@@ -64,9 +64,20 @@ class Trigger(Model):
         )
     )
     type: Literal["command", "cron"] = Field(description="A user's message that matches, or the clock.")
-    pattern: str | None = Field(None, min_length=1, max_length=512, description="Regular expression for type command.")
-    schedule: str | None = Field(None, pattern=CRON, max_length=128, description="Cron schedule for type cron.")
-    action: str | None = Field(None, max_length=63, description="The action to run.")
+    pattern: str | None = Field(
+        None,
+        min_length=1,
+        max_length=512,
+        description="Regular expression (RE2) that the whole message matches, for type command. Its named groups are "
+        "the input of the action.",
+    )
+    schedule: str | None = Field(None, pattern=CRON, max_length=128, description="Cron schedule in UTC for type cron.")
+    action: str | None = Field(
+        None,
+        max_length=63,
+        description="The action to run. When unset, a command runs the only action there is; of several the model "
+        "chooses one.",
+    )
 
 
 class RateLimit(Model):

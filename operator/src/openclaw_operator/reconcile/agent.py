@@ -23,7 +23,7 @@ from openclaw_operator.reconcile.shortage import sandbox_condition
 from openclaw_operator.reconcile.signing import ensure_signing_key
 from openclaw_operator.reconcile.status import Condition
 from openclaw_operator.resources import agent as builders
-from openclaw_operator.resources import agent_config, agent_deployment
+from openclaw_operator.resources import agent_config, agent_deployment, schedules
 from openclaw_operator.resources.agent_identity import TOKEN_KEY, token_secret_name
 from openclaw_operator.resources.inputs import AgentInputs, Member, Store
 from openclaw_operator.resources.meta import GATEWAY_PORT, Owner
@@ -294,7 +294,10 @@ class AgentReconciler:
         way_out = egress.condition(context, primary.namespace, networked)
         known = context.board.knows(primary.namespace)
         sandbox = sandbox_condition(context.board.of_agent(primary.namespace, primary.name) if known else None, old)
-        found = conditions(spec, live, problem, outcome, sandbox, *([way_out] if way_out else []))
+        timed = schedules_condition(spec, inputs)
+        found = conditions(
+            spec, live, problem, outcome, sandbox, *([way_out] if way_out else []), *([timed] if timed else [])
+        )
         await context.report(primary, old, fields, found)
 
 
@@ -332,7 +335,7 @@ def conditions(
     outcome: Outcome,
     *of_skills: Condition,
 ) -> list[Condition]:
-    """The conditions of an Agent, Ready last; `of_skills` are about what its skills need: pods, a way out."""
+    """The conditions of an Agent, Ready last; `of_skills` are about what its skills need, and when they run."""
     resolved = (
         Condition("ReferencesResolved", False, problem.reason, problem.message)
         if problem
@@ -348,6 +351,16 @@ def conditions(
         else Condition("Ready", True, "Ready", "the gateway answers")
     )
     return [*parts, ready]
+
+
+def schedules_condition(spec: AgentSpec, inputs: AgentInputs | None) -> Condition | None:
+    """Whether every schedule can run; None where there is none, or it is not known which skills there are."""
+    if not spec.schedules or inputs is None:
+        return None
+    problem = schedules.first_problem(spec, inputs.skills)
+    if problem:
+        return Condition("SchedulesValid", False, problem.reason, problem.message)
+    return Condition("SchedulesValid", True, "Valid", "every schedule can run")
 
 
 def applied_condition(outcome: Outcome) -> Condition:

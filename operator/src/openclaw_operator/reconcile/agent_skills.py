@@ -135,4 +135,5 @@ class SkillResolver:
             level=level,
             config=wanted.config or {},
             pool=pool_for(primary.name, spec, skill_spec, self._context.images),
+            triggers=wanted.triggers,
         )

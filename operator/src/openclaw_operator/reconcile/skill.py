@@ -20,7 +20,7 @@ from openclaw_operator.reconcile.primaries import Primary
 from openclaw_operator.reconcile.shortage import PoolState, sandbox_condition
 from openclaw_operator.reconcile.source import Found, Sources
 from openclaw_operator.reconcile.status import Condition
-from openclaw_operator.resources import declared, package, schemas
+from openclaw_operator.resources import declared, package, schemas, triggers
 from openclaw_operator.resources.meta import Owner
 from openclaw_operator.resources.package import Package
 
@@ -196,7 +196,7 @@ def _yanked(found: Found | None) -> list[Condition]:
 
 
 def check_actions(spec: SkillSpec) -> None:
-    """Raise SpecError for an action's JSON Schema or a trigger's pattern that cannot be compiled."""
+    """Raise SpecError for an action's JSON Schema that cannot be compiled, or a trigger that could start nothing."""
     for index, action in enumerate(spec.actions):
         for name, schema in (("inputSchema", action.input_schema), ("outputSchema", action.output_schema)):
             if schema is None:
@@ -224,16 +224,7 @@ def check_actions(spec: SkillSpec) -> None:
                 "InvalidSchema",
                 f"spec.actions[{index}].inputSchema.type: {kind!r}: the input of an action is an object, use 'object'",
             )
-    for index, trigger in enumerate(spec.triggers):
-        if trigger.pattern is None:
-            continue
-        try:
-            re.compile(trigger.pattern)
-        except re.error as error:
-            raise SpecError(
-                "InvalidPattern",
-                f"spec.triggers[{index}].pattern: {trigger.pattern!r} is no regular expression ({error}): correct it",
-            ) from None
+    triggers.check(spec)
 
 
 def check_mcp(spec: SkillSpec) -> None:

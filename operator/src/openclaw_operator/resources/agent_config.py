@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from openclaw_operator.resources import agent_models, stores
+from openclaw_operator.resources import agent_models, schedules, stores
 from openclaw_operator.resources.inputs import AgentInputs, ResolvedSkill
 from openclaw_operator.resources.meta import (
     EGRESS_API_PORT,
@@ -76,6 +76,8 @@ def render(inputs: AgentInputs) -> dict[str, Any]:
             },
         },
     }
+    if timed := schedules.render(spec, inputs.skills):
+        config["schedules"] = timed
     if spec.team:
         config["team"] = {
             "members": [
@@ -168,7 +170,7 @@ def _skill(skill: ResolvedSkill) -> dict[str, Any]:
         "config": skill.config,
         "secret_files": {name: f"{SKILL_SECRETS_DIR}/{skill.name}/{name}" for name in sorted(skill.secrets)},
         "rate_limit": {"calls": spec.rate_limit.calls, "per_seconds": spec.rate_limit.per_seconds},
-        "triggers": [trigger.model_dump(exclude_none=True) for trigger in spec.triggers],
+        "triggers": [trigger.model_dump(exclude_none=True) for trigger in spec.triggers if skill.triggers],
         **({"mcp": spec.mcp.model_dump(exclude_none=True)} if spec.mcp else {}),
     }
 

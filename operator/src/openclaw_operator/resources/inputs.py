@@ -38,6 +38,8 @@ class ResolvedSkill:
     level: str
     config: dict[str, Any]
     pool: Pool | None
+    # Whether its triggers start actions in this agent.
+    triggers: bool = True
 
     @property
     def mcp_url(self) -> str | None:

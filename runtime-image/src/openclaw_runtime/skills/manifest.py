@@ -8,12 +8,13 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from croniter import croniter  # type: ignore[import-untyped]
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 from semantic_version import Version
 
 from openclaw_runtime.sandbox.archive import ArchiveError, check_path
+from openclaw_runtime.schedules.cron import check_cron
+from openclaw_runtime.skills.patterns import check_pattern
 from openclaw_runtime.skills.schemas import check_schema
 from openclaw_runtime.skills.types import Level, McpServer
 
@@ -37,20 +38,6 @@ def semantic(version: str) -> str:
     except ValueError:
         raise ValueError(f"{version!r} is not a semantic version, like 1.2.0") from None
     return version
-
-
-def _regular_expression(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
-    return pattern
-
-
-def _cron(schedule: str) -> str:
-    if len(schedule.split()) != 5 or not croniter.is_valid(schedule):
-        raise ValueError(f"{schedule!r} is not a cron schedule of five fields, like 0 9,18 * * *")
-    return schedule
 
 
 class FrontMatter(BaseModel):
@@ -84,8 +71,8 @@ class TriggerManifest(_Model):
 
     type: Literal["command", "cron"]
     action: str | None = None
-    pattern: Annotated[str, AfterValidator(_regular_expression)] | None = None
-    schedule: Annotated[str, AfterValidator(_cron)] | None = None
+    pattern: Annotated[str, AfterValidator(check_pattern)] | None = None
+    schedule: Annotated[str, AfterValidator(check_cron)] | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> "TriggerManifest":
