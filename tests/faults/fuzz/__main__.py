@@ -14,10 +14,18 @@ from tests.faults.fuzz.run import Tally, run
 from tests.faults.harness import open_stage, prepare
 
 
-def show(tally: Tally) -> None:
-    """A line now and then."""
-    if tally.outcomes.total() % 25 == 0:
-        print(f"{tally}", file=sys.stderr, flush=True)
+class Show:
+    """A line now and then, and each failure at once: the run may be ended before it is over."""
+
+    def __init__(self) -> None:
+        self._shown = 0
+
+    def __call__(self, tally: Tally) -> None:
+        for failure in tally.failures[self._shown :]:
+            print(f"\nFAILED {failure}", flush=True)
+        self._shown = len(tally.failures)
+        if tally.outcomes.total() % 25 == 0:
+            print(f"{tally}", file=sys.stderr, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,11 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         opened = open_stage(server, Path(folder))
         stage = runner.run(opened.__aenter__())
         try:
-            tally = run(stage, runner, count=given.cases, first_seed=given.seed, progress=show)
+            tally = run(stage, runner, count=given.cases, first_seed=given.seed, progress=Show())
         finally:
             runner.run(opened.__aexit__(None, None, None))
-    for failure in tally.failures:
-        print(f"\nFAILED {failure}")
     print(tally)
     return 1 if tally.failures else 0
 
