@@ -64,6 +64,18 @@ REFUSED = {
         {"maxSurge": 0, "maxUnavailable": "0%"},
         "set maxSurge or maxUnavailable",
     ),
+    "labels of a monitor that are the operator's": (
+        AGENT,
+        "spec.observability.serviceMonitor",
+        {"labels": {"app.kubernetes.io/name": "mine"}},
+        "name others in labels",
+    ),
+    "labels of a monitor that are none": (
+        AGENT,
+        "spec.observability.serviceMonitor",
+        {"labels": {"release": "not a label"}},
+        "spec.observability.serviceMonitor.labels.release",
+    ),
     "route to nowhere": (AGENT, "spec.gateway.httpRoute", {"parentRefs": []}, "spec.gateway.httpRoute.parentRefs"),
     "no model server": (AGENT, "spec.model", {"provider": "local", "name": "m"}, "set model.baseURL"),
     "no API key": (AGENT, "spec.model", {"provider": "openai", "name": "m"}, "set model.credentials.secretKeyRef"),
@@ -310,6 +322,11 @@ ACCEPTED = {
         FULL_AGENT,
         "spec.gateway.autoscaling",
         {"scaler": "KEDA", "inFlightTurns": 5, "prometheusAddress": "http://prometheus:9090"},
+    ),
+    "labels of a monitor": changed(
+        AGENT,
+        "spec.observability.serviceMonitor",
+        {"labels": {"release": "prometheus", "acme.example/team": "", "app.kubernetes.io/part-of": "acme"}},
     ),
     "rollout by percentage": changed(FULL_AGENT, "spec.gateway.rollout", {"maxSurge": 0, "maxUnavailable": "25%"}),
     "fallbacks": changed(

@@ -13,6 +13,7 @@ from openclaw_operator.api.base import (
     DeletionPolicy,
     FreeForm,
     KeyRef,
+    LabelValue,
     LocalRef,
     Model,
     Name,
@@ -106,8 +107,22 @@ class Execution(Model):
 class ServiceMonitor(Model):
     """A ServiceMonitor for the gateway, where the Prometheus Operator is installed."""
 
+    model_config = schema_extra(
+        cel(
+            "!has(self.labels) || !self.labels.exists(k, k.startsWith('openclaw.io/') || k in "
+            "['app.kubernetes.io/managed-by', 'app.kubernetes.io/name', 'app.kubernetes.io/instance', "
+            "'app.kubernetes.io/component'])",
+            "these labels are the operator's own (openclaw.io/*, app.kubernetes.io/managed-by, name, instance and "
+            "component): name others in labels, which your Prometheus selects by, such as release",
+            ".labels",
+        ),
+    )
     interval: str = Field("30s", pattern=r"^[0-9]+(ms|s|m|h)$", max_length=16, description="Time between two scrapes.")
-    labels: dict[str, str] = Field(default_factory=dict, description="Labels your Prometheus selects monitors by.")
+    labels: dict[str, LabelValue] = Field(
+        default_factory=dict,
+        max_length=32,
+        description="Labels your Prometheus selects monitors by, beside the operator's own.",
+    )
 
 
 class Observability(Model):
