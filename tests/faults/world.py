@@ -171,7 +171,8 @@ async def snapshot(api: Api, namespace: str = NAMESPACE) -> dict[str, Any]:
     found = _without_older_packages(found)
     for key, item in found.items():
         # Theirs alone: what an autoscaler left behind depends on when it looked.
-        if key.startswith("Deployment/") and key.replace("Deployment", "HorizontalPodAutoscaler") in found:
+        scalers = (key.replace("Deployment", kind) for kind in ("HorizontalPodAutoscaler", "ScaledObject"))
+        if key.startswith("Deployment/") and any(scaler in found for scaler in scalers):
             item["spec"] = {name: value for name, value in item["spec"].items() if name != "replicas"}
     text = json.dumps(_number_pods(found), sort_keys=True)
     for value, name in secrets.items():
