@@ -12,12 +12,13 @@ import pytest
 from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.api.memorystore import MemoryStoreSpec
 from openclaw_operator.api.skill import SkillSpec
-from openclaw_operator.resources import agent_config, triggers
+from openclaw_operator.resources import agent_config, backup, triggers
 from openclaw_operator.resources.agent_deployment import deployment
 from openclaw_operator.resources.egress import EgressOptions
 from openclaw_operator.resources.inputs import AgentInputs, Member, ResolvedSkill, Store
 from openclaw_operator.resources.meta import CONFIG_DIR, Images, Owner
 from openclaw_operator.resources.pool import effective_level, pool_for
+from openclaw_runtime.backup.config import load as load_backup
 from openclaw_runtime.config import ENVIRONMENT_KEYS, RuntimeConfig, load_config
 from openclaw_runtime.egress.settings import api_server
 from openclaw_runtime.gateway.reload import restart_needed
@@ -328,3 +329,28 @@ def test_pods_are_replaced_exactly_where_the_runtime_needs_it(changed: dict[str,
     needed = restart_needed(read(old, tmp_path), read(new, tmp_path))
     hashes = {agent_config.restart_hash(agent_config.render(given)) for given in (old, new)}
     assert (len(hashes) > 1) == bool(needed), needed
+
+
+@pytest.mark.parametrize("store", [name for name, spec in STORES.items() if spec is not None])
+@pytest.mark.parametrize("where", ["s3", "pvc"])
+def test_backup_jobs_read_what_the_operator_renders(store: str, where: str, tmp_path: Path) -> None:
+    destination = {"s3": {"bucket": "backups", "endpoint": "http://s3:9000"}, "pvc": {"claimName": "c", "path": "a/b"}}
+    spec = MemoryStoreSpec.model_validate(
+        {**(STORES[store] or {}), "backup": {"destination": {where: destination[where]}}}
+    )
+    rendered = backup.build(Owner("MemoryStore", "memory", "demo", "uid"), spec, IMAGES, {"ada": {"role": "x"}})
+    (config_map,) = (item for item in rendered if item["kind"] == "ConfigMap")
+    file = tmp_path / "backup.yaml"
+    file.write_text(config_map["data"][backup.CONFIG_KEY])
+    config = load_backup(file)
+    assert (config.folder, config.retention_days, config.verify) == ("demo/memory", 7, True)
+    assert config.qdrant is not None
+    assert len(config.qdrant.nodes) == (3 if store == "managed" else 1)
+    # Each file it names is where the pod has it.
+    assert str(config.resources) == f"{backup.CONFIG_DIR}/{backup.RESOURCES_KEY}"
+    (cron_job,) = (item for item in rendered if item["kind"] == "CronJob")
+    pod = cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert f"--file={config.records}" in pod["initContainers"][0]["command"]
+    mounted = [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]]
+    named = [config.records, config.resources, config.qdrant.api_key_file, config.destination.directory]
+    assert all(any(str(path).startswith(f"{mount}/") for mount in mounted) for path in named if path)

@@ -17,6 +17,7 @@ from openclaw_runtime.errors import ConfigError, OpenClawError
 DEFAULT_PORT = 7456
 
 _GROUPS = {
+    "backup": ("openclaw_runtime.backup.cli", "Makes, lists, checks and restores backups of a MemoryStore."),
     "skill": ("openclaw_runtime.skills.cli", "Makes, checks, packs and runs skills."),
     "registry": ("openclaw_runtime.skills.registry_cli", "Publishes skills to an OCI registry and pulls them."),
 }
@@ -134,8 +135,8 @@ def _install(config: Path | None) -> None:
     typer.echo(f"written: {target}\nstart it: systemctl --user daemon-reload && systemctl --user enable --now {UNIT}")
 
 
-def _add_skill_commands(wanted: str | None) -> None:
-    """Adds the commands of the skills package; one that is not `wanted` is only named, because its import is slow."""
+def _add_groups(wanted: str | None) -> None:
+    """Adds the groups of commands; one that is not `wanted` is only named, because its import is slow."""
     for name, (module, about) in _GROUPS.items():
         if name == wanted:
             app.add_typer(importlib.import_module(module).app, name=name)
@@ -156,7 +157,7 @@ def fail(error: OpenClawError) -> NoReturn:
 
 def main() -> None:
     """The entry point."""
-    _add_skill_commands(next((word for word in sys.argv[1:] if not word.startswith("-")), None))
+    _add_groups(next((word for word in sys.argv[1:] if not word.startswith("-")), None))
     try:
         app()
     except OpenClawError as error:

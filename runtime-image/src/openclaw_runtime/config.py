@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
 
 import yaml
@@ -63,6 +63,9 @@ class Section(BaseModel):
     """Base of every section: unknown keys are refused, values do not change."""
 
     model_config = SECTION
+
+
+SectionT = TypeVar("SectionT", bound=Section)
 
 
 class Claw(Section):
@@ -360,9 +363,8 @@ def _value_at(data: object, location: tuple[int | str, ...]) -> object:
     return data
 
 
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+def _fields_at(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
     """Returns the keys allowed in the section that `location` (a path ending in the unknown key) lies in."""
-    model: type[BaseModel] = RuntimeConfig
     for part in location[:-1]:
         if isinstance(part, int) or part not in model.model_fields:
             continue
@@ -372,11 +374,11 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
     return sorted(model.model_fields)
 
 
-def _problem(error: ErrorDetails, data: object) -> ConfigProblem:
+def _problem(error: ErrorDetails, data: object, model: type[BaseModel]) -> ConfigProblem:
     location = tuple(error["loc"])
     path = ".".join(str(part) for part in location)
     if error["type"] == "extra_forbidden":
-        allowed = _fields_at(location)
+        allowed = _fields_at(location, model)
         near = difflib.get_close_matches(str(location[-1]), allowed, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         return ConfigProblem(path, f"unknown key; {hint}allowed here: {', '.join(allowed)}")
@@ -393,6 +395,11 @@ def _problem(error: ErrorDetails, data: object) -> ConfigProblem:
 
 def parse_config(text: str, source: str) -> RuntimeConfig:
     """Reads a configuration from YAML text. Raises `ConfigError`; `source` is named in its message."""
+    return parse_as(RuntimeConfig, text, source)
+
+
+def parse_as(model: type[SectionT], text: str, source: str) -> SectionT:
+    """Reads a file of the same manners with another content. Raises `ConfigError`."""
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -405,19 +412,24 @@ def parse_config(text: str, source: str) -> RuntimeConfig:
     if not isinstance(data, dict):
         raise ConfigError(source, [ConfigProblem("", "must be a mapping of sections, like claw: and memory:")])
     try:
-        return RuntimeConfig.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(source, [_problem(detail, data) for detail in error.errors()]) from None
+        raise ConfigError(source, [_problem(detail, data, model) for detail in error.errors()]) from None
 
 
 def load_config(path: Path) -> RuntimeConfig:
     """Reads the configuration file. Raises `ConfigError` when it cannot be read or used."""
+    return load_as(RuntimeConfig, path)
+
+
+def load_as(model: type[SectionT], path: Path) -> SectionT:
+    """Reads a file of the same manners with another content. Raises `ConfigError`."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "is not UTF-8 text"
         raise ConfigError(str(path), [ConfigProblem("", f"cannot be read: {reason}")]) from None
-    return parse_config(text, str(path))
+    return parse_as(model, text, str(path))
 
 
 def read_secret(path: Path, field: str) -> SecretStr:

@@ -54,6 +54,10 @@ class MemoryStoreError(OpenClawError):
     """The memory store refused or could not be reached."""
 
 
+class BackupError(OpenClawError):
+    """A backup could not be made, found, read or restored."""
+
+
 class BusError(OpenClawError):
     """A message could not be sent or answered."""
 

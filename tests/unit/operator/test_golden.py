@@ -110,6 +110,7 @@ def cases() -> dict[str, list[dict[str, Any]]]:
                 {"backup": {"destination": {"s3": {"bucket": "backups", "credentials": {"name": "aws"}}}}}
             ),
             IMAGES,
+            {"ada": {"role": "coordinator", "memory": {"storeRef": {"name": "mem"}}}},
         ),
         "store-single-node": memorystore.build(
             owner("MemoryStore", "mem"),
@@ -121,9 +122,10 @@ def cases() -> dict[str, list[dict[str, Any]]]:
                 }
             ),
             IMAGES,
+            {},
         ),
         "store-external": memorystore.build(
-            owner("MemoryStore", "mem"), MemoryStoreSpec.model_validate(EXTERNAL), IMAGES
+            owner("MemoryStore", "mem"), MemoryStoreSpec.model_validate(EXTERNAL), IMAGES, {}
         ),
         "sandbox": [
             sandbox.pod("demo", sandboxed.shape, "abcde", "UFVCTElD", "0123456789", "IfNotPresent"),

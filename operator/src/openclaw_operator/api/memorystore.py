@@ -204,7 +204,12 @@ class Backup(Model):
     schedule: str = Field("0 2 * * *", pattern=CRON, max_length=128, description="Cron schedule.")
     time_zone: str | None = Field(None, max_length=64, description="Time zone of the schedule, for example Etc/UTC.")
     destination: BackupDestination = Field(description="Where backups go.")
-    retention_days: int = Field(7, ge=1, le=3650, description="Days a backup is kept.")
+    retention_days: int = Field(
+        7, ge=1, le=3650, description="Days a backup is kept; the newest complete one is kept however old it is."
+    )
+    verify: bool = Field(
+        True, description="Read every backup back from its destination and compare checksums before it counts as one."
+    )
     suspend: bool = Field(False, description="Stop making backups.")
 
 

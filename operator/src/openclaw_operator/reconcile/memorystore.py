@@ -72,8 +72,15 @@ class MemoryStoreReconciler:
             await children.ensure_secret(name, "memory", _KEYS, self._new_password, owned=owned)
         except SpecError as problem:
             return Outcome(problem=problem)
-        desired = builders.build(owner, spec, context.images)
+        desired = builders.build(owner, spec, context.images, self._users(owner) if spec.backup else {})
         return await children.converge(desired, keep=[("Secret", name)])
+
+    def _users(self, owner: Owner) -> dict[str, Any]:
+        """The specs of the Agents that use it."""
+        primaries = self._context.primaries
+        names = primaries.users(("MemoryStore", owner.namespace, owner.name))
+        agents = {name: primaries.get(("Agent", owner.namespace, name)) for name in names}
+        return {name: agent.load()["spec"] for name, agent in agents.items() if agent and not agent.deleting}
 
     def _new_password(self) -> bytes:
         return base64.urlsafe_b64encode(self._context.random_bytes(PASSWORD_BYTES)).rstrip(b"=")

@@ -1,11 +1,15 @@
-"""The backup CronJob of a MemoryStore and its configuration."""
+"""The backup CronJob of a MemoryStore and its configuration; restores are made of the same steps."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from typing import Any
 
-from openclaw_operator.api.memorystore import Backup, MemoryStoreSpec
+from openclaw_operator.api import API_VERSION
+from openclaw_operator.api.base import KeyRef
+from openclaw_operator.api.memorystore import Backup, BackupDestination, MemoryStoreSpec
 from openclaw_operator.resources import stores
 from openclaw_operator.resources.meta import (
     MEMORY_DIR,
@@ -15,7 +19,6 @@ from openclaw_operator.resources.meta import (
     Owner,
     child,
     container_security,
-    field_env,
     labels,
     pod_security,
     secret_env,
@@ -23,47 +26,88 @@ from openclaw_operator.resources.meta import (
 
 SERVER = "backup"
 CONFIG_KEY = "backup.yaml"
+RESOURCES_KEY = "resources.json"
+MOST_RESOURCES = 700_000
+# Where pg_dump leaves its file for the next step, and pg_restore finds it.
+DUMP = "postgresql.dump"
+WORK_DIR = SCRATCH_DIR
 CONFIG_DIR = "/etc/openclaw/backup"
 DESTINATION_DIR = "/backups"
+Objects = list[Object]
+Users = Mapping[str, Object]
 
 
-def build(owner: Owner, spec: MemoryStoreSpec, images: Images) -> list[Object]:
-    """ConfigMap and CronJob; nothing without spec.backup."""
+def build(owner: Owner, spec: MemoryStoreSpec, images: Images, users: Users) -> list[Object]:
+    """ConfigMap and CronJob; nothing without spec.backup. `users` are the specs of the Agents that use the store."""
     if spec.backup is None:
         return []
-    return [_config_map(owner, spec, spec.backup), _cron_job(owner, spec, spec.backup, images)]
+    return [_config_map(owner, spec, spec.backup, users), _cron_job(owner, spec, spec.backup, images)]
+
+
+def destination(where: BackupDestination) -> dict[str, Any]:
+    """The destination as the runtime reads it."""
+    if where.s3:
+        s3 = where.s3
+        return {"s3": {"bucket": s3.bucket, "prefix": s3.prefix, "endpoint": s3.endpoint, "region": s3.region}}
+    return {"directory": f"{DESTINATION_DIR}/{where.pvc.path if where.pvc else ''}"}
+
+
+def servers(owner: Owner, spec: MemoryStoreSpec) -> dict[str, Any]:
+    """How a job reaches Qdrant: each node of a managed one, since a snapshot holds what one node has."""
+    qdrant = spec.vector.qdrant
+    nodes = (
+        [
+            f"http://{owner.child('qdrant')}-{node}.{owner.child('qdrant')}-headless:{stores.QDRANT_PORT}"
+            for node in range(qdrant.managed.replicas)
+        ]
+        if qdrant.managed
+        else [stores.qdrant_url(owner.name, spec)]
+    )
+    known = stores.QDRANT_KEY in stores.secret_files(owner.name, spec)
+    return {"nodes": nodes, "api_key_file": f"{MEMORY_DIR}/{stores.QDRANT_KEY}" if known else None}
 
 
 def config(owner: Owner, spec: MemoryStoreSpec, backup: Backup) -> dict[str, Any]:
     """What `openclaw backup run --config FILE` reads."""
-    files = stores.secret_files(owner.name, spec)
-
-    def file(key: str) -> str | None:
-        return f"{MEMORY_DIR}/{key}" if key in files else None
-
-    destination: dict[str, Any] = {}
-    if backup.destination.s3:
-        s3 = backup.destination.s3
-        destination["s3"] = {"bucket": s3.bucket, "prefix": s3.prefix, "endpoint": s3.endpoint, "region": s3.region}
-    elif backup.destination.pvc:
-        destination["directory"] = f"{DESTINATION_DIR}/{backup.destination.pvc.path}"
     return {
         "store": owner.name,
         "namespace": owner.namespace,
-        "qdrant": {"url": stores.qdrant_url(owner.name, spec), "api_key_file": file(stores.QDRANT_KEY)},
-        "postgresql": {
-            "url": stores.postgresql_url(owner.name, spec),
-            "password_file": file(stores.POSTGRESQL_KEY),
-        },
-        "destination": destination,
+        "destination": destination(backup.destination),
+        "qdrant": servers(owner, spec),
+        "records": f"{WORK_DIR}/{DUMP}",
+        "resources": f"{CONFIG_DIR}/{RESOURCES_KEY}",
         "retention_days": backup.retention_days,
+        "verify": backup.verify,
     }
 
 
-def _config_map(owner: Owner, spec: MemoryStoreSpec, backup: Backup) -> Object:
+def resources(owner: Owner, spec: MemoryStoreSpec, users: Users) -> str:
+    """The MemoryStore and the Agents that use it as `kubectl apply` takes them: each backup keeps a copy for people."""
+    store = _resource("MemoryStore", owner.name, owner.namespace, spec.model_dump(by_alias=True, exclude_none=True))
+    agents = [_resource("Agent", name, owner.namespace, agent) for name, agent in sorted(users.items())]
+    text = _list([store, *agents])
+    # A ConfigMap takes 1 MiB. Whoever has hundreds of agents keeps them elsewhere too.
+    return text if len(text.encode()) <= MOST_RESOURCES else _list([store])
+
+
+def _list(items: Objects) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items}) + "\n"
+
+
+def _resource(kind: str, name: str, namespace: str, spec: Object) -> Object:
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def _config_map(owner: Owner, spec: MemoryStoreSpec, backup: Backup, users: Users) -> Object:
     text = json.dumps(config(owner, spec, backup), indent=2) + "\n"
     return child(
-        "v1", "ConfigMap", owner.child(SERVER), owner, labels(owner, SERVER, "backup"), data={CONFIG_KEY: text}
+        "v1",
+        "ConfigMap",
+        owner.child(SERVER),
+        owner,
+        labels(owner, SERVER, "backup"),
+        data={CONFIG_KEY: text, RESOURCES_KEY: resources(owner, spec, users)},
     )
 
 
@@ -91,46 +135,83 @@ def _cron_job(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Image
     return child("batch/v1", "CronJob", owner.child(SERVER), owner, child_labels, spec=job)
 
 
-def _pod(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Images) -> Object:
-    volumes: list[Object] = [
-        {"name": "config", "configMap": {"name": owner.child(SERVER)}},
-        {"name": "work", "emptyDir": {}},
-    ]
-    mounts: list[Object] = [
-        {"name": "config", "mountPath": CONFIG_DIR, "readOnly": True},
-        {"name": "work", "mountPath": SCRATCH_DIR},
-    ]
-    files = stores.secret_files(owner.name, spec)
+def postgresql(owner: Owner, spec: MemoryStoreSpec, images: Images, arguments: list[str]) -> Object:
+    """A container with the server's own image, so that its tools are never older than the server."""
+    managed = spec.records.postgresql.managed
+    ref = stores.secret_files(owner.name, spec).get(stores.POSTGRESQL_KEY)
+    # asyncpg's name of the parameter, and libpq's.
+    url = re.sub(r"(?<=[?&])ssl=", "sslmode=", stores.postgresql_url(owner.name, spec))
+    return container(
+        "postgresql",
+        (managed.image if managed else None) or images.postgresql,
+        images,
+        [*arguments, f"--dbname={url}"],
+        env=[secret_env("PGPASSWORD", ref.name, ref.key)] if ref else [],
+        mounts=[work_mount()],
+    )
+
+
+def container(name: str, image: str, images: Images, command: list[str], *, env: Objects, mounts: Objects) -> Object:
+    """One step of a job. What it says last is kept with the pod when it fails."""
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": images.pull_policy,
+        "command": command,
+        "env": env,
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}},
+        "securityContext": container_security(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": mounts,
+    }
+
+
+def work_mount() -> Object:
+    """The folder that the steps of a job share."""
+    return {"name": "work", "mountPath": WORK_DIR}
+
+
+def mounted(
+    name: str, where: BackupDestination, files: dict[str, KeyRef], *, read_only: bool = False
+) -> tuple[Objects, Objects, Objects]:
+    """Volumes, mounts and environment of a step that reaches a destination; `name` is its ConfigMap's."""
+    volumes: Objects = [{"name": "config", "configMap": {"name": name}}, {"name": "work", "emptyDir": {}}]
+    mounts: Objects = [{"name": "config", "mountPath": CONFIG_DIR, "readOnly": True}, work_mount()]
     if files:
         volumes.append({"name": "memory", "projected": {"sources": stores.projected(files)}})
         mounts.append({"name": "memory", "mountPath": MEMORY_DIR, "readOnly": True})
-    env = [field_env("POD_NAME", "metadata.name"), field_env("POD_NAMESPACE", "metadata.namespace")]
-    s3, pvc = backup.destination.s3, backup.destination.pvc
-    if s3 and s3.credentials:
-        env += [secret_env(key, s3.credentials.name, key) for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
-    if pvc:
-        volumes.append({"name": "backups", "persistentVolumeClaim": {"claimName": pvc.claim_name}})
-        mounts.append({"name": "backups", "mountPath": DESTINATION_DIR})
+    env: Objects = []
+    if where.s3 and where.s3.credentials:
+        secret = where.s3.credentials.name
+        env = [secret_env(key, secret, key) for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+    if where.pvc:
+        claim = {"claimName": where.pvc.claim_name}
+        volumes.append({"name": "backups", "persistentVolumeClaim": claim})
+        mounts.append({"name": "backups", "mountPath": DESTINATION_DIR, **({"readOnly": True} if read_only else {})})
+    return volumes, mounts, env
+
+
+def qdrant_files(owner: Owner, spec: MemoryStoreSpec) -> dict[str, KeyRef]:
+    """The secrets that the runtime's steps read; PostgreSQL's go to its own tools alone."""
+    return {key: ref for key, ref in stores.secret_files(owner.name, spec).items() if key == stores.QDRANT_KEY}
+
+
+def pod(init: Objects, main: Object, volumes: Objects) -> Object:
+    """The pod of a job: its steps one after the other."""
     return {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "securityContext": pod_security(),
-        "containers": [
-            {
-                "name": SERVER,
-                "image": images.backup,
-                "imagePullPolicy": images.pull_policy,
-                "command": ["openclaw"],
-                "args": ["backup", "run", "--config", f"{CONFIG_DIR}/{CONFIG_KEY}"],
-                "env": env,
-                "resources": {
-                    "requests": {"cpu": "100m", "memory": "128Mi"},
-                    "limits": {"cpu": "1", "memory": "1Gi"},
-                },
-                "securityContext": container_security(),
-                "volumeMounts": mounts,
-            }
-        ],
+        "initContainers": init,
+        "containers": [main],
         "volumes": volumes,
     }
+
+
+def _pod(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Images) -> Object:
+    volumes, mounts, env = mounted(owner.child(SERVER), backup.destination, qdrant_files(owner, spec))
+    dump = ["pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--file={WORK_DIR}/{DUMP}"]
+    command = ["openclaw", "backup", "run", "--config", f"{CONFIG_DIR}/{CONFIG_KEY}"]
+    main = container(SERVER, images.backup, images, command, env=env, mounts=mounts)
+    return pod([postgresql(owner, spec, images, dump)], main, volumes)

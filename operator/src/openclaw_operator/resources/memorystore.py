@@ -7,8 +7,11 @@ from openclaw_operator.resources import backup, databases, qdrant
 from openclaw_operator.resources.meta import Images, Object, Owner
 
 
-def build(owner: Owner, spec: MemoryStoreSpec, images: Images) -> list[Object]:
-    """Every child but the credentials Secret, whose values are made once and not built."""
+def build(owner: Owner, spec: MemoryStoreSpec, images: Images, users: backup.Users) -> list[Object]:
+    """Every child but the credentials Secret, whose values are made once and not built.
+
+    `users` are the specs of the Agents that use the store, which its backups keep a copy of.
+    """
     children: list[Object] = []
     policy = spec.deletion_policy
     if spec.vector.qdrant.managed:
@@ -17,4 +20,4 @@ def build(owner: Owner, spec: MemoryStoreSpec, images: Images) -> list[Object]:
         children += databases.postgresql(owner, spec.records.postgresql.managed, policy, images)
     if spec.cache.redis.managed:
         children += databases.redis(owner, spec.cache.redis.managed, policy, images)
-    return children + backup.build(owner, spec, images)
+    return children + backup.build(owner, spec, images, users)

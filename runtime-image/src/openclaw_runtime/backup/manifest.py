@@ -1,0 +1,118 @@
+"""The table of contents of a backup, and which backups a retention lets go. Pure: the time comes in."""
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from openclaw_runtime.errors import BackupError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+LATEST = "latest"
+# A job may run for six hours: a folder without a manifest that is older will never get one.
+ABANDONED = timedelta(hours=24)
+_NAME = "%Y-%m-%dT%H-%M-%SZ"
+
+
+class Part(BaseModel):
+    """One file of a backup. Of vectors also the collection, and the node as its place in the cluster."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    kind: Literal["records", "vectors", "resources"]
+    size: int
+    sha256: str
+    collection: str | None = None
+    node: int | None = None
+
+
+class Count(BaseModel):
+    """How many points a collection had before its snapshots were taken, and after."""
+
+    model_config = ConfigDict(frozen=True)
+
+    before: int
+    after: int
+
+    def holds(self, points: int) -> bool:
+        """Whether a restored collection of that many is what was there; it may have grown while it was copied."""
+        return min(self.before, self.after) <= points <= max(self.before, self.after)
+
+
+class Manifest(BaseModel):
+    """What a backup consists of. Times are UTC."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int = FORMAT
+    name: str
+    store: str
+    namespace: str
+    started: datetime
+    completed: datetime
+    verified: bool
+    parts: list[Part]
+    points: dict[str, Count] = Field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all parts."""
+        return sum(part.size for part in self.parts)
+
+    def of(self, kind: str) -> list[Part]:
+        """The parts of one kind."""
+        return [part for part in self.parts if part.kind == kind]
+
+
+def read(text: str | bytes, source: str) -> Manifest:
+    """A manifest from its JSON. Raises `BackupError`."""
+    try:
+        found = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BackupError(f"{source} is no manifest of a backup: {first['msg']}") from None
+    if found.format != FORMAT:
+        raise BackupError(f"{source} has format {found.format}, this version reads {FORMAT}: use a newer image")
+    return found
+
+
+def name_of(started: datetime) -> str:
+    """The name of the backup that was started then."""
+    return started.astimezone(UTC).strftime(_NAME)
+
+
+def started_at(name: str) -> datetime | None:
+    """When a backup of that name was started; None for what is no name of ours."""
+    try:
+        return datetime.strptime(name, _NAME).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def pick(wanted: str, complete: Collection[str], folder: str) -> str:
+    """The name of the backup that is meant: itself, or the newest for `latest`. Raises `BackupError`."""
+    if not complete:
+        raise BackupError(f"there is no complete backup in {folder}: look at the jobs that make them")
+    if wanted == LATEST:
+        return max(complete)
+    if wanted not in complete:
+        raise BackupError(
+            f"there is no complete backup {wanted!r} in {folder}; there are {', '.join(sorted(complete))}"
+        )
+    return wanted
+
+
+def expired(complete: Sequence[str], partial: Sequence[str], now: datetime, days: int) -> list[str]:
+    """The names to delete: too old, but never the newest complete one; and what was abandoned half-way."""
+    limit = now - timedelta(days=days)
+    kept = max(complete, default=None)
+    old = [name for name in complete if name != kept and _before(name, limit)]
+    return sorted([*old, *(name for name in partial if _before(name, now - ABANDONED))])
+
+
+def _before(name: str, limit: datetime) -> bool:
+    started = started_at(name)
+    return started is not None and started < limit

@@ -1,0 +1,251 @@
+"""`openclaw backup` with what it really talks to: PostgreSQL and its tools, an S3 server, Qdrant's API."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from qdrant_client import AsyncQdrantClient
+from qdrant_client.models import Distance, PointStruct, VectorParams
+
+from openclaw_runtime.backup.config import Destination as DestinationConfig
+from openclaw_runtime.backup.destination import Destination, open_destination
+from openclaw_runtime.backup.manifest import MANIFEST, name_of
+from tests.cluster import devtools
+from tests.cluster.processes import Component, free_ports
+from tests.cluster.qdrant_front.app import create_app as create_front
+from tests.fakes.llm.serve import serving
+
+BIN = Path("/usr/lib/postgresql/15/bin")
+KEY, SECRET = "backup-user", "a-secret-that-is-never-logged"
+API_KEY = "the-qdrant-key"
+FOLDER = "agents/memory"
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real S3 server with one bucket, `backups`."""
+    program = devtools.build("versitygw")
+    folder = tmp_path_factory.mktemp("s3")
+    for name in ("root", "sidecar"):
+        (folder / name).mkdir()
+    (port,) = free_ports(1)
+    command: list[str | Path] = [program, "--access", KEY, "--secret", SECRET, "--port", f"127.0.0.1:{port}"]
+    command += ["posix", "--sidecar", folder / "sidecar", folder / "root"]
+    component = Component.start("versitygw", command, folder / "log", {**os.environ})
+    try:
+        component.wait_until(lambda: _listens(f"http://127.0.0.1:{port}"), seconds=60)
+        (folder / "root" / "backups").mkdir()
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        component.stop()
+
+
+def _listens(address: str) -> bool:
+    try:
+        httpx.get(address, timeout=5)
+    except httpx.HTTPError:
+        return False
+    return True
+
+
+@dataclass
+class World:
+    """A database with one table, a Qdrant of two nodes with a collection on each, and a place for backups."""
+
+    url: str
+    nodes: list[str]
+    folder: Path
+    destination: dict[str, Any]
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "backup.json"
+
+    def write_config(self, **changes: Any) -> None:
+        (self.folder / "key").write_text(API_KEY)
+        (self.folder / "resources.json").write_text('{"kind": "List"}')
+        config = {
+            "store": "memory",
+            "namespace": "agents",
+            "destination": self.destination,
+            "qdrant": {"nodes": self.nodes, "api_key_file": str(self.folder / "key")},
+            "records": str(self.folder / "postgresql.dump"),
+            "resources": str(self.folder / "resources.json"),
+        }
+        self.config.write_text(json.dumps(config | changes))
+
+    def dump(self) -> None:
+        dump = self.folder / "postgresql.dump"
+        command = [str(BIN / "pg_dump"), "--format=custom", "--no-owner", "--no-privileges", f"--file={dump}"]
+        subprocess.run([*command, f"--dbname={self.url}"], check=True)
+
+    async def openclaw(self, *arguments: str, code: int = 0) -> str:
+        """Runs `openclaw backup`; returns all it said."""
+        environ = {**os.environ, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+        command = [str(Path(sys.executable).with_name("openclaw")), "backup", *arguments, "--config", str(self.config)]
+        process = await asyncio.create_subprocess_exec(
+            *command, env=environ, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        output = (await process.communicate())[0].decode()
+        assert process.returncode == code, output
+        assert SECRET not in output
+        assert API_KEY not in output
+        return output
+
+    async def backup(self) -> None:
+        self.dump()
+        await self.openclaw("run")
+
+    async def notes(self) -> list[str]:
+        connection = await asyncpg.connect(self.url)
+        try:
+            return [row["text"] for row in await connection.fetch("SELECT text FROM notes ORDER BY id")]
+        finally:
+            await connection.close()
+
+    async def sql(self, text: str) -> None:
+        connection = await asyncpg.connect(self.url)
+        try:
+            await connection.execute(text)
+        finally:
+            await connection.close()
+
+    def qdrant(self, node: int) -> AsyncQdrantClient:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return AsyncQdrantClient(url=self.nodes[node], api_key=API_KEY, check_compatibility=False)
+
+    async def point(self, node: int) -> str | None:
+        found = await self.qdrant(node).retrieve("openclaw", [1])
+        return found[0].payload["text"] if found and found[0].payload else None
+
+    async def set_point(self, node: int, text: str) -> None:
+        await self.qdrant(node).upsert("openclaw", [PointStruct(id=1, vector=[1.0, 0.0], payload={"text": text})])
+
+    def open(self) -> Destination:
+        return open_destination(DestinationConfig.model_validate(self.destination))
+
+
+@pytest.fixture
+async def folder_world(tmp_path: Path, postgres_url: str) -> World:
+    """Backups of records go to a folder."""
+    return await _world(tmp_path, postgres_url, {"directory": str(tmp_path / "backups")})
+
+
+@pytest.fixture
+async def s3_world(tmp_path: Path, postgres_url: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Backups of records go to a bucket."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    where = {"bucket": "backups", "prefix": f"daily/{tmp_path.name}", "endpoint": s3_server}
+    return await _world(tmp_path, postgres_url, {"s3": where})
+
+
+async def _world(folder: Path, postgres_url: str, destination: dict[str, Any]) -> World:
+    made = World(postgres_url.replace("+asyncpg", ""), [], folder, destination)
+    made.write_config(qdrant=None)
+    await made.sql("DROP TABLE IF EXISTS notes; CREATE TABLE notes (id serial PRIMARY KEY, text text)")
+    await made.sql("INSERT INTO notes (text) VALUES ('first'), ('second')")
+    return made
+
+
+async def _add_nodes(world: World, stack: AsyncExitStack) -> None:
+    """A Qdrant of two nodes, each with its part of a collection."""
+    for node in range(2):
+        front = create_front(world.folder / f"storage-{node}", world.folder / f"snapshots-{node}", API_KEY)
+        world.nodes.append(await stack.enter_async_context(serving(front)))
+        config = VectorParams(size=2, distance=Distance.COSINE)
+        await world.qdrant(node).create_collection("openclaw", vectors_config=config)
+        await world.set_point(node, f"of node {node}")
+    world.write_config()
+
+
+@pytest.mark.timeout(devtools.BUILD_TIMEOUT_SECONDS)
+async def test_what_was_backed_up_comes_back_and_what_came_later_is_gone(s3_world: World, tmp_path: Path) -> None:
+    world = s3_world
+    async with AsyncExitStack() as stack:
+        await _add_nodes(world, stack)
+        await world.backup()
+        await world.sql("DELETE FROM notes; INSERT INTO notes (text) VALUES ('wrong')")
+        for node in range(2):
+            await world.set_point(node, "wrong")
+        (manifest,) = (json.loads(line) for line in (await world.openclaw("list", "--json")).splitlines())
+        assert [part["path"] for part in manifest["parts"]] == [
+            "postgresql.dump",
+            "qdrant/openclaw/0.snapshot",
+            "qdrant/openclaw/1.snapshot",
+            "resources.json",
+        ]
+        assert manifest["points"] == {"openclaw": {"before": 1, "after": 1}}
+
+        folder = tmp_path / "restore"
+        folder.mkdir()
+        await world.openclaw("fetch", "--folder", str(folder))
+        restore = [str(BIN / "pg_restore"), "--clean", "--if-exists", "--no-owner", "--no-privileges"]
+        restore += ["--single-transaction", "--exit-on-error", f"--dbname={world.url}"]
+        await asyncio.to_thread(subprocess.check_call, [*restore, str(folder / "postgresql.dump")])
+        said = await world.openclaw("restore-vectors", "--folder", str(folder), "--check")
+        assert await world.notes() == ["first", "second"]
+        assert [await world.point(node) for node in range(2)] == ["of node 0", "of node 1"]
+        assert json.loads(said.splitlines()[-1])["points"] == {"openclaw": 1}
+        # Nothing is left on the servers.
+        for node in range(2):
+            assert await world.qdrant(node).list_snapshots("openclaw") == []
+
+
+async def test_damage_is_found_before_anything_is_restored(folder_world: World, tmp_path: Path) -> None:
+    world = folder_world
+    await world.backup()
+    assert "is whole" in await world.openclaw("verify")
+    (file,) = (tmp_path / "backups").glob("*/*/*/postgresql.dump")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert "postgresql.dump has another checksum" in await world.openclaw("verify", code=1)
+    fetch = ("fetch", "--folder", str(tmp_path / "backups"), "--part", "records")
+    assert "postgresql.dump has another checksum" in await world.openclaw(*fetch, code=1)
+    file.write_bytes(content[:-1])
+    assert "its manifest says" in await world.openclaw("verify", code=1)
+
+
+async def test_old_backups_go_but_never_the_last_good_one_and_half_a_backup_is_none(s3_world: World) -> None:
+    world, destination = s3_world, s3_world.open()
+
+    def made(name: str, *files: str) -> None:
+        for file in files:
+            destination.write(f"{FOLDER}/{name}/{file}", iter([b"x"]))
+
+    made("2026-01-01T02-00-00Z", "postgresql.dump", MANIFEST)
+    made("2026-01-02T02-00-00Z", "postgresql.dump")
+    running = name_of(datetime.now(UTC) + timedelta(hours=1))
+    made(running, "postgresql.dump")
+    # They fail: whatever is there stays.
+    assert "postgresql.dump cannot be read" in await world.openclaw("run", code=1)
+    world.write_config(qdrant={"nodes": ["http://127.0.0.1:1"]})
+    assert "Qdrant at http://127.0.0.1:1 did not answer" in await world.openclaw("run", code=1)
+    assert destination.names(FOLDER)[0] == ["2026-01-01T02-00-00Z"]
+    world.write_config(qdrant=None)
+    await world.backup()
+    complete, partial = destination.names(FOLDER)
+    assert len(complete) == 1
+    assert complete[0] > "2026-11"
+    assert partial == [running]
+
+
+async def test_a_wrong_file_names_the_field_and_ends_with_2(folder_world: World) -> None:
+    folder_world.write_config(destination={"s3": {"bucket": "backups"}, "directory": "/x"}, qdrant=None, keep=3)
+    output = await folder_world.openclaw("run", code=2)
+    assert "destination: set exactly one of s3 and directory" in output
+    assert "keep: unknown key" in output
