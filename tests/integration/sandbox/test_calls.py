@@ -156,7 +156,9 @@ async def test_strict_keeps_memory_from_skills_that_reach_the_internet(context: 
             found[level] = (await run(executor, context, "search", permissions=("network:external",))).output
         finally:
             await executor.close()
-    assert found["strict"] == [ErrorCode.PERMISSION_DENIED, "memory.search: this skill may not use it here"]
+    code, message = found["strict"]
+    assert code == ErrorCode.PERMISSION_DENIED
+    assert message.startswith("memory.search: at security level strict a skill with network:external may not use it")
     assert found["moderate"] == [{"query": "secret", "limit": 5}]
 
 

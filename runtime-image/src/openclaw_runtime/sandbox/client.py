@@ -337,7 +337,10 @@ class _Exchange:
     async def _answer(self, request: Request) -> None:
         response: Success | Failure
         if request.method not in self._methods:
-            text = f"{request.method}: this skill may not use it here"
+            text = (
+                f"{request.method}: at security level strict a skill with network:external may not use it, what it "
+                "reads could leave: take the permission away, or leave this to another skill"
+            )
             response = Failure(request.id, ErrorCode.PERMISSION_DENIED, text)
         else:
             try:

@@ -19,7 +19,8 @@ _log = logging.getLogger("openclaw.audit")
 class ExecutionRecord:
     """One call. Times are Unix seconds and milliseconds; sizes are bytes of JSON.
 
-    `outcome` is `ok`, `refused` (a check said no: see `verdicts`) or the `type` of the sandbox's error. Inputs and
+    `outcome` is `ok`, `refused` (a check said no: see `verdicts`) or the `type` of the sandbox's error; of
+    `permission_denied`, `reason` is the permission that was not declared. Inputs and
     results are kept as hashes only, secrets and messages not at all. `network` are the decisions of the egress proxy.
     """
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from opentelemetry import trace
 
 from openclaw_runtime.config import Skills
-from openclaw_runtime.sandbox.errors import SandboxError, SkillCrashedError
+from openclaw_runtime.sandbox.errors import PermissionDeniedError, SandboxError, SkillCrashedError
 from openclaw_runtime.skills.audit import Audit, ExecutionRecord, measure
 from openclaw_runtime.skills.checks import (
     DISCOVERY_POLICIES,
@@ -28,6 +28,7 @@ from openclaw_runtime.skills.mcp.unattended import Unattended
 from openclaw_runtime.skills.registry import Changes, SkillRegistry
 from openclaw_runtime.skills.schemas import InvalidSchemaError, first_error
 from openclaw_runtime.skills.types import (
+    PERMISSIONS,
     CallContext,
     InstalledSkill,
     SecurityLevel,
@@ -137,7 +138,7 @@ class SkillService:
                 result = await self._executor.execute(call, context)
                 _check_output(skill, action, result.output)
             except SandboxError as error:
-                outcome = error.type
+                outcome, reason = error.type, _permission(error)
                 raise
             except CallRefusedError as error:
                 outcome, reason = "refused", error.reason
@@ -210,6 +211,12 @@ def _check_output(skill: InstalledSkill, action: str, output: Any) -> None:
         problem = str(error)
     if problem is not None:
         raise SkillCrashedError(f"{skill.name} {action} returned what its outputSchema forbids: {problem}")
+
+
+def _permission(error: SandboxError) -> str:
+    """Returns the permission that a call lacked, if that is how it failed; a sandbox may say anything."""
+    named = str(error.data.get("permission", "")) if isinstance(error, PermissionDeniedError) else ""
+    return named if PERMISSIONS.issuperset(named.split(" or ")) else ""
 
 
 def _result_facts(result: SkillResult | None) -> dict[str, Any]:

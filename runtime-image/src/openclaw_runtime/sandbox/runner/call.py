@@ -189,7 +189,9 @@ class CallRun:
             case Failure(_, code, message, data):
                 if code not in _CHILD_CODES:
                     return failure(ErrorCode.SKILL_CRASHED, "the skill's process broke the protocol")
-                return failure(ErrorCode(code), message, **{k: v for k, v in data.items() if k == "detail"})
+                return failure(
+                    ErrorCode(code), message, **{k: v for k, v in data.items() if k in ("detail", "permission")}
+                )
         return self._success(outcome, usage, duration_ms)
 
     def _success(self, outcome: Success, usage: Usage, duration_ms: float) -> Success | Failure:

@@ -39,12 +39,13 @@ from openclaw_runtime.sandbox.runner import linux, seccomp
 from openclaw_runtime.sandbox.runner.channel import FrameReader, Kind
 from openclaw_runtime.sandbox.runner.child import Ends
 from openclaw_runtime.sandbox.runner.context import BlockingContext, Link, build_context
+from openclaw_runtime.sandbox.runner.denied import missing
 from openclaw_runtime.sandbox.runner.languages import LanguageError, Languages
 from openclaw_runtime.sandbox.runner.languages.node import Allowance, Node
 from openclaw_runtime.sandbox.runner.languages.programs import Places, ProgramError, run_program
 from openclaw_runtime.sandbox.runner.network import proxy_environment
 from openclaw_runtime.sandbox.runner.rehearsal import clear, sample_call, sample_tar
-from openclaw_skill import SkillError
+from openclaw_skill import ContextError, SkillError
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -188,15 +189,24 @@ class _Worker:
             return _failure(ErrorCode.PACKAGE, str(error))
         except asyncio.CancelledError:
             return _failure(ErrorCode.CANCELLED, "the call was ended")
-        except PermissionError as error:
-            missing = sorted({"process:execute", "network:external"} - set(payload.permissions))
-            hint = f"; the skill does not declare {' or '.join(missing)}" if missing else ""
-            return _failure(ErrorCode.PERMISSION_DENIED, f"{error}{hint}", traceback.format_exc())
         except MemoryError:
             limit = payload.limits.memory_bytes >> 20
             return _failure(ErrorCode.SKILL_CRASHED, f"out of memory: the limit is {limit} MiB")
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like end the call, not the protocol
+            if refusal := self._refusal(error, payload):
+                return refusal
             return _failure(ErrorCode.SKILL_CRASHED, f"{type(error).__name__}: {error}", traceback.format_exc())
+
+    def _refusal(self, error: BaseException, payload: CallPayload) -> Failure | None:
+        """Returns the response where a skill did what it has no permission for."""
+        if isinstance(error, ContextError) and error.code == ErrorCode.PERMISSION_DENIED:
+            return _failure(ErrorCode.PERMISSION_DENIED, str(error))
+        permission = missing(error, payload.permissions, self._workspace)
+        if permission is None and not isinstance(error, PermissionError):
+            return None
+        hint = f"; the skill does not declare {permission}: add it to its permissions" if permission else ""
+        more = {"permission": permission} if permission else {}
+        return _failure(ErrorCode.PERMISSION_DENIED, f"{error}{hint}", traceback.format_exc(), **more)
 
     async def _call(self, payload: CallPayload) -> Any:
         folders = _make_folders(self._scratch, self._workspace if _uses_files(payload) else None)
@@ -271,9 +281,10 @@ class _RefusedError(Exception):
         self.code = code
 
 
-def _failure(code: int, message: str, detail: str = "") -> Failure:
+def _failure(code: int, message: str, detail: str = "", **more: str) -> Failure:
     # The end of a traceback says what went wrong; its start only how it was reached.
-    return Failure(CALL_ID, code, message[:_MAX_MESSAGE], {"detail": detail[-_MAX_DETAIL:]} if detail else {})
+    data = {"detail": detail[-_MAX_DETAIL:]} if detail else {}
+    return Failure(CALL_ID, code, message[:_MAX_MESSAGE], {**data, **more})
 
 
 def _uses_files(payload: CallPayload) -> bool:

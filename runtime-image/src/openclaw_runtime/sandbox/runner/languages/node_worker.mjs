@@ -6,7 +6,7 @@ import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { access } from "node:fs/promises";
 import { Socket } from "node:net";
-import { join } from "node:path";
+import { join, resolve, sep } from "node:path";
 import { pathToFileURL } from "node:url";
 import "node:child_process";
 import "node:events";
@@ -33,6 +33,7 @@ const Code = {
 };
 const REFUSED = new Set(["EPERM", "EACCES"]);
 const NO_NAME = new Set(["EAI_AGAIN", "ENOTFOUND"]);
+let workspace = null;
 
 class Failure extends Error {
   constructor(code, message) {
@@ -173,10 +174,23 @@ function refused(error, permissions) {
   const network = permissions.some((name) => name.startsWith("network:"));
   for (let cause = error, depth = 0; cause && depth < 5; cause = cause.cause, depth += 1) {
     if (REFUSED.has(cause.code) || (NO_NAME.has(cause.code) && !network)) return cause;
+    if (cause.code === "EROFS" && inWorkspace(cause.path)) return cause;
     const inner = Array.isArray(cause.errors) ? cause.errors.find((each) => REFUSED.has(each?.code)) : undefined;
     if (inner) return inner;
   }
   return undefined;
+}
+
+/** Whether a path is in the workspace, which is read-only for a skill without filesystem:write. */
+function inWorkspace(path) {
+  return typeof path === "string" && workspace !== null && resolve(path).startsWith(workspace + sep);
+}
+
+/** Returns the permission that a refused operation needs. */
+function missingPermission(cause, permissions) {
+  if (cause.code === "EROFS") return "filesystem:write";
+  if (String(cause.syscall).startsWith("spawn")) return permissions.includes("process:execute") ? "" : "process:execute";
+  return permissions.some((name) => name.startsWith("network:")) ? "" : "network:external or network:internal";
 }
 
 function failureOf(error, payload, aborted) {
@@ -188,8 +202,8 @@ function failureOf(error, payload, aborted) {
   if (aborted) return { code: Code.cancelled, message: "the call was ended" };
   const cause = refused(error, payload.permissions);
   if (cause) {
-    const missing = ["network:external", "process:execute"].filter((name) => !payload.permissions.includes(name));
-    const hint = missing.length ? `; the skill does not declare ${missing.sort().join(" or ")}` : "";
+    const missing = missingPermission(cause, payload.permissions);
+    const hint = missing ? `; the skill does not declare ${missing}: add it to its permissions` : "";
     return { code: Code.permissionDenied, message: `${cause.message}${hint}`, detail };
   }
   return { code: Code.skillCrashed, message: `${error?.name ?? "Error"}: ${error?.message ?? error}`, detail };
@@ -217,7 +231,8 @@ async function serve(job) {
   process.on("unhandledRejection", fail);
   process.on("SIGTERM", () => controller.abort());
   try {
-    process.chdir(job.workspace ?? job.scratch);
+    workspace = job.workspace ?? null;
+    process.chdir(workspace ?? job.scratch);
     await useProxy(job.environment);
     const output = await run(job, payload, contextOf(job, payload, link, controller.signal));
     // What was printed comes before the answer; after it this process is ended.
