@@ -1,4 +1,4 @@
-"""Alerts and dashboards: they fire when they should, and ask only for what the operator and the gateways measure."""
+"""Alerts and dashboards: they fire when they should, and ask only for what our programs measure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from openclaw_operator import telemetry as operator_telemetry
 from openclaw_runtime import telemetry as runtime_telemetry
+from openclaw_runtime.egress.journal import Decision, Journal
 from tests.cluster import devtools
 from tests.cluster.paths import REPOSITORY
 
@@ -59,7 +61,7 @@ def expressions() -> list[tuple[str, str]]:
 
 
 def measured() -> dict[str, set[str]]:
-    """Name of each series the two programs expose, with its labels."""
+    """Name of each series that operator, gateways and egress proxies expose, with its labels."""
     operator = operator_telemetry.Metrics()
     runtime = runtime_telemetry.Metrics(version="0", agent="a", start_time=0.0)
     found: dict[str, set[str]] = {}
@@ -72,7 +74,18 @@ def measured() -> dict[str, set[str]]:
         for family in registry.collect():
             for sample in family.samples:
                 found.setdefault(sample.name, set(sample.labels))
+    for family in text_string_to_metric_families(_egress()):
+        for sample in family.samples:
+            found[sample.name] = set(sample.labels)
     return found
+
+
+def _egress() -> str:
+    """What an egress proxy answers on /metrics after a request."""
+    journal = Journal(lambda _line: None)
+    journal.begin(Decision("1", 0.0, "", "GET", "example.com", 80))
+    journal.end("1")
+    return journal.metrics()
 
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
