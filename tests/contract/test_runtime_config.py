@@ -22,7 +22,7 @@ from openclaw_runtime.backup.config import load as load_backup
 from openclaw_runtime.config import ENVIRONMENT_KEYS, RuntimeConfig, load_config
 from openclaw_runtime.egress.settings import api_server
 from openclaw_runtime.gateway.reload import restart_needed
-from openclaw_runtime.models.sections import ModelSettings
+from openclaw_runtime.models.sections import ModelSettings, Pricing
 from openclaw_runtime.schedules import cron
 from openclaw_runtime.skills import patterns
 
@@ -47,8 +47,24 @@ MODELS: dict[str, dict[str, Any]] = {
         "retry": {"retries": 0, "baseDelayMilliseconds": 5, "maxDelayMilliseconds": 5, "timeoutSeconds": 9},
         "fallbacks": [
             {"name": "gpt-4o", "credentials": {"secretKeyRef": {"name": "k", "key": "v"}}, "settings": {"topP": 0.5}},
-            {"provider": "openai-compatible", "name": "any", "baseURL": "http://llm:8001/v1"},
+            {
+                "provider": "openai-compatible",
+                "name": "any",
+                "baseURL": "http://llm:8001/v1",
+                "pricing": {"inputPerMillion": 1, "outputPerMillion": 2.5},
+            },
         ],
+        "performance": 0.4,
+        "candidates": [
+            {
+                "provider": "anthropic",
+                "name": "claude-3-opus",
+                "credentials": {"secretKeyRef": {"name": "c", "key": "v"}},
+                "performance": 0.9,
+                "speed": 3,
+            }
+        ],
+        "budget": {"perDay": 5, "perRequest": 0.05},
     },
 }
 STORES: dict[str, dict[str, Any] | None] = {
@@ -241,7 +257,7 @@ def test_every_file_the_configuration_names_is_mounted(store: str, tmp_path: Pat
         config.bus.password_file,
         config.memory.embedding.api_key_file,
         config.execution.sandbox.signing_key_file,
-        *(endpoint.api_key_file for endpoint in config.models.fallbacks),
+        *(endpoint.api_key_file for endpoint in [*config.models.fallbacks, *config.models.candidates]),
         *(path for skill in config.skills.installed for path in skill.secret_files.values()),
     ]
     for path in filter(None, named):
@@ -275,10 +291,14 @@ def test_further_models_and_their_keys_reach_the_gateway(tmp_path: Path) -> None
         None,
         None,
     )
+    assert second.pricing == Pricing(input_per_million=1, output_per_million=2.5)
+    assert read(given, tmp_path).claw.performance == 0.4
+    assert [(each.model, each.performance, each.speed) for each in models.candidates] == [("claude-3-opus", 0.9, 3)]
+    assert (models.budget.per_day, models.budget.per_request) == (5, 0.05)
     assert first.api_key_file is not None
     volumes = deployment(given, agent_config.render(given))["spec"]["template"]["spec"]["volumes"]
     sources = next(volume["projected"]["sources"] for volume in volumes if volume["name"] == "models")
-    assert sources == [{"secret": {"name": "k", "items": [{"key": "v", "path": "k/v"}]}}]
+    assert sources == [{"secret": {"name": name, "items": [{"key": "v", "path": f"{name}/v"}]}} for name in ("c", "k")]
     assert first.api_key_file.parts[-2:] == ("k", "v")
 
 

@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from openclaw_runtime.errors import ConfigError, ConfigProblem
-from openclaw_runtime.models.sections import Endpoint, Models, ModelSettings, Provider
+from openclaw_runtime.models.sections import Endpoint, Models, ModelSettings, Pricing, Provider
 from openclaw_runtime.schedules.cron import check_cron
 from openclaw_runtime.schedules.sections import Schedule, names_once
 from openclaw_runtime.sections import SECTION, UserPath
@@ -79,12 +79,23 @@ class Claw(Section):
     model: str = Field(default="gpt-4o-mini", min_length=1)
     base_url: str | None = None
     settings: ModelSettings = ModelSettings()
+    pricing: Pricing | None = None
+    performance: float | None = Field(default=None, ge=0, le=1)
+    speed: float | None = Field(default=None, ge=0, le=100)
     namespace: Name = "default"
 
     @property
     def endpoint(self) -> Endpoint:
         """The model as one of those that may answer."""
-        return Endpoint(provider=self.model_provider, model=self.model, base_url=self.base_url, settings=self.settings)
+        return Endpoint(
+            provider=self.model_provider,
+            model=self.model,
+            base_url=self.base_url,
+            settings=self.settings,
+            pricing=self.pricing,
+            performance=self.performance,
+            speed=self.speed,
+        )
 
 
 class Gateway(Section):

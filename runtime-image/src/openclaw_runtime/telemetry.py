@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 _LATENCY_MS = (5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000)
+_TOKENS = tuple(4**power for power in range(14))
+_OPERATION_SECONDS = tuple(0.01 * 2**power for power in range(14))
+_GEN_AI_LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
 _QUEUE_SECONDS = (0.001, 0.01, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SEARCH_MS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000)
 _STANDARD_FIELDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -67,6 +70,27 @@ class Metrics:
         self.queue_waiting = Gauge(
             "openclaw_sandbox_waiting_calls", "Skill calls that wait for a sandbox.", ["pool"], registry=self.registry
         )
+        # https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/ as Prometheus spells it.
+        self.token_usage = Histogram(
+            "gen_ai_client_token_usage",
+            "Tokens of one model request.",
+            [*_GEN_AI_LABELS, "gen_ai_token_type"],
+            buckets=_TOKENS,
+            registry=self.registry,
+        )
+        self.operation_duration = Histogram(
+            "gen_ai_client_operation_duration_seconds",
+            "Duration of model requests, until the end of a stream.",
+            [*_GEN_AI_LABELS, "error_type"],
+            buckets=_OPERATION_SECONDS,
+            registry=self.registry,
+        )
+        self.model_cost = Counter(
+            "openclaw_model_cost_usd",
+            "What models cost in US dollars, where their price is known.",
+            ["provider", "model"],
+            registry=self.registry,
+        )
         self.model_retries = Counter(
             "openclaw_model_retries",
             "Model requests that failed and were made again.",
@@ -118,6 +142,17 @@ class Metrics:
     def model_stood_in(self, provider: str, model: str) -> None:
         """Counts one request that a fallback answered."""
         self.model_fallbacks.labels(provider, model).inc()
+
+    def model_called(self, provider: str, model: str, seconds: float, failure: str) -> None:
+        """Counts one request to a provider."""
+        self.operation_duration.labels("chat", provider, model, failure).observe(seconds)
+
+    def model_used(self, provider: str, model: str, input_tokens: int, output_tokens: int, usd: float | None) -> None:
+        """Counts the tokens and the cost of one answer."""
+        self.token_usage.labels("chat", provider, model, "input").observe(input_tokens)
+        self.token_usage.labels("chat", provider, model, "output").observe(output_tokens)
+        if usd is not None:
+            self.model_cost.labels(provider, model).inc(usd)
 
     def waiting(self, pool: str, calls: int) -> None:
         """Notes how many skill calls wait for a sandbox of a pool."""

@@ -26,7 +26,7 @@ RUNBOOKS = REPOSITORY / "docs" / "runbooks.md"
 JOB = "oc-metrics"
 # Labels that come from the scrape, not from the program.
 TARGET_LABELS = {"job", "namespace", "pod", "instance", "service", "endpoint", "container"}
-NAME = re.compile(r"\b((?:openclaw|process)_\w+)(?:\{([^}]*)\})?")
+NAME = re.compile(r"\b((?:openclaw|process|gen_ai_client)_\w+)(?:\{([^}]*)\})?")
 GROUPING = re.compile(r"\b(?:by|without)\s*\(([^)]*)\)")
 MATCHER = re.compile(r"(\w+)\s*(?:=~|!~|!=|=)")
 # Every grouping and every histogram adds this label.

@@ -97,6 +97,15 @@ REFUSED = {
         {"baseDelayMilliseconds": 20000},
         "lower baseDelayMilliseconds or raise",
     ),
+    "empty budget": (AGENT, "spec.model.budget", {}, "set perDay, perRequest or both"),
+    "budget without prices": (AGENT, "spec.model.budget", {"perDay": 1}, "set pricing on each model"),
+    "budget for no router": (AGENT, "spec.model.budget", {"perRequest": 1}, "set model.candidates, or perDay"),
+    "price below nothing": (
+        AGENT,
+        "spec.model.pricing",
+        {"inputPerMillion": -1, "outputPerMillion": 1},
+        "spec.model.pricing.inputPerMillion",
+    ),
     "two souls": (
         AGENT,
         "spec.soul",
@@ -336,6 +345,25 @@ ACCEPTED = {
             {"name": "gpt-4o", "credentials": {"secretKeyRef": {"name": "a", "key": "b"}}},
             {"provider": "local", "name": "m", "baseURL": "http://llm:8000/v1"},
         ],
+    ),
+    "router and budget": changed(
+        AGENT,
+        "spec.model",
+        {
+            "provider": "local",
+            "name": "m",
+            "baseURL": "http://llm:8000/v1",
+            "candidates": [
+                {"name": "gpt-4o", "credentials": {"secretKeyRef": {"name": "a", "key": "b"}}, "performance": 1},
+                {
+                    "provider": "openai-compatible",
+                    "name": "m",
+                    "baseURL": "http://llm:8000/v1",
+                    "pricing": {"inputPerMillion": 0.15, "outputPerMillion": 1},
+                },
+            ],
+            "budget": {"perDay": 5, "perRequest": 0.05},
+        },
     ),
     "soul inline": changed(AGENT, "spec.soul", {"inline": "I am Ada"}),
     "environment": changed(

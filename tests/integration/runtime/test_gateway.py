@@ -25,6 +25,7 @@ from openclaw_runtime.errors import BusError
 from openclaw_runtime.gateway import chat
 from openclaw_runtime.gateway.assembly import Opening
 from openclaw_runtime.gateway.openai import Answer, comment
+from openclaw_runtime.models.sections import Models, Pricing
 from tests.cluster.qdrant_front.app import create_app as create_front
 from tests.fakes.llm.gateways import ANSWER, TOKEN, FakeSkills, House, Model, broken_stream, failure
 from tests.fakes.llm.serve import serving
@@ -409,6 +410,30 @@ async def test_when_no_model_answers_the_client_is_told_what_each_said(house: Ho
             await say(client, "hello")
     assert "the provider of spare answered 400 for spare: bad tools" in caught.value.message
     assert "sk-secret" not in caught.value.message
+
+
+async def test_what_a_turn_cost_is_told_and_a_used_up_budget_refuses_the_next(house: House, model: Model) -> None:
+    price = {"input_per_million": 1_000_000, "output_per_million": 1_000_000}
+    plain = house.config("a", models={"budget": {"per_day": 1_000_000}})
+    config = plain.model_copy(update={"claw": plain.claw.model_copy(update={"pricing": Pricing.model_validate(price)})})
+    async with house.gateway(config, FakeSkills()) as (gateway, client), http(client) as raw:
+        _, chunks = await stream(client, "hello")
+        usage = chunks[-1].usage
+        told = (await raw.get("/api/v1/spending")).json()
+        assert told["usd"] == usage.total_tokens > 0
+        assert told["limit_usd"] == 1_000_000
+        (used,) = told["models"]
+        assert (used["provider"], used["model"], used["requests"]) == ("openai-compatible", "stand-in", 1)
+        assert (used["input_tokens"], used["output_tokens"]) == (usage.prompt_tokens, usage.completion_tokens)
+        labels = {"provider": "openai-compatible", "model": "stand-in"}
+        counted = gateway.state.metrics.registry.get_sample_value("openclaw_model_cost_usd_total", labels)
+        assert counted == usage.total_tokens
+        limited = config.model_copy(update={"models": Models.model_validate({"budget": {"per_day": 1}})})
+        await gateway.apply(limited)
+        with pytest.raises(RateLimitError, match="today's budget of \\$1 is used up") as caught:
+            await stream(client, "hello again")
+        assert caught.value.code == "budget_exceeded"
+    assert len(model.requests) == 1
 
 
 async def test_a_stream_that_breaks_is_not_begun_again_by_a_fallback(house: House, model: Model) -> None:

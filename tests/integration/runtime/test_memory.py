@@ -1,5 +1,6 @@
 """One suite for every combination of vector engine and database, then what each part does alone."""
 
+import asyncio
 import itertools
 import json
 import time
@@ -22,9 +23,14 @@ from openclaw_runtime.memory.qdrant_embedded import EmbeddedIndex
 from openclaw_runtime.memory.qdrant_server import ServerIndex
 from openclaw_runtime.memory.records import RecordStore
 from openclaw_runtime.memory.store import AgentMemory
-from openclaw_runtime.memory.types import Found, MemoryRecord, NewRecord, SessionMessage, VectorIndex, View
+from openclaw_runtime.memory.types import Found, MemoryRecord, NewRecord, SessionMessage, Spent, VectorIndex, View
 from tests.cluster.qdrant_front.app import create_app as create_front
 from tests.fakes.llm.serve import serving
+
+
+def spent(model: str, requests: int) -> Spent:
+    return Spent("2026-11-27", "openai", model, requests, 10 * requests, requests, 5_000_000_000 * requests)
+
 
 START = 1_790_000_000.0
 
@@ -336,3 +342,17 @@ def test_words_rank_by_rarity_then_by_age() -> None:
     assert [item.record.id for item in lexical.rank("dog", records, 5)] == ["2", "1"]
     assert lexical.rank("horse", records, 5) == []
     assert lexical.rank("dog", [], 5) == []
+
+
+async def test_replicas_add_up_what_they_spend(records_url: str) -> None:
+    space = uuid.uuid4().hex
+    one, two = RecordStore(records_url), RecordStore(records_url)
+    await one.start()
+    await asyncio.gather(
+        one.spend(space, "a", [spent("x", 1), spent("y", 1)]), two.spend(space, "a", [spent("y", 2), spent("x", 3)])
+    )
+    await two.spend(space, "b", [spent("x", 9)])
+    assert await one.spending(space, "a", "2026-11-27") == [spent("x", 4), spent("y", 3)]
+    assert await one.spending(space, "a", "2026-11-28") == []
+    await one.close()
+    await two.close()

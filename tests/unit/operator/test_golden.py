@@ -28,6 +28,18 @@ FULL: dict[str, Any] = {
         "credentials": {"secretKeyRef": {"name": "llm", "key": "key"}},
         "settings": {"temperature": 0.2, "maxTokens": 1024},
         "retry": {"retries": 1},
+        "performance": 0.9,
+        "candidates": [
+            {
+                "provider": "openai-compatible",
+                "name": "m",
+                "baseURL": "http://llm:8002/v1",
+                "credentials": {"secretKeyRef": {"name": "llm", "key": "other"}},
+                "pricing": {"inputPerMillion": 0.5, "outputPerMillion": 2},
+                "speed": 3,
+            }
+        ],
+        "budget": {"perDay": 5, "perRequest": 0.01},
         "fallbacks": [
             {"provider": "openai", "name": "gpt-4o", "credentials": {"secretKeyRef": {"name": "spare", "key": "key"}}},
             {"provider": "local", "name": "tiny", "baseURL": "http://llm:8001/v1", "settings": {"seed": 1}},

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from pydantic_ai.direct import model_request
@@ -21,8 +22,8 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.errors import ConfigError, ModelError
-from openclaw_runtime.models.chain import chain
-from openclaw_runtime.models.factory import build_model
+from openclaw_runtime.models.chain import first_to_answer
+from openclaw_runtime.models.factory import ModelParts, build_model
 from openclaw_runtime.models.failures import explain
 from openclaw_runtime.models.retry import Pauses, RetryingModel
 from openclaw_runtime.models.sections import Retry
@@ -71,20 +72,19 @@ class World:
         async def sleep(seconds: float) -> None:
             self.waits.append(seconds)
 
-        return chain(
-            [
-                RetryingModel(
-                    each.model,
-                    Retry(**policy),
-                    Pauses(sleep, lambda: 0.5),
-                    self.metrics,
-                    provider="p",
-                    place=place,
-                    last=place == len(providers) - 1,
-                )
-                for place, each in enumerate(providers)
-            ]
-        )
+        models = [
+            RetryingModel(
+                each.model,
+                Retry(**policy),
+                Pauses(sleep, lambda: 0.5),
+                self.metrics,
+                provider="p",
+                place=place,
+                last=place == len(providers) - 1,
+            )
+            for place, each in enumerate(providers)
+        ]
+        return first_to_answer(models) if len(models) > 1 else models[0]
 
     def count(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(f"openclaw_model_{name}_total", {"provider": "p", **labels})
@@ -218,10 +218,15 @@ async def test_retries_and_fallbacks_are_events_of_the_span(world: World) -> Non
 OWN = {"model_provider": "openai-compatible", "model": "m", "base_url": "http://one:1/v1"}
 
 
+def built(config: dict[str, Any], environment: dict[str, str]) -> list[Any]:
+    """The models of a configuration with fallbacks, without what wraps them."""
+    parts = ModelParts(environment, Pauses(asyncio.sleep, lambda: 0.0), World().metrics, Mock(), lambda: 0.0)
+    model: Any = build_model(RuntimeConfig.model_validate(config), parts)
+    return [each.wrapped.wrapped for each in model.models]
+
+
 def keys(fallbacks: list[dict[str, Any]], environment: dict[str, str]) -> list[str]:
-    config = RuntimeConfig.model_validate({"claw": OWN, "models": {"fallbacks": fallbacks}})
-    model = build_model(config, environment, Pauses(asyncio.sleep, lambda: 0.0), World().metrics)
-    return [each.wrapped.client.api_key for each in model.models]  # type: ignore[attr-defined]
+    return [each.client.api_key for each in built({"claw": OWN, "models": {"fallbacks": fallbacks}}, environment)]
 
 
 def test_a_key_goes_to_its_own_server_alone(tmp_path: Path) -> None:
@@ -247,12 +252,9 @@ def test_a_fallback_without_its_key_or_address_is_refused(fallback: dict[str, An
 
 def test_a_fallback_has_its_own_settings_or_those_of_the_agent() -> None:
     own = {"provider": "openai-compatible", "model": "m", "base_url": "http://two:1/v1"}
-    config = RuntimeConfig.model_validate(
-        {
-            "claw": {**OWN, "settings": {"temperature": 0.1, "seed": 3}},
-            "models": {"fallbacks": [own, {**own, "settings": {"temperature": 0.9}}]},
-        }
-    )
-    model = build_model(config, {}, Pauses(asyncio.sleep, lambda: 0.0), World().metrics)
-    settings = [each.settings for each in model.models]  # type: ignore[attr-defined]
+    config = {
+        "claw": {**OWN, "settings": {"temperature": 0.1, "seed": 3}},
+        "models": {"fallbacks": [own, {**own, "settings": {"temperature": 0.9}}]},
+    }
+    settings = [each.settings for each in built(config, {})]
     assert settings == [{"temperature": 0.1, "seed": 3}, {"temperature": 0.1, "seed": 3}, {"temperature": 0.9}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -12,6 +13,13 @@ Provider = Literal["openai", "anthropic", "groq", "local", "openai-compatible"]
 
 _NEEDS_SERVER = "!(self.provider in ['local', 'openai-compatible']) || has(self.baseURL)"
 _NEEDS_KEY = "self.provider in ['local', 'openai-compatible'] || has(self.credentials)"
+_PRICED = (
+    "(self.provider != 'openai-compatible' || has(self.pricing))",
+    *(
+        f"(!has(self.{group}) || self.{group}.all(m, m.provider != 'openai-compatible' || has(m.pricing)))"
+        for group in ("candidates", "fallbacks")
+    ),
+)
 
 
 class ModelSettings(Model):
@@ -21,6 +29,13 @@ class ModelSettings(Model):
     max_tokens: int | None = Field(None, ge=1, description="Most tokens in one answer.")
     top_p: float | None = Field(None, gt=0, le=1, description="Nucleus sampling threshold, above 0 up to 1.")
     seed: int | None = Field(None, description="Seed for providers that support repeatable sampling.")
+
+
+class Pricing(Model):
+    """What a model costs, in US dollars."""
+
+    input_per_million: float = Field(ge=0, description="US dollars per million tokens of input.")
+    output_per_million: float = Field(ge=0, description="US dollars per million tokens of output.")
 
 
 class Endpoint(Model):
@@ -37,6 +52,16 @@ class Endpoint(Model):
     )
     credentials: SecretSource | None = Field(None, description="The API key.")
     settings: ModelSettings | None = Field(None, description="Sampling settings; the provider's defaults where unset.")
+    pricing: Pricing | None = Field(
+        None, description="Its price; list prices of openai, anthropic and groq are known, local costs nothing."
+    )
+
+
+class Rated(Endpoint):
+    """A language model with the figures that the router goes by; those of common models are known."""
+
+    performance: float | None = Field(None, ge=0, le=1, description="How well it does hard tasks, 0 to 1.")
+    speed: float | None = Field(None, ge=0, le=100, description="How fast it answers, relative to gpt-4.")
 
 
 class OtherModel(Endpoint):
@@ -51,6 +76,25 @@ class OtherModel(Endpoint):
         cel(_NEEDS_KEY, "each model has its own API key: set credentials.secretKeyRef beside provider", ".credentials"),
     )
     settings: ModelSettings | None = Field(None, description="Sampling settings; model.settings when unset.")
+
+
+class Candidate(Rated, OtherModel):
+    """A model that the router may choose."""
+
+
+class Budget(Model):
+    """What the agent's models may cost, in US dollars."""
+
+    model_config = schema_extra(cel("has(self.perDay) || has(self.perRequest)", "set perDay, perRequest or both"))
+    per_day: float | None = Field(
+        None,
+        gt=0,
+        description="The most on one day (UTC), all replicas together. When it is used up, models that cost nothing "
+        "still answer; without one, requests are refused until midnight.",
+    )
+    per_request: float | None = Field(
+        None, gt=0, description="What one request should cost at most: the router avoids dearer candidates."
+    )
 
 
 class Retry(Model):
@@ -82,7 +126,7 @@ class Retry(Model):
     )
 
 
-class ModelSpec(Endpoint):
+class ModelSpec(Rated):
     """The language model the agent thinks with."""
 
     model_config = schema_extra(
@@ -96,6 +140,16 @@ class ModelSpec(Endpoint):
             "this provider needs an API key: set model.credentials.secretKeyRef to {name, key} of a Secret",
             ".credentials",
         ),
+        cel(
+            "!has(self.budget) || !has(self.budget.perDay) || (" + " && ".join(_PRICED) + ")",
+            "a budget needs prices: set pricing on each model of provider openai-compatible",
+            ".budget",
+        ),
+        cel(
+            "!has(self.budget) || !has(self.budget.perRequest) || (has(self.candidates) && self.candidates.size() > 0)",
+            "perRequest is what the router goes by: set model.candidates, or perDay in its place",
+            ".budget",
+        ),
     )
     retry: Retry = Field(default_factory=Retry, description="What is done when a request fails in passing.")
     fallbacks: list[OtherModel] = Field(
@@ -106,6 +160,19 @@ class ModelSpec(Endpoint):
         json_schema_extra=LIST_ATOMIC,
     )
 
+    candidates: list[Candidate] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Models the router may choose in place of this one, for each request by its complexity and "
+        "urgency, and by what it costs. Those not chosen are asked next when the chosen one fails.",
+        json_schema_extra=LIST_ATOMIC,
+    )
+    budget: Budget | None = Field(None, description="What the models may cost.")
+
     def others(self) -> list[tuple[str, OtherModel]]:
         """Every further model with its place in the Agent."""
-        return [(f"spec.model.fallbacks[{index}]", item) for index, item in enumerate(self.fallbacks)]
+        groups: tuple[tuple[str, Sequence[OtherModel]], ...] = (
+            ("candidates", self.candidates),
+            ("fallbacks", self.fallbacks),
+        )
+        return [(f"spec.model.{name}[{index}]", item) for name, items in groups for index, item in enumerate(items)]

@@ -49,6 +49,7 @@ def render(inputs: AgentInputs) -> dict[str, Any]:
             "model": spec.model.name,
             "base_url": spec.model.base_url,
             "settings": settings.model_dump(exclude_none=True) if settings else {},
+            **agent_models.figures(spec.model),
             "namespace": owner.namespace,
         },
         "models": agent_models.render(spec.model),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from openclaw_operator.api.base import KeyRef
-from openclaw_operator.api.model import ModelSpec, OtherModel
+from openclaw_operator.api.model import Endpoint, ModelSpec, OtherModel, Rated
 
 MODEL_SECRETS_DIR = "/etc/openclaw/models"
 
 
 def render(model: ModelSpec) -> dict[str, Any]:
     """The section `models`."""
-    retry = model.retry
+    retry, budget = model.retry, model.budget
     return {
         "retry": {
             "retries": retry.retries,
@@ -21,7 +21,14 @@ def render(model: ModelSpec) -> dict[str, Any]:
             "timeout": retry.timeout_seconds * 1000,
         },
         "fallbacks": [_endpoint(item) for item in model.fallbacks],
+        "candidates": [{**_endpoint(item), **figures(item)} for item in model.candidates],
+        "budget": {"per_day": budget.per_day, "per_request": budget.per_request} if budget else {},
     }
+
+
+def figures(model: Rated) -> dict[str, Any]:
+    """What the router goes by, where the Agent says it."""
+    return {"pricing": _pricing(model), "performance": model.performance, "speed": model.speed}
 
 
 def files(model: ModelSpec) -> dict[str, KeyRef]:
@@ -48,4 +55,9 @@ def _endpoint(item: OtherModel) -> dict[str, Any]:
         "base_url": item.base_url,
         "api_key_file": f"{MODEL_SECRETS_DIR}/{_file(item.credentials.secret_key_ref)}" if item.credentials else None,
         "settings": settings.model_dump(exclude_none=True) if settings else None,
+        "pricing": _pricing(item),
     }
+
+
+def _pricing(model: Endpoint) -> dict[str, float] | None:
+    return model.pricing.model_dump() if model.pricing else None

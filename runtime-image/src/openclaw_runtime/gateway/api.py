@@ -1,4 +1,4 @@
-"""The gateway's own API under /api/v1: skills, memory, sessions. Read-only: nothing here changes configuration."""
+"""The gateway's own API under /api/v1: skills, memory, sessions, spending. Nothing here changes configuration."""
 
 from typing import Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ from openclaw_runtime.gateway.chat import as_request_error
 from openclaw_runtime.gateway.middleware import error_response, on_http_exception, on_request_error
 from openclaw_runtime.gateway.state import GatewayState
 from openclaw_runtime.memory.types import MemoryRecord
+from openclaw_runtime.models.spending import MICRO
 
 
 class ActionView(BaseModel):
@@ -67,6 +68,26 @@ class SessionView(BaseModel):
 
     id: str
     messages: list[MessageView]
+
+
+class ModelSpendingView(BaseModel):
+    """What the requests to one model took today; 0 US dollars also where its price is not known."""
+
+    provider: str
+    model: str
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    usd: float
+
+
+class SpendingView(BaseModel):
+    """What the agent spent on models today (UTC), all replicas together; `limit_usd` is models.budget.per_day."""
+
+    day: str
+    usd: float
+    limit_usd: float | None
+    models: list[ModelSpendingView]
 
 
 def create_api(state: GatewayState) -> FastAPI:
@@ -129,6 +150,27 @@ def create_api(state: GatewayState) -> FastAPI:
                     metadata=dict(message.metadata),
                 )
                 for message in messages
+            ],
+        )
+
+    @api.get("/spending")
+    async def spending() -> SpendingView:
+        """Returns today's spending by model."""
+        spent = await state.spending.by_model()
+        return SpendingView(
+            day=state.spending.today(),
+            usd=sum(entry.micro_usd for entry in spent) / MICRO,
+            limit_usd=state.loop.config.models.budget.per_day,
+            models=[
+                ModelSpendingView(
+                    provider=entry.provider,
+                    model=entry.model,
+                    requests=entry.requests,
+                    input_tokens=entry.input_tokens,
+                    output_tokens=entry.output_tokens,
+                    usd=entry.micro_usd / MICRO,
+                )
+                for entry in spent
             ],
         )
 

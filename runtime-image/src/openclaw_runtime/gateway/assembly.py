@@ -24,8 +24,9 @@ from openclaw_runtime.memory.files import MemoryFiles
 from openclaw_runtime.memory.records import RecordStore
 from openclaw_runtime.memory.store import AgentMemory
 from openclaw_runtime.memory.types import Embedder, VectorIndex
-from openclaw_runtime.models.factory import build_model, check_models
+from openclaw_runtime.models.factory import ModelParts, build_model, check_models
 from openclaw_runtime.models.sections import Endpoint, Models
+from openclaw_runtime.models.spending import Spending
 from openclaw_runtime.skills.types import QueueObserver
 from openclaw_runtime.telemetry import Metrics, build_tracing
 
@@ -144,10 +145,12 @@ class Gateway:
         self._metrics = metrics
         skills.observe(metrics)
         self._files = _files(config, around.data_dir)
+        records = _records(config, around.data_dir)
+        self._spending = Spending(records, namespace=config.claw.namespace, agent=config.claw.name, now=around.now)
         self._memory = AgentMemory(
             namespace=config.claw.namespace,
             agent=config.claw.name,
-            records=_records(config, around.data_dir),
+            records=records,
             now=around.now,
             timer=around.timer,
             new_id=around.new_id,
@@ -168,6 +171,7 @@ class Gateway:
         self.state = GatewayState(
             loop=self._loop(config),
             memory=self._memory,
+            spending=self._spending,
             metrics=metrics,
             version=around.version,
             start_time=around.now(),
@@ -230,6 +234,7 @@ class Gateway:
             self._opener.cancel()
             await asyncio.gather(self._opener, return_exceptions=True)
         await self._skills.close()
+        await self._spending.close()
         await self._memory.close()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.shutdown)
@@ -249,7 +254,8 @@ class Gateway:
             from openclaw_runtime.models.retry import Pauses
 
             pauses = Pauses(around.sleep, around.random)
-            self._model = (wanted, build_model(config, around.environment, pauses, self._metrics))
+            parts = ModelParts(around.environment, pauses, self._metrics, self._spending, around.timer)
+            self._model = (wanted, build_model(config, parts))
         return AgentLoop(
             config,
             model=self._model[1],

@@ -12,6 +12,7 @@ from openclaw_runtime.agent.loop import AgentLoop
 from openclaw_runtime.errors import OpenClawError
 from openclaw_runtime.gateway.openai import RequestError
 from openclaw_runtime.memory.types import MemoryStore
+from openclaw_runtime.models.spending import Spending
 from openclaw_runtime.telemetry import Metrics
 
 Check = Callable[[], Awaitable[None]]
@@ -34,6 +35,7 @@ class GatewayState:
 
     loop: AgentLoop
     memory: MemoryStore
+    spending: Spending
     metrics: Metrics
     version: str
     start_time: float

@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -25,10 +27,11 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from openclaw_runtime.errors import MemoryStoreError
-from openclaw_runtime.memory.types import MemoryRecord, SessionMessage, View
+from openclaw_runtime.memory.types import MemoryRecord, SessionMessage, Spent, View
 
 _metadata = MetaData()
 
@@ -65,6 +68,21 @@ _messages = Table(
     Index("session_messages_by_session", "namespace", "agent", "session", "id"),
 )
 
+_spending = Table(
+    "model_spending",
+    _metadata,
+    Column("namespace", String(64), primary_key=True),
+    Column("agent", String(64), primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("provider", String(32), primary_key=True),
+    Column("model", String(256), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("micro_usd", BigInteger, nullable=False),
+)
+
+_SUMS = ("requests", "input_tokens", "output_tokens", "micro_usd")
 _RECORD_FIELDS = (
     "id", "namespace", "agent", "text", "kind", "scope", "session", "importance", "metadata", "created_at",
 )  # fmt: skip
@@ -155,6 +173,29 @@ class RecordStore:
         async with self._begin() as connection:
             rows = (await connection.execute(query.order_by(table.id.desc()).limit(limit))).all()
         return [SessionMessage(*row) for row in reversed(rows)]
+
+    async def spend(self, namespace: str, agent: str, entries: Sequence[Spent]) -> None:
+        """Adds to what was spent, all entries or none."""
+        made = sqlite.insert(_spending) if self._sqlite else postgresql.insert(_spending)
+        added = made.on_conflict_do_update(
+            index_elements=list(_spending.primary_key),
+            set_={name: _spending.c[name] + made.excluded[name] for name in _SUMS},
+        )
+        async with self._begin() as connection:
+            # In one order everywhere, so that replicas do not wait for each other in a circle.
+            for entry in sorted(entries, key=lambda each: (each.day, each.provider, each.model)):
+                await connection.execute(added.values(namespace=namespace, agent=agent, **asdict(entry)))
+
+    async def spending(self, namespace: str, agent: str, day: str) -> list[Spent]:
+        """Returns what was spent on a day, by model."""
+        table = _spending.c
+        wanted = and_(table.namespace == namespace, table.agent == agent, table.day == day)
+        columns = (table.day, table.provider, table.model, *(table[name] for name in _SUMS))
+        async with self._begin() as connection:
+            rows = (
+                await connection.execute(select(*columns).where(wanted).order_by(table.provider, table.model))
+            ).all()
+        return [Spent(*row) for row in rows]
 
     async def _select(self, query: Any) -> list[MemoryRecord]:
         async with self._begin() as connection:

@@ -54,6 +54,19 @@ class SessionMessage:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What an agent's requests to one model cost on one day (UTC, like 2026-11-27), in millionths of a US dollar."""
+
+    day: str
+    provider: str
+    model: str
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    micro_usd: int
+
+
 class MemoryStore(Protocol):
     """One agent's view of memory. Every method but `close` raises `MemoryStoreError` when a store cannot be used.
 

@@ -7,13 +7,13 @@ from pydantic_ai.models import Model
 from pydantic_ai.models.fallback import FallbackModel
 
 
-def chain(models: Sequence[Model]) -> Model:
+def first_to_answer(models: Sequence[Model]) -> Model:
     """Returns a model that asks each in turn; a stream that has begun stays with the model that began it.
 
-    Raises what the one model raises, or a `FallbackExceptionGroup` when each of several has failed.
+    Raises a `FallbackExceptionGroup` when all have failed.
     """
     first, *others = models
-    return FallbackModel(first, *others, fallback_on=_another_may) if others else first
+    return FallbackModel(first, *others, fallback_on=_another_may)
 
 
 def _another_may(error: Exception) -> bool:

@@ -1,6 +1,8 @@
 """Makes the models an agent's configuration names."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from openclaw_runtime.config import RuntimeConfig, read_secret
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
     from openclaw_runtime.models.observer import ModelObserver
     from openclaw_runtime.models.retry import Pauses
+    from openclaw_runtime.models.spending import Spending
 
 _KEYS: Mapping[Provider, str] = {
     "openai": "OPENAI_API_KEY",
@@ -25,35 +28,57 @@ _NO_KEY = "none"
 """What servers that need no key are given: the client insists on one."""
 
 
-def build_model(
-    config: RuntimeConfig, environment: Mapping[str, str], pauses: "Pauses", observer: "ModelObserver"
-) -> "Model":
-    """Returns the agent's model, with retries and fallbacks. Raises `ConfigError` if a key or an address is missing."""
-    from openclaw_runtime.models.chain import chain
-    from openclaw_runtime.models.retry import RetryingModel
+@dataclass(frozen=True)
+class ModelParts:
+    """What models take from outside. `timer` is a monotonic clock in seconds, `pauses` says how retries wait."""
 
-    check_models(config, environment)
-    used = list(_endpoints(config))
-    return chain(
-        [
-            RetryingModel(
-                _provider_model(endpoint, _key(path, endpoint, environment), environment, config),
-                config.models.retry,
-                pauses,
-                observer,
-                provider=endpoint.provider,
-                place=place,
-                last=place == len(used) - 1,
-            )
-            for place, (path, endpoint) in enumerate(used)
-        ]
+    environment: Mapping[str, str]
+    pauses: "Pauses"
+    observer: "ModelObserver"
+    spending: "Spending"
+    timer: Callable[[], float]
+
+
+def build_model(config: RuntimeConfig, parts: ModelParts) -> "Model":
+    """Returns the agent's model: routed, with retries and fallbacks. Raises `ConfigError`."""
+    from openclaw_runtime.models.chain import first_to_answer
+    from openclaw_runtime.models.metered import MeteredModel
+    from openclaw_runtime.models.retry import RetryingModel
+    from openclaw_runtime.models.routed import RoutedModel
+
+    check_models(config, parts.environment)
+
+    def metered(path: str, endpoint: Endpoint) -> MeteredModel:
+        key = _key(path, endpoint, parts.environment)
+        model = _provider_model(endpoint, key, parts.environment, config)
+        return MeteredModel(model, endpoint, observer=parts.observer, spending=parts.spending, timer=parts.timer)
+
+    def retrying(model: MeteredModel, place: int = 0, *, last: bool = True) -> "Model":
+        provider = model.endpoint.provider
+        return RetryingModel(
+            model, config.models.retry, parts.pauses, parts.observer, provider=provider, place=place, last=last
+        )
+
+    def in_order(models: Sequence[MeteredModel]) -> "Model":
+        final = len(models) - 1
+        return first_to_answer([retrying(model, place, last=place == final) for place, model in enumerate(models)])
+
+    own, candidates, fallbacks = ([metered(*item) for item in group] for group in _endpoints(config))
+    if not candidates and config.models.budget.per_day is None:
+        return in_order([*own, *fallbacks]) if fallbacks else retrying(own[0])
+    return RoutedModel(
+        [*own, *candidates],
+        fallbacks,
+        in_order=in_order,
+        budget=config.models.budget,
+        spending=parts.spending,
     )
 
 
 def check_models(config: RuntimeConfig, environment: Mapping[str, str]) -> None:
-    """Raises `ConfigError` if a key, its file or an address that a provider needs is missing."""
+    """Raises `ConfigError` if a key, its file or an address is missing, or a price that the budget needs."""
     problems = []
-    for path, endpoint in _endpoints(config):
+    for path, endpoint in chain.from_iterable(_endpoints(config)):
         provider, key = endpoint.provider, _KEYS.get(endpoint.provider)
         provider_field, own_server = ("model_provider", "") if path == _OWN else ("provider", "api_key_file, or ")
         address = _address(endpoint, environment)
@@ -70,15 +95,29 @@ def check_models(config: RuntimeConfig, environment: Mapping[str, str]) -> None:
             problems.append(ConfigProblem(f"{path}.base_url", f"is missing; {provider} needs it, or {variable}"))
         if endpoint.api_key_file:
             _key(path, endpoint, environment)
+    if config.models.budget.per_day is not None:
+        problems.extend(_unpriced(config))
     if problems:
         raise ConfigError("model", problems)
 
 
-def _endpoints(config: RuntimeConfig) -> Iterator[tuple[str, Endpoint]]:
-    """Yields each model with its place in the configuration; the agent's own is the first."""
-    yield _OWN, config.claw.endpoint
-    for index, endpoint in enumerate(config.models.fallbacks):
-        yield f"models.fallbacks.{index}", endpoint
+def _unpriced(config: RuntimeConfig) -> Iterator[ConfigProblem]:
+    from openclaw_runtime.models.prices import is_priced
+
+    for path, endpoint in chain.from_iterable(_endpoints(config)):
+        if not is_priced(endpoint):
+            unknown = f"the price of {endpoint.model} is not known and models.budget counts it; set {path}.pricing"
+            yield ConfigProblem(f"{path}.pricing", unknown)
+
+
+def _endpoints(config: RuntimeConfig) -> tuple[list[tuple[str, Endpoint]], ...]:
+    """Returns the agent's own model, the candidates and the fallbacks, each with its place in the configuration."""
+    models = config.models
+    return (
+        [(_OWN, config.claw.endpoint)],
+        [(f"models.candidates.{index}", endpoint) for index, endpoint in enumerate(models.candidates)],
+        [(f"models.fallbacks.{index}", endpoint) for index, endpoint in enumerate(models.fallbacks)],
+    )
 
 
 def _address(endpoint: Endpoint, environment: Mapping[str, str]) -> str | None:

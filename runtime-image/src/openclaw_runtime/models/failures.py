@@ -76,6 +76,8 @@ def _explain_all(group: FallbackExceptionGroup, timeout_seconds: float) -> OpenC
         for error in group.exceptions
         if isinstance(error, AgentRunError)
     ]
+    if len(errors) == 1:
+        return errors[0]
     kinds = {(error.status, error.code) for error in errors if isinstance(error, ModelError)}
     status, code = kinds.pop() if len(kinds) == 1 else (502, "every_model_failed")
     told = "; ".join(str(error) for error in errors)

@@ -14,3 +14,9 @@ class ModelObserver(Protocol):
 
     def model_stood_in(self, provider: str, model: str) -> None:
         """A model answered in place of one that failed before it."""
+
+    def model_called(self, provider: str, model: str, seconds: float, failure: str) -> None:
+        """A request to a provider ended; `failure` is its reason or empty."""
+
+    def model_used(self, provider: str, model: str, input_tokens: int, output_tokens: int, usd: float | None) -> None:
+        """An answer took so many tokens and so much money; None if its price is not known."""

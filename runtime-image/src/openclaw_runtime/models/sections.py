@@ -22,11 +22,18 @@ class ModelSettings(_Section):
     seed: int | None = None
 
 
+class Pricing(_Section):
+    """What a model costs, in US dollars per million tokens."""
+
+    input_per_million: float = Field(ge=0)
+    output_per_million: float = Field(ge=0)
+
+
 class Endpoint(_Section):
     """One model and where it is.
 
     `api_key_file` holds its key; without one the provider's key comes from the environment. `settings` are those of
-    `claw` where they are unset.
+    `claw` where they are unset. `pricing`, `performance` and `speed` are known for common models.
     """
 
     provider: Provider
@@ -34,6 +41,16 @@ class Endpoint(_Section):
     base_url: str | None = None
     api_key_file: UserPath | None = None
     settings: ModelSettings | None = None
+    pricing: Pricing | None = None
+    performance: float | None = Field(default=None, ge=0, le=1)
+    speed: float | None = Field(default=None, ge=0, le=100)
+
+
+class Budget(_Section):
+    """Limits in US dollars. `per_day` is kept by all replicas together; `per_request` is what the router aims at."""
+
+    per_day: float | None = Field(default=None, gt=0)
+    per_request: float | None = Field(default=None, gt=0)
 
 
 class Retry(_Section):
@@ -55,7 +72,13 @@ class Retry(_Section):
 
 
 class Models(_Section):
-    """What happens when the model of `claw` does not answer. `fallbacks` are asked in their order."""
+    """Which model answers, and what happens when it does not.
+
+    The router chooses for each request among `candidates` and the model of `claw`; `fallbacks` are asked after that, in
+    their order.
+    """
 
     retry: Retry = Retry()
     fallbacks: list[Endpoint] = []
+    candidates: list[Endpoint] = []
+    budget: Budget = Budget()
