@@ -17,8 +17,9 @@ from openclaw_operator.cluster.live import Live
 from openclaw_operator.cluster.references import References
 from openclaw_operator.cluster.reflector import ABSENT_SECONDS, Reflector
 from openclaw_operator.cluster.store import ChildStore
-from openclaw_operator.errors import ApiError, NotFoundError, SettingsError
+from openclaw_operator.errors import ApiError, NotFoundError, RejectedError, SettingsError
 from openclaw_operator.fetch.guard import Guard
+from openclaw_operator.reconcile import unfit
 from openclaw_operator.reconcile.agent import AgentReconciler
 from openclaw_operator.reconcile.context import USERS_SETTLE_SECONDS, Context
 from openclaw_operator.reconcile.memorystore import MemoryStoreReconciler
@@ -118,6 +119,7 @@ class Controller:
             random_bytes=random_bytes,
             trusted_skills=settings.trusted_skills,
         )
+        self._context = context
         pools: dict[str, dict[str, list[Pool]]] = {}
         self._pool = PoolReconciler(
             context,
@@ -272,9 +274,16 @@ class Controller:
                     return None
                 raise
             except ValidationError as error:
-                # Only possible where the installed CRD is not the one this operator was built with.
-                LOG.error("%s %s/%s does not fit the model of this version: %s", *key, error)  # noqa: TRY400
-                return self._settings.resync_seconds
+                # Only possible where it was stored under a CRD that is not the one this operator was built with.
+                return await self._report_unfit(primary, error)
+
+    async def _report_unfit(self, primary: Primary, error: ValidationError) -> float:
+        try:
+            await unfit.report(self._context, primary, error)
+        except RejectedError as refusal:
+            # An API server that checks the whole resource whenever its status is written.
+            LOG.error("%s %s/%s: %s (%s)", *primary.key, unfit.message(primary.kind, error), refusal)  # noqa: TRY400
+        return self._settings.resync_seconds
 
     async def _list_primaries(self) -> None:
         """Compare with the API server: what was missed comes in, what is gone goes out."""

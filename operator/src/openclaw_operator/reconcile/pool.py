@@ -189,7 +189,7 @@ class PoolReconciler:
         pods = list(context.children.of_kind("Pod", namespace))
         if not agents:
             if namespace in self._pools or not self._selective:
-                await self._leave(namespace, pods)
+                await self._leave(namespace, pods, theirs=self._selective and await self._has_agents(namespace))
             return None
         pools = merge([pool for wanted in known.values() for pool in wanted])
         # Until every agent has said what it needs, what is there may be wanted. Each calls again, if it ever can.
@@ -352,14 +352,21 @@ class PoolReconciler:
         self._dismissed.add(pod.uid)
         await self._context.client.delete(BY_NAME["Pod"], pod.namespace, pod.name, "pool", uid=pod.uid)
 
-    async def _leave(self, namespace: str, pods: list[Live]) -> None:
-        """The last agent is gone: leave nothing behind."""
+    async def _has_agents(self, namespace: str) -> bool:
+        """Whether there are agents that other operators serve, of whom nothing is known here."""
+        pages = self._context.client.pages(BY_NAME["Agent"], namespace, metadata_only=True)
+        return any(["deletionTimestamp" not in item["metadata"] async for page in pages for item in page["items"]])
+
+    async def _leave(self, namespace: str, pods: list[Live], *, theirs: bool) -> None:
+        """The last agent is gone: leave nothing behind, or all of it when it is `theirs` by now."""
         context = self._context
         self._pools.pop(namespace, None)
         self._retiring.pop(namespace, None)
         self._egress_ready.pop(namespace, None)
         self._follow_demand(namespace, {}, pods)
         self._observe(namespace, {}, pods, complete=True)
+        if theirs:
+            return
         await egress.drop(context, namespace)
         shared = (
             context.children.get("NetworkPolicy", namespace, network.SANDBOX_POLICY),
