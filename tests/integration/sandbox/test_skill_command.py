@@ -79,9 +79,10 @@ def test_an_mcp_server_is_asked_for_its_tools(tmp_path: Path) -> None:
 
 
 def test_a_server_that_cannot_be_asked_from_here_is_a_warning(tmp_path: Path) -> None:
-    folder = written(tmp_path / "hello", permissions=["network:external"], secrets=[{"name": "TRACKER_TOKEN"}])
+    folder = written(tmp_path / "hello", secrets=[{"name": "TRACKER_TOKEN"}])
     manifest = yaml.safe_load((folder / "skill.yaml").read_text())
     del manifest["actions"]
+    manifest |= {"permissions": ["network:internal"], "allowedDomains": ["127.0.0.1:9"]}
     server = {"url": "http://127.0.0.1:9/mcp", "headers": {"Authorization": "Bearer ${TRACKER_TOKEN}"}}
     (folder / "skill.yaml").write_text(yaml.safe_dump(manifest | {"mcp": server}))
     valid = openclaw("validate", folder)

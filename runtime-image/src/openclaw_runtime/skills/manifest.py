@@ -153,9 +153,7 @@ class SkillManifest(_Model):
     def warnings(self) -> tuple[str, ...]:
         """Returns what is allowed but hardly meant, one line each."""
         network = [name for name in self.permissions if name.startswith("network:")]
-        # A server that is somewhere else is called by the gateway, which goes by its address.
-        remote = self.mcp is not None and self.mcp.url is not None
-        if network and not self.allowed_domains and not remote:
+        if network and not self.allowed_domains:
             given = " and ".join(network)
             return (f"allowedDomains: empty, so {given} reaches nothing in a cluster; name the hosts it needs",)
         return ()
