@@ -3,7 +3,10 @@
 import asyncio
 import base64
 import contextlib
+import socket
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -83,6 +86,48 @@ async def test_readiness_follows_the_claim(start: Start, signer: Signer) -> None
         await connection.send(signed(signer, call))
         assert isinstance(decode(await connection.recv()), object)  # its first log line: it runs
         assert [await probe(runner, path) for path in ("/ready", "/health")] == [503, 200]
+
+
+SLOW_NODE = """#!/bin/bash
+until [ -e {file} ]; do read -t 0.02 -u 4; done
+printf x >&4
+read -u 4
+"""
+
+
+async def test_who_asks_a_pod_that_starts_is_answered_once_it_is_ready(tmp_path: Path, signer: Signer) -> None:
+    """The kubelet asks when it sees the container run, and then once a second."""
+    node, file = tmp_path / "node", tmp_path / "go"
+    node.write_text(SLOW_NODE.format(file=file))
+    node.chmod(0o755)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    environment = {
+        "OPENCLAW_SANDBOX_PUBLIC_KEYS": base64.b64encode(signer.public_key).decode(),
+        "OPENCLAW_SANDBOX_HOST": "127.0.0.1",
+        "OPENCLAW_SANDBOX_PORT": str(port),
+        "OPENCLAW_SANDBOX_SCRATCH": str(tmp_path),
+        "OPENCLAW_SANDBOX_RUNTIME": "node",
+        "OPENCLAW_SANDBOX_NODE": str(node),
+        "POD_UID": "uid",
+    }
+    command = (sys.executable, "-I", "-m", "openclaw_runtime.sandbox.runner")
+    process = await asyncio.create_subprocess_exec(*command, env=environment, cwd="/")
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                    break
+                except ConnectionRefusedError:
+                    await asyncio.sleep(0.01)
+            writer.write(b"GET /ready HTTP/1.1\r\nHost: pod\r\n\r\n")
+            file.touch()
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+            writer.close()
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 async def test_a_second_caller_is_told_to_try_another_pod(start: Start, signer: Signer) -> None:

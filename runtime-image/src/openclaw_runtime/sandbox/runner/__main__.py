@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -43,6 +44,12 @@ def _serve(settings: Settings, scratch: Path) -> int:
     linux.hide()
     # As the first process of a pod it would not be ended by the signal, and nothing below is worth waiting for.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        listener = _listen(settings)
+    except OSError as error:
+        place = f"{settings.host}:{settings.port}"
+        print(f"error: OPENCLAW_SANDBOX_PORT: cannot listen on {place}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        return 1
     from openclaw_runtime.jsonlog import JsonFormatter
     from openclaw_runtime.sandbox.runner import server
     from openclaw_runtime.sandbox.runner.nursery import Nursery, Rooms
@@ -61,9 +68,22 @@ def _serve(settings: Settings, scratch: Path) -> int:
 
     async def run() -> int:
         rooms = Rooms(scratch, _rooms(settings, scratch))
-        return await server.run(settings, verifier, Nursery(child, zygote, rooms, server.MAX_CHILD_FRAME))
+        nursery = Nursery(child, zygote, rooms, server.MAX_CHILD_FRAME)
+        return await server.run(settings, verifier, nursery, listener)
 
     return asyncio.run(run())
+
+
+def _listen(settings: Settings) -> socket.socket | None:
+    """Returns the port of a pod, open already; None where there is a path to listen at.
+
+    The kubelet asks whether we are ready as soon as it sees the container run, and then once a second. Where it finds
+    the port open, it waits for the answer, and the pod is not ready a second later than it could be.
+    """
+    if settings.socket_path is not None:
+        return None
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    return socket.create_server((settings.host, settings.port), family=family)
 
 
 def _rooms(settings: Settings, scratch: Path) -> tuple[Path, ...]:

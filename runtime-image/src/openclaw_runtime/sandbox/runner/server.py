@@ -76,7 +76,7 @@ class Runner:
         self._tenancy = Tenancy(
             settings.leased, settings.lease_idle_seconds, settings.lease_max_seconds, time.monotonic
         )
-        self._ready = False
+        self._ready = asyncio.Event()
         self._stopping = False
         self._prepared = asyncio.Event()
         self._prepared.set()
@@ -86,8 +86,11 @@ class Runner:
         self._connections = 0
         self.finished = asyncio.Event()
 
-    async def serve(self) -> Server:
-        """Waits for the child to be warm, then listens. Raises `ProtocolError` if the child dies first."""
+    async def serve(self, listener: socket.socket | None) -> Server:
+        """Waits for the child to be warm, then accepts calls. Raises `ProtocolError` if the child dies first.
+
+        `listener` is the open port of a pod; None is to listen at the socket path of the settings.
+        """
         await self._nursery.start()
         self._watch_child()
         options: dict[str, Any] = {
@@ -100,15 +103,15 @@ class Runner:
             "server_header": None,
             "process_request": self._process_request,
         }
-        if self._settings.socket_path is not None:
-            server = await unix_serve(self._handle, str(self._settings.socket_path), **options)
+        if listener is not None:
+            server = await serve(self._handle, sock=listener, **options)
         else:
-            server = await serve(self._handle, self._settings.host, self._settings.port, **options)
+            server = await unix_serve(self._handle, str(self._settings.socket_path), **options)
         try:
             await rehearse_server(own_address(next(iter(server.sockets))))
         except (OSError, EOFError, TimeoutError) as error:
             _log.warning("the rehearsal failed", extra={"fields": {"reason": str(error) or type(error).__name__}})
-        self._ready = True
+        self._ready.set()
         return server
 
     def stop(self) -> None:
@@ -135,7 +138,7 @@ class Runner:
 
         child.on_exit(died)
 
-    def _process_request(self, connection: ServerConnection, request: HttpRequest) -> Response | None:
+    async def _process_request(self, connection: ServerConnection, request: HttpRequest) -> Response | None:
         if request.path == CALL_PATH:
             if self._connections >= MAX_CONNECTIONS:
                 return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "too many connections\n")
@@ -143,9 +146,10 @@ class Runner:
         if request.path == "/health":
             return connection.respond(http.HTTPStatus.OK, "ok\n")
         if request.path == "/ready":
-            if not self._tenancy.free or not self._ready:
-                text = "starting\n" if self._tenancy.free else "claimed\n"
-                return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, text)
+            # Nobody is told "not yet": the next question may be a second away.
+            await self._ready.wait()
+            if not self._tenancy.free:
+                return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "claimed\n")
             return connection.respond(http.HTTPStatus.OK, "warm\n")
         return connection.respond(http.HTTPStatus.NOT_FOUND, f"only {CALL_PATH}, /ready and /health\n")
 
@@ -167,7 +171,7 @@ class Runner:
             self._connections -= 1
 
     async def _refuse(self, connection: ServerConnection, response: Failure) -> None:
-        if self._ready:
+        if self._ready.is_set():
             _log.warning("refused", extra={"fields": {"code": int(response.code), "reason": response.message}})
         with contextlib.suppress(ConnectionClosed):
             await connection.send(encode(response))
@@ -328,14 +332,14 @@ def _text(frame: str | bytes) -> Message:
     return decode(frame)
 
 
-async def run(settings: Settings, verifier: Verifier, nursery: Nursery) -> int:
+async def run(settings: Settings, verifier: Verifier, nursery: Nursery, listener: socket.socket | None) -> int:
     """Runs the runner to its end and returns the exit code."""
     loop = asyncio.get_running_loop()
     runner = Runner(settings, verifier, nursery)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, runner.stop)
     try:
-        server = await runner.serve()
+        server = await runner.serve(listener)
     except (ProtocolError, ChannelError, ZygoteError, OSError) as error:
         _log.error("cannot start", extra={"fields": {"reason": str(error)}})
         return 1
