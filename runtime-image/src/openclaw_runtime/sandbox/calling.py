@@ -155,16 +155,20 @@ class CallRunner:
         await asyncio.gather(*self._releasing)
 
     async def _acquire(self, pool: str, deadline: float, last: errors.SandboxError | None) -> Endpoint:
+        endpoint = self._queue.take(pool) or await self._wait(pool, deadline, last)
+        self._source.taken(endpoint.uid)
+        return endpoint
+
+    async def _wait(self, pool: str, deadline: float, last: errors.SandboxError | None) -> Endpoint:
+        """Waits for a sandbox. Raises `SandboxUnavailableError` with all that is known of why there is none."""
         pressure = asyncio.ensure_future(self._press(pool))
         try:
-            endpoint = await self._queue.acquire(pool, deadline)
+            return await self._queue.acquire(pool, deadline)
         except errors.SandboxUnavailableError as error:
             reasons = [str(error), self._source.explain(pool), f"last try: {last}" if last else None]
             raise errors.SandboxUnavailableError("; ".join(filter(None, reasons))) from None
         finally:
             pressure.cancel()
-        self._source.taken(endpoint.uid)
-        return endpoint
 
     def _limits(self, call: SkillCall, remaining: float) -> Limits:
         action = call.skill.action(call.action)

@@ -56,29 +56,39 @@ class SandboxQueue:
                 return
         lane.free[endpoint.uid] = endpoint
 
-    def withdraw(self, pool: str, uid: str) -> None:
-        """Takes a free sandbox away, because it is gone or no longer ready; one that is not here is fine."""
+    def withdraw(self, pool: str, uid: str) -> bool:
+        """Takes a free sandbox away, because it is gone or no longer ready; returns whether it was here."""
         lane = self._lanes.get(pool)
-        if lane is not None:
-            lane.free.pop(uid, None)
-            self._forget_if_empty(pool, lane)
+        if lane is None:
+            return False
+        found = lane.free.pop(uid, None) is not None
+        self._forget_if_empty(pool, lane)
+        return found
 
     def _forget_if_empty(self, pool: str, lane: _Lane) -> None:
         # A call that was just handed its sandbox may still hold a lane that was forgotten and made anew since.
         if not lane.free and not lane.waiting and self._lanes.get(pool) is lane:
             del self._lanes[pool]
 
+    def take(self, pool: str) -> Endpoint | None:
+        """Returns a free sandbox of the pool; None if there is none, or if calls wait for one."""
+        lane = self._lanes.get(pool)
+        if lane is None or not lane.free or lane.waiting:
+            return None
+        endpoint = lane.free.pop(self._choose.choice(list(lane.free)))
+        self._forget_if_empty(pool, lane)
+        self._tell(pool, 0.0, "served")
+        return endpoint
+
     async def acquire(self, pool: str, deadline: float) -> Endpoint:
         """Returns a sandbox of the pool, waiting until `deadline` (by the clock of this queue).
 
         Raises `SandboxUnavailableError` at the deadline.
         """
-        lane = self._lane(pool)
-        if lane.free and not lane.waiting:
-            endpoint = lane.free.pop(self._choose.choice(list(lane.free)))
-            self._forget_if_empty(pool, lane)
-            self._tell(pool, 0.0, "served")
+        endpoint = self.take(pool)
+        if endpoint is not None:
             return endpoint
+        lane = self._lane(pool)
         future: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
         lane.waiting.append(future)
         started = self._clock()

@@ -32,7 +32,12 @@ def create_executor(
     # In a cluster the operator has decided: what the configuration calls trusted runs here, everything else does not.
     level: Level = "trusted" if sandbox.provider == "pods" else sandbox.level
     local = SubprocessExecutor(
-        workspace=workspace, security=security, level=level, limit=4 * concurrent, keep_leases=concurrent
+        workspace=workspace,
+        security=security,
+        level=level,
+        max_warm=concurrent,
+        limit=4 * concurrent,
+        keep_leases=concurrent,
     )
     if sandbox.provider == "subprocess":
         return local

@@ -9,6 +9,7 @@ import logging
 import shutil
 import socket
 import sys
+import time
 import uuid
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from openclaw_runtime.sandbox import bubblewrap
+from openclaw_runtime.sandbox.demand import KEEP_SECONDS, Peak
 from openclaw_runtime.sandbox.endpoint import Endpoint, SandboxQueue
 from openclaw_runtime.skills.types import InstalledSkill
 
@@ -200,7 +202,10 @@ async def stop_runner(runner: LocalRunner) -> None:
 
 
 class LocalPool:
-    """Keeps `warm` runners of a lane ready and at most `limit` alive. Used ones exit by themselves and are replaced."""
+    """Keeps `warm` runners of a lane ready and at most `limit` alive. Used ones exit by themselves and are replaced.
+
+    As many are kept ready as there were calls at once in the last minutes, up to `max_warm`.
+    """
 
     def __init__(
         self,
@@ -209,13 +214,18 @@ class LocalPool:
         name: str,
         *,
         warm: int,
+        max_warm: int,
         limit: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = queue
         self._start = start
         self.name = name
         self._warm = warm
+        self._max_warm = max(warm, max_warm)
         self._limit = limit
+        self._peak = Peak(clock)
+        self._later: asyncio.TimerHandle | None = None
         self._closed = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._free: set[str] = set()
@@ -224,11 +234,36 @@ class LocalPool:
         self.last_error: str | None = None
 
     def fill(self) -> None:
-        """Starts as many runners as are missing: the warm ones, and one for each call that waits."""
+        """Starts the runners that are missing, and ends those that are too many since fewer calls came of late."""
+        target = self._target()
+        self._start_missing(target)
+        for uid in list(self._free):
+            # One that the queue does not have was just handed to a call.
+            if len(self._free) > target and self._queue.withdraw(self.name, uid):
+                self._free.discard(uid)
+                self.end(uid)
+        if target > self._warm and self._later is None and not self._closed:
+            self._later = asyncio.get_running_loop().call_later(KEEP_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        self._later = None
+        self.fill()
+
+    def _target(self) -> int:
+        """Returns how many runners are to be ready."""
+        return max(self._warm, min(self._peak.value(), self._max_warm))
+
+    def _waiting(self) -> int:
+        return self._queue.status().get(self.name, {}).get("waiting", 0)
+
+    def _start_missing(self, ready: int) -> None:
+        """Starts one runner for each call that waits; where none does, as many as are missing to `ready`.
+
+        What is only for later would take the CPU from those that are waited for.
+        """
         if self._closed:
             return
-        waiting = self._queue.status().get(self.name, {}).get("waiting", 0)
-        missing = self._warm + waiting - len(self._free) - self._starting
+        missing = (self._waiting() or ready - len(self._free)) - self._starting
         for _ in range(min(missing, self._limit - len(self._tasks))):
             self._starting += 1
             task = asyncio.ensure_future(self._live())
@@ -243,15 +278,15 @@ class LocalPool:
     def taken(self, uid: str) -> None:
         """Notes that a runner was handed to a call, and starts another one: at once if it was the last.
 
-        Else that waits for a moment, since a start costs as much CPU as many calls, and most calls are short.
+        All others wait for a moment, since a start costs as much CPU as many calls, and most calls are short.
         """
         if uid not in self._alive:
             return  # of another lane
         self._free.discard(uid)
-        if self._free:
-            asyncio.get_running_loop().call_later(_REFILL_SECONDS, self.fill)
-        else:
-            self.fill()
+        self._peak.note(len(self._alive) - len(self._free) + self._waiting())
+        if not self._free:
+            self._start_missing(min(1, self._warm))
+        asyncio.get_running_loop().call_later(_REFILL_SECONDS, self.fill)
 
     def end(self, uid: str) -> None:
         """Ends a runner that was taken; one whose call is over ends by itself and is fine."""
@@ -301,6 +336,8 @@ class LocalPool:
     async def close(self) -> None:
         """Ends every runner."""
         self._closed = True
+        if self._later is not None:
+            self._later.cancel()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

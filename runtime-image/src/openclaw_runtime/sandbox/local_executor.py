@@ -34,7 +34,8 @@ class SubprocessExecutor:
     """Runs calls in processes of this machine, each used once. Implements `SkillExecutor` and `Source`.
 
     Sandboxes are walled with bubblewrap where it works, unless `walled` is False. Those of Python skills without
-    permissions are warmed from the start, others from their first call on.
+    permissions are warmed from the start, others from their first call on. `warm` of a kind wait, and up to `max_warm`
+    where so many calls came at once.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class SubprocessExecutor:
         security: SecurityLevel = "strict",
         level: Level = "trusted",
         warm: int = 2,
+        max_warm: int = 0,
         limit: int = 16,
         keep_leases: int = 4,
         walled: bool = True,
@@ -54,6 +56,7 @@ class SubprocessExecutor:
         self._queue = SandboxQueue(random.Random(), time.monotonic)  # noqa: S311 - spreads load, guards nothing
         self._workspace = workspace
         self._warm = warm
+        self._max_warm = max_warm
         self._limit = limit
         self._walled = walled
         self._host = Host()
@@ -87,8 +90,10 @@ class SubprocessExecutor:
         pool = self._pools.get(lane.name)
         if pool is None and self._folder is not None:
             start = partial(start_runner, self._key, self._folder, self._workspace, lane, self._host)
+            # A leased one waits for its session's next call itself.
+            warm, most = (0, 0) if lane.leased else (self._warm, self._max_warm)
             pool = self._pools[lane.name] = LocalPool(
-                self._queue, start, lane.name, warm=0 if lane.leased else self._warm, limit=self._limit
+                self._queue, start, lane.name, warm=warm, max_warm=most, limit=self._limit
             )
         if pool is not None:
             # Whoever comes now may have to wait; a process for it should be on its way already.
