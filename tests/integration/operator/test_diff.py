@@ -181,6 +181,9 @@ async def test_what_would_not_work_is_said(cluster: Cluster, operator: OperatorP
     code, out = await diff(server.kubeconfig, cluster, changed(AGENT, "spec.skills", [{"name": "nope"}]))
     assert code == 1
     assert "not ready: SkillNotFound: spec.skills[0].name: Skill 'nope' does not exist" in out
+    remote = {"oci": {"reference": f"registry.invalid/skills/echo@sha256:{'0' * 64}"}}
+    code, out = await diff(server.kubeconfig, cluster, changed(SKILL, "spec.source", remote))
+    assert f"note: Skill {cluster.namespace}/echo depends on a remote source, which is not fetched here" in out
 
 
 @pytest.mark.parametrize(

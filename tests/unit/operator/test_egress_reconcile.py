@@ -60,10 +60,19 @@ async def test_the_proxy_comes_with_the_first_skill_that_may_go_out_and_goes_wit
     await world.settle()
     # Pods of the former pool may still be called, until gateways have read of the new one.
     assert parts(world) == PARTS
-    for live in list(world.context.children.of_kind("Pod", "demo")):
-        if live.labels["openclaw.io/egress"] == "proxied":
-            world.api.items.pop(("Pod", live.name), None)
-            world.context.children.removed(BY_NAME["Pod"], "demo", live.name, str(10**9))
+    proxied = [
+        live for live in world.context.children.of_kind("Pod", "demo") if live.labels["openclaw.io/egress"] == "proxied"
+    ]
+    for live in proxied:
+        going = world.api.items["Pod", live.name]
+        meta = {**going["metadata"], "deletionTimestamp": "2026-01-01T00:00:30Z"}
+        world.child("Pod", live.name, **{**going, "metadata": meta})
+    await world.settle()
+    # A call may go on in a pod that is being deleted.
+    assert parts(world) == PARTS
+    for live in proxied:
+        world.api.items.pop(("Pod", live.name), None)
+        world.context.children.removed(BY_NAME["Pod"], "demo", live.name, str(10**9))
     await world.settle()
     assert parts(world) == set()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.live import Live, observe
-from openclaw_operator.reconcile.pool import plan
+from openclaw_operator.reconcile.pool_plan import plan
 from openclaw_operator.reconcile.signing import SigningKeys
 from openclaw_operator.resources import sandbox
 from openclaw_operator.resources.pool import Pool, PoolShape, effective_level, is_marked_trusted, merge, pool_for
@@ -82,6 +83,16 @@ def test_a_pod_whose_egress_class_was_changed_is_replaced() -> None:
 def test_readiness_that_flaps_does_not_make_pods_without_end() -> None:
     flapping = [pod(str(number), ready=False) for number in range(5)]
     assert decide(wanted(warm=2, busy=3), flapping, {item.uid for item in flapping}) == (0, set())
+
+
+def test_pods_that_are_being_deleted_still_work_and_one_that_never_ends_stops_nothing() -> None:
+    pool = wanted(warm=2, busy=1)
+    ending = [replace(pod(name), deleting=True) for name in "abc"]
+    assert decide(pool, ending[:1]) == (2, set())
+    assert decide(pool, [*ending[:1], pod("x", ready=False)], served={"x"}) == (1, set())
+    over = replace(pod("a", phase="Succeeded"), deleting=True)
+    assert decide(pool, [over, pod("x", ready=False)], served={"x"}) == (2, set())
+    assert decide(pool, ending) == (2, set())
 
 
 def test_surplus_goes_unready_first() -> None:

@@ -209,6 +209,11 @@ async def _reconcile(client: DryRunClient, context: Context, key: Key, because: 
     after = client.plan.statuses.get(key)
     status = merged(primary.load()["status"], after) if after else primary.load()["status"]
     ready = ready_condition(status)
+    if kind == "Skill" and ready and ready["reason"] == "Fetching":
+        client.plan.notes.add(
+            f"Skill {namespace}/{name} depends on a remote source, which is not fetched here: what its new package "
+            "changes for agents that use it is not shown"
+        )
     return Preview(kind, namespace, name, because, _last(client.plan, seen), dict(ready) if ready else None)
 
 

@@ -115,6 +115,10 @@ class Registry:
             bundles=await self._bundles(referrers) if signatures else (),
         )
 
+    async def yanked(self) -> str | None:
+        """The reason of the newest word about a yank, None where there is none. Raises FetchError."""
+        return await self._yanked(await self._referrers(self._reference.digest))
+
     async def _yanked(self, referrers: list[dict[str, Any]]) -> str | None:
         """The reason of the newest word about a yank, None when it is not (or no longer) yanked."""
         words = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from openclaw_operator.cluster.kinds import BY_NAME
@@ -16,6 +16,7 @@ from openclaw_operator.reconcile import egress
 from openclaw_operator.reconcile.children import NAMESPACE, Children
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.demand import Bounds, Demand, begin, follow
+from openclaw_operator.reconcile.pool_plan import FINISHED, Plan, plan
 from openclaw_operator.reconcile.queue import Key
 from openclaw_operator.reconcile.shortage import START_SECONDS, PoolState, Shortage, ended, of_pod, of_refusal
 from openclaw_operator.reconcile.signing import (
@@ -34,16 +35,7 @@ LAST_PAUSE_SECONDS = 60.0
 REFUSED_RECHECK_SECONDS = 15.0
 # Gateways go on calling the pools of their old configuration until they have the new one.
 RETIRE_SECONDS = MOUNT_SECONDS
-FINISHED = frozenset({"Succeeded", "Failed"})
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
-
-
-@dataclass
-class Plan:
-    """What to do about the pods of a namespace: create so many per pool, delete these."""
-
-    create: dict[str, int] = field(default_factory=dict)
-    delete: list[Live] = field(default_factory=list)
 
 
 @dataclass
@@ -54,63 +46,6 @@ class _Health:
     not_before: float = 0.0
     last_end: str = ""
     refused: Shortage | None = None
-
-
-def plan(
-    pools: Mapping[str, Pool],
-    pods: Iterable[Live],
-    served: set[str],
-    keys: SigningKeys,
-    *,
-    complete: bool = True,
-    retiring: Collection[str] = (),
-    cramped: Collection[str] = (),
-) -> Plan:
-    """Compare pods with pools. `served` are uids of pods that have been ready.
-
-    While `pools` is not `complete`, a pod that seems not to be wanted may be: then only finished and stale ones go.
-    Ready pods of `retiring` pools are kept, but no more are made.
-    A pod that was ready and no longer is has taken a call: it does not count as waiting, and its replacement is made
-    while it still works. Never more pods than warm ones plus calls that can run at once, whatever readiness says.
-    Ready pods that trust other keys than they should, but today's too, go once as many others are ready in their
-    place; in `cramped` pools, where no pod can be added, one by one before.
-    """
-    result = Plan()
-    by_pool: dict[str, list[Live]] = {}
-    outdated: dict[str, list[Live]] = {}
-    for pod in pods:
-        pool = pod.labels.get(POOL_LABEL, "")
-        if pod.deleting:
-            continue
-        # Policies go by labels: a pod whose class somebody changed is not what its pool asks for.
-        changed = pool in pools and pod.labels.get(EGRESS_LABEL) != pools[pool].shape.egress
-        current = pod.labels.get(sandbox.SIGNING_LABEL) == keys.label
-        stale = changed or (not current and not (keys.serves(pod) and pod.facts["ready"]))
-        busy = pod.uid in served and not pod.facts["ready"]
-        retires = pool in retiring and pod.facts["ready"]
-        unwanted = stale or (complete and pool not in pools and not retires)
-        if pod.facts["phase"] in FINISHED or (unwanted and not busy):
-            result.delete.append(pod)
-        elif current or busy:
-            by_pool.setdefault(pool, []).append(pod)
-        else:
-            outdated.setdefault(pool, []).append(pod)
-    for name, wanted in pools.items():
-        present = by_pool.get(name, [])
-        waiting = [pod for pod in present if pod.facts["ready"] or pod.uid not in served]
-        missing = min(wanted.warm - len(waiting), wanted.warm + wanted.busy - len(present))
-        if missing > 0:
-            result.create[name] = missing
-        elif complete and missing < 0 and len(waiting) > wanted.warm:
-            # Those that are not ready yet go first: nobody can have chosen them.
-            surplus = sorted(waiting, key=lambda pod: (pod.facts["ready"], pod.created))
-            result.delete += surplus[: len(waiting) - wanted.warm]
-        old = outdated.get(name, [])
-        if sum(1 for pod in waiting if pod.facts["ready"]) >= wanted.warm:
-            result.delete += old
-        elif name in cramped:
-            result.delete += sorted(old, key=lambda pod: pod.created)[:1]
-    return result
 
 
 class PoolReconciler:
@@ -260,7 +195,8 @@ class PoolReconciler:
         if live is not None and not complete:
             return
         proxied = [pool for pool in pools.values() if pool.shape.egress == "proxied"]
-        left = any(pod.labels.get(EGRESS_LABEL) == "proxied" and not pod.deleting for pod in pods)
+        # A call may go on in a pod that is deleted.
+        left = any(pod.labels.get(EGRESS_LABEL) == "proxied" and pod.facts["phase"] not in FINISHED for pod in pods)
         if proxied or left:
             await egress.keep(context, namespace, public_keys, internal=any(pool.internal for pool in proxied))
         else:

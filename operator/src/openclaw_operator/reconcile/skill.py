@@ -67,7 +67,7 @@ class SkillReconciler:
         """The Skill was deleted; its package goes with it."""
         self._reported.pop(key, None)
         self._context.references.expect(key, set())
-        self._sources.done(key)
+        self._sources.gone(key)
 
     async def _verified(self, primary: Primary, owner: Owner, spec: SkillSpec, status: dict[str, Any]) -> Found:
         check_actions(spec)

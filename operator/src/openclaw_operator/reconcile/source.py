@@ -6,8 +6,9 @@ import asyncio
 import base64
 import binascii
 import json
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from openclaw_operator.api.base import KeyRef
@@ -29,6 +30,11 @@ from openclaw_operator.resources import archive, package, signature
 from openclaw_operator.resources.meta import Owner
 from openclaw_operator.resources.package import PACKAGE_KEY, File, Package
 
+LOG = logging.getLogger(__name__)
+# How often the registry of a version in use is asked whether it was yanked; soon after a start, all spread out.
+WORD_SECONDS = 6 * 3600.0
+FIRST_WORD_SECONDS = 3600.0
+
 
 @dataclass(frozen=True)
 class Found:
@@ -48,6 +54,13 @@ class _Fetched:
     facts: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _Word:
+    """What a registry says of a version that is in use: the reason why it was yanked, or None."""
+
+    yanked: str | None
+
+
 def identity(source: OciSource | ArchiveSource) -> str:
     """What is fetched, by digest: wherever it comes from, it is the same."""
     if isinstance(source, OciSource):
@@ -61,7 +74,11 @@ class Sources:
     def __init__(self, context: Context, guard: Guard | None, jitter: Callable[[], float]) -> None:
         self._context = context
         self._guard = guard
+        self._jitter = jitter
         self._downloads: Downloads[_Fetched] = Downloads(context.queue.add, monotonic=context.monotonic, jitter=jitter)
+        self._words: Downloads[_Word] = Downloads(context.queue.add, monotonic=context.monotonic, jitter=jitter)
+        # When a registry is asked again whether a version was yanked, in monotonic seconds.
+        self._ask_at: dict[tuple[str, str, str], float] = {}
 
     async def find(self, primary: Primary, owner: Owner, spec: SkillSpec, status: Mapping[str, Any]) -> Found:
         """The verified package. Raises SpecError, PendingError while it is fetched, ApiError for a passing fault.
@@ -86,8 +103,14 @@ class Sources:
         return found
 
     def done(self, user: tuple[str, str, str]) -> None:
-        """The package is in the cluster, or the Skill is gone."""
+        """The package is in the cluster."""
         self._downloads.forget(user)
+
+    def gone(self, user: tuple[str, str, str]) -> None:
+        """The Skill was deleted."""
+        self.done(user)
+        self._words.forget(user)
+        self._ask_at.pop(user, None)
 
     def due_in(self, user: tuple[str, str, str]) -> float | None:
         """Seconds until a failed download is tried again, None when there is none."""
@@ -145,19 +168,11 @@ class Sources:
         fetched = status.get("fetched") or {}
         if fetched.get("source") == identity(remote) and (signer is None or fetched.get("signedBy") == signer.id):
             found = await self._in_cluster(owner, fetched)
+            if found and isinstance(remote, OciSource):
+                return await self._with_word(primary, remote, found, named)
             if found:
                 return found
-        path = "spec.source.oci" if isinstance(remote, OciSource) else "spec.source.archive"
-        bundle = None
-        if remote.ca_bundle_ref:
-            bundle = await self._config_text(primary, f"{path}.caBundleRef", remote.ca_bundle_ref, named)
-        credentials = None
-        if isinstance(remote, OciSource) and remote.pull_secret_ref:
-            ref = KeyRef(name=remote.pull_secret_ref.name, key=challenge.DOCKER_CONFIG)
-            credentials = await self._secret(primary, f"{path}.pullSecretRef", ref, named)
-        elif isinstance(remote, ArchiveSource) and remote.authorization:
-            ref = remote.authorization.secret_key_ref
-            credentials = await self._secret(primary, f"{path}.authorization.secretKeyRef", ref, named)
+        bundle, credentials = await self._access(primary, remote, named)
         wanted = json.dumps([remote.model_dump(mode="json"), signer.id if signer else None, bundle])
 
         guard = self._guard
@@ -169,6 +184,50 @@ class Sources:
 
         got = self._downloads.get(primary.key, wanted, work)
         return Found(*await asyncio.to_thread(package.stored, got.package.archive), got.facts)
+
+    async def _access(
+        self, primary: Primary, remote: OciSource | ArchiveSource, named: set[ReferenceKey]
+    ) -> tuple[str | None, bytes | None]:
+        """The CA bundle and the credentials that a source names. Raises SpecError for those that are not there."""
+        path = "spec.source.oci" if isinstance(remote, OciSource) else "spec.source.archive"
+        bundle = None
+        if remote.ca_bundle_ref:
+            bundle = await self._config_text(primary, f"{path}.caBundleRef", remote.ca_bundle_ref, named)
+        credentials = None
+        if isinstance(remote, OciSource) and remote.pull_secret_ref:
+            ref = KeyRef(name=remote.pull_secret_ref.name, key=challenge.DOCKER_CONFIG)
+            credentials = await self._secret(primary, f"{path}.pullSecretRef", ref, named)
+        elif isinstance(remote, ArchiveSource) and remote.authorization:
+            ref = remote.authorization.secret_key_ref
+            credentials = await self._secret(primary, f"{path}.authorization.secretKeyRef", ref, named)
+        return bundle, credentials
+
+    async def _with_word(self, primary: Primary, remote: OciSource, found: Found, named: set[ReferenceKey]) -> Found:
+        """A package that is in use with what its registry says of it now and then: whether it was yanked.
+
+        Nothing else hangs on it: a registry that does not answer is asked again the next time.
+        """
+        guard, now, user = self._guard, self._context.monotonic(), primary.key
+        due = self._ask_at.setdefault(user, now + self._jitter() * FIRST_WORD_SECONDS)
+        if guard is None or now < due:
+            return found
+        try:
+            bundle, credentials = await self._access(primary, remote, named)
+
+            async def work() -> _Word:
+                return await _ask(guard, remote, bundle, credentials)
+
+            word = self._words.get(user, identity(remote), work)
+        except PendingError:
+            return found
+        except SpecError as error:
+            LOG.info("Skill %s/%s: whether it was yanked is not known: %s", *user[1:], error.message)
+        else:
+            told = {name: value for name, value in (found.fetched or {}).items() if name != "yanked"}
+            found = replace(found, fetched=told if word.yanked is None else {**told, "yanked": word.yanked})
+        self._words.forget(user)
+        self._ask_at[user] = now + WORD_SECONDS * (0.75 + self._jitter() / 2)
+        return found
 
     async def _files(self, primary: Primary, spec: SkillSpec, named: set[ReferenceKey]) -> dict[str, str]:
         assert spec.source is not None
@@ -228,9 +287,15 @@ async def _fetch_archive(web: Web, source: ArchiveSource, credentials: bytes | N
     return _Fetched(packed, {"source": identity(source), "digest": packed.digest})
 
 
-async def _fetch_artifact(
-    web: Web, source: OciSource, credentials: bytes | None, signer: signature.Key | None
-) -> _Fetched:
+async def _ask(guard: Guard, source: OciSource, bundle: str | None, credentials: bytes | None) -> _Word:
+    try:
+        async with asyncio.timeout(TOTAL_SECONDS), session(guard, bundle) as web:
+            return _Word(await _client(web, source, credentials).yanked())
+    except TimeoutError:
+        raise FetchError("SourceTimeout", f"no answer within {TOTAL_SECONDS:.0f} s", passing=True) from None
+
+
+def _client(web: Web, source: OciSource, credentials: bytes | None) -> registry.Registry:
     reference = registry.parse(source.reference)
     secret = source.pull_secret_ref.name if source.pull_secret_ref else None
     login = None
@@ -243,8 +308,14 @@ async def _fetch_artifact(
                 f"spec.source.oci.pullSecretRef: Secret {secret!r} has no readable {challenge.DOCKER_CONFIG}: make it "
                 "with kubectl create secret docker-registry",
             ) from None
-    client = registry.Registry(web, reference, plain_http=source.plain_http, login=login, secret=secret)
-    artifact = await client.fetch(signatures=signer is not None)
+    return registry.Registry(web, reference, plain_http=source.plain_http, login=login, secret=secret)
+
+
+async def _fetch_artifact(
+    web: Web, source: OciSource, credentials: bytes | None, signer: signature.Key | None
+) -> _Fetched:
+    reference = registry.parse(source.reference)
+    artifact = await _client(web, source, credentials).fetch(signatures=signer is not None)
     if signer:
         pairs = [(item.payload, item.signature) for item in artifact.signatures]
         signature.require_artifact(signer, reference.digest, artifact.manifest, pairs, artifact.bundles)
