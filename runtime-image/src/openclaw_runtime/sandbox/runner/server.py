@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import http
 import logging
 import secrets
@@ -111,6 +112,8 @@ class Runner:
             await rehearse_server(own_address(next(iter(server.sockets))))
         except (OSError, EOFError, TimeoutError) as error:
             _log.warning("the rehearsal failed", extra={"fields": {"reason": str(error) or type(error).__name__}})
+        # All that is here stays: a collection while a call runs looks at what came since.
+        gc.freeze()
         self._ready.set()
         return server
 
