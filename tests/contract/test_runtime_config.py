@@ -22,7 +22,7 @@ from openclaw_runtime.backup.config import load as load_backup
 from openclaw_runtime.config import ENVIRONMENT_KEYS, RuntimeConfig, load_config
 from openclaw_runtime.egress.settings import api_server
 from openclaw_runtime.gateway.reload import restart_needed
-from openclaw_runtime.models.sections import ModelSettings, Pricing
+from openclaw_runtime.models.sections import Cache, ModelSettings, Pricing
 from openclaw_runtime.schedules import cron
 from openclaw_runtime.skills import patterns
 
@@ -65,6 +65,7 @@ MODELS: dict[str, dict[str, Any]] = {
             }
         ],
         "budget": {"perDay": 5, "perRequest": 0.05},
+        "cache": {"ttlSeconds": 60, "staleSeconds": 5, "refreshAhead": 0.5, "turns": True, "diskMegabytes": 1},
     },
 }
 STORES: dict[str, dict[str, Any] | None] = {
@@ -295,6 +296,10 @@ def test_further_models_and_their_keys_reach_the_gateway(tmp_path: Path) -> None
     assert read(given, tmp_path).claw.performance == 0.4
     assert [(each.model, each.performance, each.speed) for each in models.candidates] == [("claude-3-opus", 0.9, 3)]
     assert (models.budget.per_day, models.budget.per_request) == (5, 0.05)
+    assert models.cache == Cache(
+        enabled=True, ttl=60, stale=5, refresh_ahead=0.5, turns=True, entries=1000, disk_megabytes=1
+    )
+    assert not read(inputs("local", "managed", "none", team=False, level="isolated"), tmp_path).models.cache.enabled
     assert first.api_key_file is not None
     volumes = deployment(given, agent_config.render(given))["spec"]["template"]["spec"]["volumes"]
     sources = next(volume["projected"]["sources"] for volume in volumes if volume["name"] == "models")

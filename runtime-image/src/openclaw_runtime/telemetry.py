@@ -91,6 +91,18 @@ class Metrics:
             ["provider", "model"],
             registry=self.registry,
         )
+        self.model_cache_requests = Counter(
+            "openclaw_model_cache_requests",
+            "Model requests that the cache was asked for, by what had the answer.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.model_cache_refreshes = Counter(
+            "openclaw_model_cache_refreshes",
+            "Answers in the cache that were asked for anew.",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.model_retries = Counter(
             "openclaw_model_retries",
             "Model requests that failed and were made again.",
@@ -142,6 +154,14 @@ class Metrics:
     def model_stood_in(self, provider: str, model: str) -> None:
         """Counts one request that a fallback answered."""
         self.model_fallbacks.labels(provider, model).inc()
+
+    def model_cache_asked(self, result: str) -> None:
+        """Counts one look into the cache."""
+        self.model_cache_requests.labels(result).inc()
+
+    def model_cache_refreshed(self, outcome: str) -> None:
+        """Counts one answer that was asked for anew."""
+        self.model_cache_refreshes.labels(outcome).inc()
 
     def model_called(self, provider: str, model: str, seconds: float, failure: str) -> None:
         """Counts one request to a provider."""

@@ -436,6 +436,39 @@ async def test_what_a_turn_cost_is_told_and_a_used_up_budget_refuses_the_next(ho
     assert len(model.requests) == 1
 
 
+async def test_work_in_the_background_is_answered_from_the_cache_and_turns_are_not(house: House, model: Model) -> None:
+    config = house.config("a", models={"cache": {"enabled": True}})
+    async with house.gateway(config, FakeSkills()) as (gateway, client):
+        first = await gateway.state.loop.generate("Say hello", {"temperature": 0})
+        assert await gateway.state.loop.generate("Say hello", {"temperature": 0}) == first
+        assert len(model.requests) == 1
+        await gateway.state.loop.generate("Say hello", {"temperature": 1})
+        assert len(model.requests) == 2
+        await say(client, "Say hello")
+        await say(client, "Say hello", session="s2")
+        assert len(model.requests) == 4
+        (entry,) = await gateway.state.spending.by_model()
+        assert entry.requests == 4
+
+
+async def test_with_turns_a_request_that_a_client_repeats_is_answered_from_the_cache(
+    house: House, model: Model
+) -> None:
+    config = house.config("a", models={"cache": {"enabled": True, "turns": True}})
+    talk: list[Any] = [
+        {"role": "user", "content": "mine"},
+        {"role": "assistant", "content": "yours"},
+        {"role": "user", "content": "next"},
+    ]
+    async with house.gateway(config, FakeSkills()) as (_, client):
+        said = [
+            await client.chat.completions.create(model="a", user=user, messages=talk) for user in ("s1", "s1", "s2")
+        ]
+    assert said[0].choices[0].message.content == said[1].choices[0].message.content
+    # What another session recalls is another request.
+    assert len(model.requests) == 2
+
+
 async def test_a_stream_that_breaks_is_not_begun_again_by_a_fallback(house: House, model: Model) -> None:
     model.failures = [broken_stream()]
     async with house.gateway(with_fallback(house), FakeSkills()) as (_, client):

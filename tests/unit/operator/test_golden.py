@@ -40,6 +40,7 @@ FULL: dict[str, Any] = {
             }
         ],
         "budget": {"perDay": 5, "perRequest": 0.01},
+        "cache": {"turns": True},
         "fallbacks": [
             {"provider": "openai", "name": "gpt-4o", "credentials": {"secretKeyRef": {"name": "spare", "key": "key"}}},
             {"provider": "local", "name": "tiny", "baseURL": "http://llm:8001/v1", "settings": {"seed": 1}},

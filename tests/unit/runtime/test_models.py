@@ -220,7 +220,7 @@ OWN = {"model_provider": "openai-compatible", "model": "m", "base_url": "http://
 
 def built(config: dict[str, Any], environment: dict[str, str]) -> list[Any]:
     """The models of a configuration with fallbacks, without what wraps them."""
-    parts = ModelParts(environment, Pauses(asyncio.sleep, lambda: 0.0), World().metrics, Mock(), lambda: 0.0)
+    parts = ModelParts(environment, Pauses(asyncio.sleep, lambda: 0.0), World().metrics, Mock(), lambda: 0.0, Mock())
     model: Any = build_model(RuntimeConfig.model_validate(config), parts)
     return [each.wrapped.wrapped for each in model.models]
 

@@ -97,6 +97,28 @@ class Budget(Model):
     )
 
 
+class Cache(Model):
+    """Answers that are kept and given again to requests that are equal in everything."""
+
+    ttl_seconds: int = Field(3600, ge=1, le=604800, description="How long an answer is given again.")
+    stale_seconds: int = Field(
+        300,
+        ge=0,
+        le=86400,
+        description="How long after that it may still be given once more, while it is asked for anew.",
+    )
+    refresh_ahead: float = Field(
+        0.8, gt=0, le=1, description="Part of ttlSeconds after which an answer in use is asked for anew; 1: never."
+    )
+    turns: bool = Field(
+        False,
+        description="Keep answers to users too, where no tool was needed; else only those to skills and other work in "
+        "the background.",
+    )
+    entries: int = Field(1000, ge=1, le=100000, description="Answers kept in the memory of a replica.")
+    disk_megabytes: int = Field(64, ge=0, le=512, description="Answers kept on the disk of a replica; 0: none.")
+
+
 class Retry(Model):
     """How often a model is asked again after a failure that may pass, for example a rate limit."""
 
@@ -168,6 +190,7 @@ class ModelSpec(Rated):
         json_schema_extra=LIST_ATOMIC,
     )
     budget: Budget | None = Field(None, description="What the models may cost.")
+    cache: Cache | None = Field(None, description="Keep answers for a while; without it each request is made.")
 
     def others(self) -> list[tuple[str, OtherModel]]:
         """Every further model with its place in the Agent."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from openclaw_operator.api.base import KeyRef
-from openclaw_operator.api.model import Endpoint, ModelSpec, OtherModel, Rated
+from openclaw_operator.api.model import Cache, Endpoint, ModelSpec, OtherModel, Rated
 
 MODEL_SECRETS_DIR = "/etc/openclaw/models"
 
 
 def render(model: ModelSpec) -> dict[str, Any]:
     """The section `models`."""
-    retry, budget = model.retry, model.budget
+    retry, budget, cache = model.retry, model.budget, model.cache
     return {
         "retry": {
             "retries": retry.retries,
@@ -23,6 +23,19 @@ def render(model: ModelSpec) -> dict[str, Any]:
         "fallbacks": [_endpoint(item) for item in model.fallbacks],
         "candidates": [{**_endpoint(item), **figures(item)} for item in model.candidates],
         "budget": {"per_day": budget.per_day, "per_request": budget.per_request} if budget else {},
+        "cache": _cache(cache) if cache else {},
+    }
+
+
+def _cache(cache: Cache) -> dict[str, Any]:
+    return {
+        "enabled": True,
+        "ttl": cache.ttl_seconds,
+        "stale": cache.stale_seconds,
+        "refresh_ahead": cache.refresh_ahead,
+        "turns": cache.turns,
+        "entries": cache.entries,
+        "disk_megabytes": cache.disk_megabytes,
     }
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,7 +24,7 @@ from openclaw_runtime.memory.files import MemoryFiles
 from openclaw_runtime.memory.records import RecordStore
 from openclaw_runtime.memory.store import AgentMemory
 from openclaw_runtime.memory.types import Embedder, VectorIndex
-from openclaw_runtime.models.factory import ModelParts, build_model, check_models
+from openclaw_runtime.models.factory import CacheParts, ModelParts, build_model, check_models
 from openclaw_runtime.models.sections import Endpoint, Models
 from openclaw_runtime.models.spending import Spending
 from openclaw_runtime.skills.types import QueueObserver
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pydantic_ai.models import Model
 
     from openclaw_runtime.bus.local import LocalBroker
+    from openclaw_runtime.models.cache import RedisLayer
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +142,8 @@ class Gateway:
         self._started_with = config
         self._config = config
         self._model: tuple[tuple[Endpoint, Models], Model] | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._redis_cache: RedisLayer | None = None
         metrics = Metrics(version=around.version, agent=config.claw.name, start_time=around.now())
         self._metrics = metrics
         skills.observe(metrics)
@@ -234,11 +237,39 @@ class Gateway:
             self._opener.cancel()
             await asyncio.gather(self._opener, return_exceptions=True)
         await self._skills.close()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        if self._redis_cache is not None:
+            await self._redis_cache.close()
         await self._spending.close()
         await self._memory.close()
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.shutdown)
         return finished
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name="model-cache")
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _shared_cache(self, config: RuntimeConfig) -> "RedisLayer | None":
+        """Where replicas share answers: the Redis of the bus, as the gateway started with it."""
+        bus = self._started_with.bus
+        if not config.models.cache.enabled or bus.provider != "redis" or bus.url is None:
+            return None
+        if self._redis_cache is None:
+            from openclaw_runtime.models.cache import RedisLayer
+
+            claw = self._started_with.claw
+            password = read_secret(bus.password_file, "bus.password_file") if bus.password_file else None
+            self._redis_cache = RedisLayer(
+                bus.url,
+                prefix=f"openclaw:{claw.namespace}:model-cache:{claw.name}:",
+                password=password.get_secret_value() if password else None,
+                timer=self._around.timer,
+            )
+        return self._redis_cache
 
     async def _handle_message(self, message: Message) -> dict[str, Any]:
         return await self.state.loop.handle_message(message)
@@ -254,7 +285,8 @@ class Gateway:
             from openclaw_runtime.models.retry import Pauses
 
             pauses = Pauses(around.sleep, around.random)
-            parts = ModelParts(around.environment, pauses, self._metrics, self._spending, around.timer)
+            cache = CacheParts(_cache_dir(around), around.now, self._spawn, self._shared_cache(config))
+            parts = ModelParts(around.environment, pauses, self._metrics, self._spending, around.timer, cache)
             self._model = (wanted, build_model(config, parts))
         return AgentLoop(
             config,
@@ -282,6 +314,12 @@ def gateway_token(config: RuntimeConfig, *, dev: bool) -> tuple[Secret, bool]:
         return SecretStr(secrets.token_urlsafe(32)), True
     hint = "is missing; name a file that holds the token, or use --dev on your own machine"
     raise ConfigError("gateway", [ConfigProblem("gateway.token_file", hint)])
+
+
+def _cache_dir(around: Surroundings) -> Path:
+    """Returns where answers of models are kept: OPENCLAW_CACHE_DIR, else a folder of the data."""
+    chosen = around.environment.get("OPENCLAW_CACHE_DIR")
+    return (Path(chosen).expanduser() if chosen else around.data_dir / "cache") / "models"
 
 
 def _files(config: RuntimeConfig, data_dir: Path) -> MemoryFiles | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from openclaw_runtime.config import RuntimeConfig, read_secret
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from pydantic_ai.models import Model
     from pydantic_ai.settings import ModelSettings as Settings
 
+    from openclaw_runtime.models.cache import Layer
+    from openclaw_runtime.models.cached import Spawn
     from openclaw_runtime.models.observer import ModelObserver
     from openclaw_runtime.models.retry import Pauses
     from openclaw_runtime.models.spending import Spending
@@ -37,10 +40,41 @@ class ModelParts:
     observer: "ModelObserver"
     spending: "Spending"
     timer: Callable[[], float]
+    cache: "CacheParts"
+
+
+@dataclass(frozen=True)
+class CacheParts:
+    """What a cache takes from outside: `folder` for files, `shared` for replicas; `now` is Unix time."""
+
+    folder: Path
+    now: Callable[[], float]
+    spawn: "Spawn"
+    shared: "Layer | None" = None
 
 
 def build_model(config: RuntimeConfig, parts: ModelParts) -> "Model":
-    """Returns the agent's model: routed, with retries and fallbacks. Raises `ConfigError`."""
+    """Returns the agent's model: cached, routed, with retries and fallbacks. Raises `ConfigError`."""
+    model = _answering_model(config, parts)
+    return _cached(model, config, parts) if config.models.cache.enabled else model
+
+
+def _cached(model: "Model", config: RuntimeConfig, parts: ModelParts) -> "Model":
+    from openclaw_runtime.models.cache import DiskLayer, Layer
+    from openclaw_runtime.models.cached import CachedModel
+
+    cache, around = config.models.cache, parts.cache
+    layers: list[Layer] = [around.shared] if around.shared else []
+    if cache.disk_megabytes:
+        layers.append(DiskLayer(around.folder, cache.disk_megabytes * 1024 * 1024))
+    models = [endpoint.model_dump_json() for _, endpoint in chain.from_iterable(_endpoints(config))]
+    owner = "\n".join([config.claw.namespace, config.claw.name, *models])
+    return CachedModel(
+        model, cache, owner=owner, layers=layers, observer=parts.observer, now=around.now, spawn=around.spawn
+    )
+
+
+def _answering_model(config: RuntimeConfig, parts: ModelParts) -> "Model":
     from openclaw_runtime.models.chain import first_to_answer
     from openclaw_runtime.models.metered import MeteredModel
     from openclaw_runtime.models.retry import RetryingModel

@@ -15,6 +15,12 @@ class ModelObserver(Protocol):
     def model_stood_in(self, provider: str, model: str) -> None:
         """A model answered in place of one that failed before it."""
 
+    def model_cache_asked(self, result: str) -> None:
+        """The cache was asked for an answer; `result` is the layer that had it, shared or miss."""
+
+    def model_cache_refreshed(self, outcome: str) -> None:
+        """An answer that grew old was asked for anew."""
+
     def model_called(self, provider: str, model: str, seconds: float, failure: str) -> None:
         """A request to a provider ended; `failure` is its reason or empty."""
 

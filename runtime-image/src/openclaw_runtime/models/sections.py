@@ -71,6 +71,23 @@ class Retry(_Section):
         return self
 
 
+class Cache(_Section):
+    """Answers that are given again to equal requests; times in seconds.
+
+    From `refresh_ahead` · `ttl` on an answer in use is asked for anew, and for `stale` seconds after its `ttl` it may
+    be given once more while that is done. `turns` adds answers to the user that needed no tool; without it only work in
+    the background is kept. `entries` are kept in memory, `disk_megabytes` on disk.
+    """
+
+    enabled: bool = False
+    ttl: int = Field(default=3_600, ge=1)
+    stale: int = Field(default=300, ge=0)
+    refresh_ahead: float = Field(default=0.8, gt=0, le=1)
+    turns: bool = False
+    entries: int = Field(default=1_000, ge=1)
+    disk_megabytes: int = Field(default=64, ge=0)
+
+
 class Models(_Section):
     """Which model answers, and what happens when it does not.
 
@@ -82,3 +99,4 @@ class Models(_Section):
     fallbacks: list[Endpoint] = []
     candidates: list[Endpoint] = []
     budget: Budget = Budget()
+    cache: Cache = Cache()
