@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 AGENTS = "agents.openclaw.io"
-CRDS = (AGENTS, "skills.openclaw.io", "memorystores.openclaw.io")
+CRDS = (AGENTS, "skills.openclaw.io", "memorystores.openclaw.io", "memoryrestores.openclaw.io")
 POLL_SECONDS = 5.0
 
 

@@ -295,7 +295,7 @@ def test_install_upgrade_uninstall_keeps_the_crds(api_server: ApiServer) -> None
     )
     ok(*helm, "uninstall", "oc")
     assert run(*kubectl, "-n", "lifecycle", "get", "deployment", "oc").returncode != 0
-    for kind in ("agents", "skills", "memorystores"):
+    for kind in ("agents", "skills", "memorystores", "memoryrestores"):
         ok(*kubectl, "get", "crd", f"{kind}.openclaw.io")
 
 

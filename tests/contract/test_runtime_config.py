@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from openclaw_operator.api.agent import AgentSpec
+from openclaw_operator.api.memoryrestore import MemoryRestoreSpec
 from openclaw_operator.api.memorystore import MemoryStoreSpec
 from openclaw_operator.api.skill import SkillSpec
-from openclaw_operator.resources import agent_config, backup, triggers
+from openclaw_operator.resources import agent_config, backup, restore, triggers
 from openclaw_operator.resources.agent_deployment import deployment
 from openclaw_operator.resources.egress import EgressOptions
 from openclaw_operator.resources.inputs import AgentInputs, Member, ResolvedSkill, Store
@@ -373,6 +374,10 @@ def test_backup_jobs_read_what_the_operator_renders(store: str, where: str, tmp_
     assert len(config.qdrant.nodes) == (3 if store == "managed" else 1)
     # Each file it names is where the pod has it.
     assert str(config.resources) == f"{backup.CONFIG_DIR}/{backup.RESOURCES_KEY}"
+    wanted = MemoryRestoreSpec.model_validate({"storeRef": {"name": "memory"}, "source": {"store": "other"}})
+    text = restore.config_map(Owner("MemoryRestore", "r", "demo", "u"), wanted, Store("memory", spec))["data"]
+    file.write_text(text[backup.CONFIG_KEY])
+    assert (load_backup(file).folder, load_backup(file).qdrant) == ("demo/other", config.qdrant)
     (cron_job,) = (item for item in rendered if item["kind"] == "CronJob")
     pod = cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     assert f"--file={config.records}" in pod["initContainers"][0]["command"]

@@ -26,19 +26,19 @@ class Rule:
 RULES: tuple[Rule, ...] = (
     Rule(
         "openclaw.io",
-        ("agents", "skills", "memorystores"),
+        ("agents", "skills", "memorystores", "memoryrestores"),
         ("list", "watch"),
         "Read what users ask for. Specs are never written.",
     ),
     Rule(
         "openclaw.io",
-        ("agents/status", "skills/status", "memorystores/status"),
+        ("agents/status", "skills/status", "memorystores/status", "memoryrestores/status"),
         ("patch",),
         "Report what was observed.",
     ),
     Rule(
         "openclaw.io",
-        ("agents/finalizers", "skills/finalizers", "memorystores/finalizers"),
+        ("agents/finalizers", "skills/finalizers", "memorystores/finalizers", "memoryrestores/finalizers"),
         ("update",),
         "Set blockOwnerDeletion on children where the OwnerReferencesPermissionEnforcement plugin is on. "
         "No finalizer is ever set.",
@@ -46,6 +46,7 @@ RULES: tuple[Rule, ...] = (
     Rule("apps", ("deployments",), _CHILD, "Gateways of Agents; watched to repair drift and report readiness."),
     Rule("apps", ("statefulsets",), _CHILD, "Qdrant, PostgreSQL and Redis of MemoryStores."),
     Rule("batch", ("cronjobs",), _CHILD, "Backups of MemoryStores."),
+    Rule("batch", ("jobs",), ("get", "list", "watch", "create"), "Run a MemoryRestore, once."),
     Rule("autoscaling", ("horizontalpodautoscalers",), _CHILD, "Autoscaling of gateways."),
     Rule("policy", ("poddisruptionbudgets",), _CHILD, "Keep gateways and Qdrant available through node drains."),
     Rule("networking.k8s.io", ("ingresses",), _CHILD, "Ways to gateways from outside, for Agents that ask for one."),

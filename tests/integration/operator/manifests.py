@@ -20,6 +20,13 @@ spec:
   backup: {destination: {s3: {bucket: backups}}}
 """
 
+RESTORE = """
+apiVersion: openclaw.io/v1alpha1
+kind: MemoryRestore
+metadata: {name: back}
+spec: {storeRef: {name: mem}}
+"""
+
 SKILL = """
 apiVersion: openclaw.io/v1alpha1
 kind: Skill

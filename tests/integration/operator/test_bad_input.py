@@ -10,7 +10,7 @@ import yaml
 
 from openclaw_operator.errors import RejectedError
 from tests.integration.operator.conftest import Audit, Cluster, condition, exists
-from tests.integration.operator.manifests import AGENT, FULL_AGENT, SKILL, STORE
+from tests.integration.operator.manifests import AGENT, FULL_AGENT, RESTORE, SKILL, STORE
 from tests.integration.operator.process import OperatorProcess
 
 # How long the operator is watched for requests it should not make, and how many a look-out may cost in that time.
@@ -311,6 +311,16 @@ REFUSED = {
         "set embedding.baseURL",
     ),
     "no embedding model": (STORE, "spec.embedding", {"provider": "openai"}, "set embedding.model"),
+    "restore of nothing": (RESTORE, "spec.parts", [], "spec.parts"),
+    "restore of what there is not": (RESTORE, "spec.parts", ["cache"], 'Unsupported value: "cache"'),
+    "restore of a backup of no name": (RESTORE, "spec.source", {"backup": "yesterday"}, "spec.source.backup"),
+    "restore from two places": (
+        RESTORE,
+        "spec.source",
+        {"destination": {"s3": {"bucket": "backups"}, "pvc": {"claimName": "x"}}},
+        "set exactly one of s3 and pvc",
+    ),
+    "restore of a long name": (RESTORE, "metadata.name", "x" * 41, "because a Job is named after it"),
     "wordllama of another size": (STORE, "spec.embedding", {"dimensions": 512}, "set embedding.dimensions to 256"),
 }
 
@@ -428,6 +438,12 @@ ACCEPTED = {
     ),
     "smallest store": changed(STORE, "spec", {}),
     "store with backups": STORE,
+    "restore of the latest backup": RESTORE,
+    "restore from elsewhere": changed(
+        RESTORE,
+        "spec.source",
+        {"backup": "2026-11-27T02-00-00Z", "destination": {"pvc": {"claimName": "x"}}, "store": "other"},
+    ),
     "external store": changed(
         STORE,
         "spec",
@@ -456,6 +472,12 @@ async def test_embedding_of_a_store_stays(cluster: Cluster) -> None:
     await cluster.apply(STORE)
     with pytest.raises(RejectedError, match="make a new MemoryStore"):
         await cluster.apply(changed(STORE, "spec.embedding", {"provider": "openai", "model": "x", "dimensions": 256}))
+
+
+async def test_a_restore_is_not_changed(cluster: Cluster) -> None:
+    await cluster.apply(RESTORE)
+    with pytest.raises(RejectedError, match="make a new MemoryRestore"):
+        await cluster.apply(changed(RESTORE, "spec.parts", ["records"]))
 
 
 async def test_volumes_of_a_store_stay(cluster: Cluster) -> None:

@@ -10,6 +10,7 @@ import yaml
 from lupa import lua51
 
 from openclaw_operator.api.agent import Agent, AgentSpec
+from openclaw_operator.api.memoryrestore import MemoryRestore
 from openclaw_operator.api.memorystore import MemoryStore
 from openclaw_operator.api.skill import Skill
 from openclaw_operator.cluster.live import Live
@@ -23,7 +24,7 @@ from tests.cluster.paths import REPOSITORY
 
 SCRIPTS = REPOSITORY / "charts" / "openclaw-operator" / "files" / "argocd"
 EXAMPLES = REPOSITORY / "examples" / "argocd"
-MODELS: dict[str, Any] = {"Agent": Agent, "Skill": Skill, "MemoryStore": MemoryStore}
+MODELS: dict[str, Any] = {"Agent": Agent, "Skill": Skill, "MemoryStore": MemoryStore, "MemoryRestore": MemoryRestore}
 KINDS = sorted(MODELS)
 
 SPECS: dict[str, dict[str, Any]] = {
@@ -34,11 +35,13 @@ SPECS: dict[str, dict[str, Any]] = {
         "actions": [{"name": "run", "description": "Runs."}],
     },
     "MemoryStore": {},
+    "MemoryRestore": {"storeRef": {"name": "memory"}},
 }
 STATUS: dict[str, dict[str, Any]] = {
     "Agent": {"replicas": 3, "readyReplicas": 3, "endpoint": "http://coordinator-gateway.agents.svc:7456/v1"},
     "Skill": {"digest": "sha256:" + "0" * 64, "users": 2},
     "MemoryStore": {"qdrantReady": "3/3", "users": 1},
+    "MemoryRestore": {"phase": "Succeeded", "backup": "2026-01-01T02-00-00Z"},
 }
 # What Argo CD opens: https://argo-cd.readthedocs.io/en/stable/operator-manual/health/ ("Custom Health Checks").
 CLOSED = ("string", "math", "io", "os", "debug", "coroutine", "python", "require", "load", "loadstring", "dofile")
@@ -79,6 +82,7 @@ def reported(kind: str, ready: str, reason: str, message: str, observed: int = 4
         ("Agent", "3 of 3 gateway pods are ready"),
         ("Skill", "used by 2 agents"),
         ("MemoryStore", "3/3 Qdrant nodes are ready"),
+        ("MemoryRestore", "fine"),
     ],
 )
 def test_ready_is_healthy(kind: str, message: str) -> None:
@@ -183,4 +187,5 @@ def test_memory_comes_before_skills_and_skills_before_agents() -> None:
         (operation,) = yaml.safe_load(entry["patch"])
         waves[entry["target"]["kind"]] = int(operation["value"]["argocd.argoproj.io/sync-wave"])
     assert waves["MemoryStore"] < waves["Skill"] < waves["Agent"]
-    assert set(waves) == set(KINDS)
+    # A restore is no state to keep.
+    assert set(waves) == set(KINDS) - {"MemoryRestore"}

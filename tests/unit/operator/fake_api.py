@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -55,6 +55,11 @@ class FakeApi:
         if (kind.name, name) not in self.items:
             raise NotFoundError(404, "NotFound", f"{kind.name} {name}")
         return self.items[kind.name, name]
+
+    async def pages(self, kind: Kind, _namespace: str, *, selector: str) -> AsyncIterator[Object]:
+        wanted = dict(part.split("=") for part in selector.split(","))
+        found = [item for (name, _), item in self.items.items() if name == kind.name]
+        yield {"items": [item for item in found if wanted.items() <= item["metadata"].get("labels", {}).items()]}
 
     async def create(self, kind: Kind, _namespace: str, body: Object, _reason: str) -> Object:
         name = body["metadata"]["name"]

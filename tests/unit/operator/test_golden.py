@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from openclaw_operator.api.memoryrestore import MemoryRestoreSpec
 from openclaw_operator.api.memorystore import MemoryStoreSpec
-from openclaw_operator.resources import agent, egress, memorystore, network, package, sandbox, secrets
+from openclaw_operator.resources import agent, egress, memorystore, network, package, restore, sandbox, secrets
 from openclaw_operator.resources.pool import pool_for
 from tests.unit.operator.builders import EGRESS, IMAGES, agent_inputs, owner, skill_spec, store
 
@@ -106,6 +107,11 @@ EXTERNAL = {
     "cache": {"redis": {"external": {"url": "rediss://cache.example:6380/1"}}},
 }
 
+RESTORE = MemoryRestoreSpec.model_validate({"storeRef": {"name": "mem"}})
+BACKED_UP = store(
+    backup={"destination": {"s3": {"bucket": "backups", "endpoint": "http://s3:9000", "credentials": {"name": "aws"}}}}
+)
+
 
 def cases() -> dict[str, list[dict[str, Any]]]:
     sandboxed = pool_for("ada", agent_inputs("ada", {}).spec, skill_spec(), IMAGES)
@@ -140,6 +146,10 @@ def cases() -> dict[str, list[dict[str, Any]]]:
         "store-external": memorystore.build(
             owner("MemoryStore", "mem"), MemoryStoreSpec.model_validate(EXTERNAL), IMAGES, {}
         ),
+        "restore": [
+            restore.config_map(owner("MemoryRestore", "back"), RESTORE, BACKED_UP),
+            restore.job(owner("MemoryRestore", "back"), RESTORE, BACKED_UP, IMAGES),
+        ],
         "sandbox": [
             sandbox.pod("demo", sandboxed.shape, "abcde", "UFVCTElD", "0123456789", "IfNotPresent"),
             *network.sandbox_policies("demo"),

@@ -16,7 +16,8 @@ OF_CHANGES = {
     "make a new MemoryStore": (
         against_a_server.test_embedding_of_a_store_stays,
         against_a_server.test_volumes_of_a_store_stay,
-    )
+    ),
+    "make a new MemoryRestore": (against_a_server.test_a_restore_is_not_changed,),
 }
 
 

@@ -32,11 +32,12 @@ from openclaw_operator.telemetry import Metrics
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 KUBECTL = "kubectl"
-KINDS = tuple(kind.name for kind in PRIMARY)
 # What a file may bring along for its resources to read.
 COMPANIONS = frozenset({"ConfigMap", "Secret"})
 # Those that others read come first.
 _ORDER = ("Skill", "MemoryStore", "Agent")
+# Not MemoryRestores: what they do is no matter of child objects.
+KINDS = tuple(kind.name for kind in PRIMARY if kind.name in _ORDER)
 
 
 class PreviewError(OperatorError):

@@ -41,6 +41,7 @@ class Kind:
 AGENT = Kind("Agent", "openclaw.io", "v1alpha1", "agents")
 SKILL = Kind("Skill", "openclaw.io", "v1alpha1", "skills")
 MEMORY_STORE = Kind("MemoryStore", "openclaw.io", "v1alpha1", "memorystores")
+MEMORY_RESTORE = Kind("MemoryRestore", "openclaw.io", "v1alpha1", "memoryrestores")
 EVENT = Kind("Event", "events.k8s.io", "v1", "events")
 
 CHILDREN: tuple[Kind, ...] = (
@@ -55,6 +56,8 @@ CHILDREN: tuple[Kind, ...] = (
     Kind("Deployment", "apps", "v1", "deployments"),
     Kind("StatefulSet", "apps", "v1", "statefulsets"),
     Kind("CronJob", "batch", "v1", "cronjobs"),
+    # Of Jobs only those of restores: a CronJob tells of its own.
+    Kind("Job", "batch", "v1", "jobs", selector=f"{MANAGED_SELECTOR},app.kubernetes.io/name=restore"),
     Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers"),
     Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets"),
     Kind("Ingress", "networking.k8s.io", "v1", "ingresses"),
@@ -65,5 +68,5 @@ CHILDREN: tuple[Kind, ...] = (
     # by the pool's label: a pod that somebody took it from has to be seen, to be replaced.
     Kind("Pod", "", "v1", "pods", selector=f"{MANAGED_SELECTOR},app.kubernetes.io/name=sandbox"),
 )
-PRIMARY: tuple[Kind, ...] = (AGENT, SKILL, MEMORY_STORE)
+PRIMARY: tuple[Kind, ...] = (AGENT, SKILL, MEMORY_STORE, MEMORY_RESTORE)
 BY_NAME: dict[str, Kind] = {kind.name: kind for kind in (*PRIMARY, *CHILDREN, EVENT)}

@@ -163,6 +163,13 @@ def _facts(kind: str, item: Object) -> dict[str, Any]:
             "running": bool(status.get("active")),
             "suspended": bool(item["spec"].get("suspend")),
         }
+    if kind == "Job":
+        ended = {each["type"]: each for each in status.get("conditions") or () if each["status"] == "True"}
+        failed = ended.get("Failed")
+        return {
+            "complete": "Complete" in ended,
+            "failed": str(failed.get("message") or failed.get("reason") or "it failed") if failed else None,
+        }
     if kind == "ConfigMap":
         return {"public_keys": data[PUBLIC_KEYS], "written": _written(item)} if PUBLIC_KEYS in data else {}
     if kind == "Secret":

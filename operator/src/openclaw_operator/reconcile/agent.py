@@ -13,7 +13,7 @@ from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.live import Live
 from openclaw_operator.cluster.references import Key as ReferenceKey
 from openclaw_operator.errors import SpecError
-from openclaw_operator.reconcile import claim, egress
+from openclaw_operator.reconcile import claim, egress, pause
 from openclaw_operator.reconcile.agent_skills import SkillResolver
 from openclaw_operator.reconcile.children import Children, Outcome
 from openclaw_operator.reconcile.context import USERS_SETTLE_SECONDS, Context
@@ -61,6 +61,9 @@ class AgentReconciler:
         """Bring one Agent to its spec. Raises ApiError for a passing fault."""
         content = primary.load()
         spec = AgentSpec.model_validate(content["spec"])
+        restore = pause.restore_of(self._context, primary.namespace, spec)
+        if restore:
+            spec = pause.paused(spec)
         owner = Owner("Agent", primary.name, primary.namespace, primary.uid)
         if self._skills.waits(primary, spec, content["status"]):
             return None
@@ -71,7 +74,7 @@ class AgentReconciler:
             # Without it the agent would start as somebody else, or not at all: what runs is left as it is.
             if not children.owns("Deployment", owner.child("gateway")):
                 self._set_pools(primary, {})
-            await self._report(primary, content["status"], spec, None, problem, Outcome())
+            await self._report(primary, content["status"], spec, None, problem, Outcome(), restore)
             return None
         skills = () if spec.suspend else gathered.inputs.skills
         pools = {skill.name: skill.pool for skill in skills if skill.pool}
@@ -82,7 +85,7 @@ class AgentReconciler:
             # handed to skills.
             claimed = children.owns("PersistentVolumeClaim", owner.child("workspace"))
             self._set_pools(primary, {name: pool for name, pool in pools.items() if claimed or not pool.shape.claim})
-        await self._report(primary, content["status"], spec, gathered.inputs, gathered.problem, outcome)
+        await self._report(primary, content["status"], spec, gathered.inputs, gathered.problem, outcome, restore)
         if outcome.refusal:
             raise outcome.refusal
         if outcome.problem and outcome.problem.reason == "OwnershipConflict":
@@ -265,6 +268,7 @@ class AgentReconciler:
         inputs: AgentInputs | None,
         problem: SpecError | None,
         outcome: Outcome,
+        restore: str | None,
     ) -> None:
         context = self._context
         gateway = f"{primary.name}-gateway"
@@ -298,7 +302,7 @@ class AgentReconciler:
         found = conditions(
             spec, live, problem, outcome, sandbox, *([way_out] if way_out else []), *([timed] if timed else [])
         )
-        await context.report(primary, old, fields, found)
+        await context.report(primary, old, fields, pause.told(found, restore) if restore else found)
 
 
 def addon_missing(kind_name: str) -> SpecError:

@@ -19,9 +19,10 @@ from openclaw_operator.cluster.reflector import ABSENT_SECONDS, Reflector
 from openclaw_operator.cluster.store import ChildStore
 from openclaw_operator.errors import ApiError, NotFoundError, RejectedError, SettingsError
 from openclaw_operator.fetch.guard import Guard
-from openclaw_operator.reconcile import unfit
+from openclaw_operator.reconcile import pause, unfit
 from openclaw_operator.reconcile.agent import AgentReconciler
 from openclaw_operator.reconcile.context import USERS_SETTLE_SECONDS, Context
+from openclaw_operator.reconcile.memoryrestore import MemoryRestoreReconciler
 from openclaw_operator.reconcile.memorystore import MemoryStoreReconciler
 from openclaw_operator.reconcile.pool import PoolReconciler
 from openclaw_operator.reconcile.primaries import Key, Primary, PrimaryStore, condense
@@ -131,6 +132,7 @@ class Controller:
             "Agent": AgentReconciler(context, pools),
             "Skill": SkillReconciler(context, Guard(settings.source_hosts, settings.source_private_hosts), jitter),
             "MemoryStore": MemoryStoreReconciler(context),
+            "MemoryRestore": MemoryRestoreReconciler(context),
         }
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -230,6 +232,9 @@ class Controller:
             for name in self._primaries.coordinators(known.namespace):
                 if name != known.name:
                     self._queue.add_after(("Agent", known.namespace, name), CHILD_SETTLE_SECONDS)
+            return
+        if known.kind == "MemoryRestore":
+            pause.wake(self._context, known.namespace, known.load()["spec"]["storeRef"]["name"])
             return
         for name in self._primaries.users(known.key):
             self._queue.add_after(("Agent", known.namespace, name), CHILD_SETTLE_SECONDS)

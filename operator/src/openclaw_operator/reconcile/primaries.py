@@ -1,4 +1,4 @@
-"""Agents, Skills and MemoryStores as last seen, and which of them use which."""
+"""Agents, Skills, MemoryStores and MemoryRestores as last seen, and which of them use which."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 from openclaw_operator.reconcile.status import readiness
 
 Object = dict[str, Any]
+# Phases of a MemoryRestore in which nobody else may use the store.
+HOLDING = frozenset({"Pausing", "Restoring"})
 Key = tuple[str, str, str]
 
 
@@ -70,6 +72,8 @@ class PrimaryStore:
         self._uses: dict[Key, frozenset[Key]] = {}
         self._coordinators: defaultdict[str, set[str]] = defaultdict(set)
         self._agents: defaultdict[str, set[str]] = defaultdict(set)
+        # MemoryRestores that hold agents back → the MemoryStore of their namespace that they restore.
+        self._restoring: dict[Key, str] = {}
         # At which resource version what is gone was deleted, until a list has shown that nobody remembers it.
         self._deleted: dict[Key, int] = {}
 
@@ -92,6 +96,15 @@ class PrimaryStore:
         """Names of the agents of a namespace."""
         return sorted(self._agents.get(namespace, ()))
 
+    def restoring(self, namespace: str, store: str) -> str | None:
+        """The name of the MemoryRestore for which the agents of a MemoryStore stand still, if there is one."""
+        found = (key[2] for key, name in self._restoring.items() if (key[1], name) == (namespace, store))
+        return min(found, default=None)
+
+    def begin_restore(self, key: Key, store: str) -> None:
+        """A MemoryRestore begins, and its status is about to say so."""
+        self._restoring[key] = store
+
     def put(self, primary: Primary) -> Primary | None:
         """Remember a resource; returns what was known of it, None when it is new. Old news is ignored."""
         before = self._items.get(primary.key)
@@ -101,6 +114,12 @@ class PrimaryStore:
         self._items[primary.key] = primary
         if primary.kind == "Agent" and (before is None or before.content != primary.content):
             self._index(primary)
+        if primary.kind == "MemoryRestore":
+            content = primary.load()
+            if content["status"].get("phase") in HOLDING:
+                self._restoring[primary.key] = content["spec"]["storeRef"]["name"]
+            else:
+                self._restoring.pop(primary.key, None)
         return before
 
     def remove(self, key: Key, version: str) -> Primary | None:
@@ -113,6 +132,7 @@ class PrimaryStore:
             return None
         self._items.pop(key, None)
         self._deleted[key] = int(version)
+        self._restoring.pop(key, None)
         if before and before.kind == "Agent":
             self._set_uses(before, frozenset())
             self._coordinators[before.namespace].discard(before.name)

@@ -145,7 +145,7 @@ def postgresql(owner: Owner, spec: MemoryStoreSpec, images: Images, arguments: l
         "postgresql",
         (managed.image if managed else None) or images.postgresql,
         images,
-        [*arguments, f"--dbname={url}"],
+        [arguments[0], f"--dbname={url}", *arguments[1:]],
         env=[secret_env("PGPASSWORD", ref.name, ref.key)] if ref else [],
         mounts=[work_mount()],
     )

@@ -97,6 +97,7 @@ def restore_vectors(
     config: Config,
     folder: Folder,
     check: Annotated[bool, typer.Option("--check", help="fail where points are missing")] = False,
+    summary: Annotated[Path | None, typer.Option("--summary", help="write what was done to this file")] = None,
 ) -> None:
     """Last step of a restore: puts the snapshots of the fetched backup back into Qdrant, and says what was done."""
     settings = load(config)
@@ -107,7 +108,10 @@ def restore_vectors(
         points = restores.restore_vectors(destination, settings.folder, manifest, vectors, folder) if vectors else {}
     if check:
         restores.check_points(manifest, points)
-    typer.echo(json.dumps({"backup": manifest.name, "completed": manifest.completed.isoformat(), "points": points}))
+    said = json.dumps({"backup": manifest.name, "completed": manifest.completed.isoformat(), "points": points})
+    typer.echo(said)
+    if summary:
+        summary.write_text(said, encoding="utf-8")
 
 
 @contextmanager

@@ -18,14 +18,13 @@ RECORDS = "postgresql.dump"
 def fetch(destination: Destination, folder: str, wanted: str, into: Path, kinds: frozenset[str]) -> Manifest:
     """Chooses a backup, checks every file of the `kinds`, and leaves the dump and the choice in `into`.
 
-    Raises `BackupError` when there is no such backup, a kind is missing from it, or a file is damaged.
+    Raises `BackupError` when there is no such backup, it has no records, or a file is damaged.
     """
     complete, _ = destination.names(folder)
     name = pick(wanted, complete, f"{folder} of {destination.where}")
     manifest = destination.manifest(folder, name)
-    for kind in sorted(kinds):
-        if not manifest.of(kind):
-            raise BackupError(f"backup {name} has no {kind}: restore other parts, or another backup")
+    if "records" in kinds and not manifest.of("records"):
+        raise BackupError(f"backup {name} has no records: restore vectors alone, or another backup")
     for part in manifest.parts:
         if part.kind not in kinds:
             continue

@@ -1,0 +1,274 @@
+"""MemoryRestore: stop the agents, run the Job, let them start again. Each step is in the status before it is taken.
+
+Pending → Pausing → Restoring → Resuming → Succeeded, or Failed. An operator that starts anew reads the phase and goes
+on from there. There is one Job with a name that is known beforehand, and its uid is noted: once it was seen it is never
+made again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from openclaw_operator.api.base import KeyRef
+from openclaw_operator.api.memoryrestore import MemoryRestoreSpec
+from openclaw_operator.api.memorystore import MemoryStoreSpec
+from openclaw_operator.cluster.client import Object
+from openclaw_operator.cluster.kinds import BY_NAME
+from openclaw_operator.cluster.live import Live
+from openclaw_operator.cluster.references import Key as ReferenceKey
+from openclaw_operator.errors import (
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    OwnershipConflictError,
+    RejectedError,
+    SpecError,
+)
+from openclaw_operator.reconcile import pause
+from openclaw_operator.reconcile.children import Children, rejection
+from openclaw_operator.reconcile.context import Context
+from openclaw_operator.reconcile.primaries import Primary
+from openclaw_operator.reconcile.required import require_secret
+from openclaw_operator.reconcile.status import MEANT_TO_STOP, Condition
+from openclaw_operator.resources import backup, restore
+from openclaw_operator.resources.inputs import Store
+from openclaw_operator.resources.meta import MANAGED_BY, OPERATOR, Owner
+
+# What is waited for is other resources' business: nothing tells this one.
+LOOK_AGAIN_SECONDS = 2.0
+# Rights and quotas are not of a moment.
+REFUSED_SECONDS = 15.0
+DONE = frozenset({"Succeeded", "Failed"})
+_S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+@dataclass
+class _Step:
+    """Where a restore is now: the phase, the Ready condition, and fields of the status that change."""
+
+    phase: str
+    reason: str
+    message: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    again: float | None = LOOK_AGAIN_SECONDS
+
+
+class MemoryRestoreReconciler:
+    """Reconciles MemoryRestores."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def reconcile(self, primary: Primary) -> float | None:
+        """Take the next step of one restore. Raises ApiError for a passing fault."""
+        content = primary.load()
+        old = content["status"]
+        phase = old.get("phase", "Pending")
+        if phase in DONE:
+            return None
+        spec = MemoryRestoreSpec.model_validate(content["spec"])
+        owner = Owner("MemoryRestore", primary.name, primary.namespace, primary.uid)
+        try:
+            step = await self._step(phase, primary, owner, spec, old)
+        except SpecError as problem:
+            # Nothing was changed before Restoring; from then on, it cannot be made good.
+            failed = phase == "Restoring"
+            step = _Step("Failed" if failed else phase, problem.reason, problem.message)
+        if step.phase in DONE:
+            step.fields["completedAt"] = self._context.timestamp()
+            step.again = None
+        await self._report(primary, old, step)
+        if step.phase != phase:
+            pause.wake(self._context, primary.namespace, spec.store_ref.name)
+            return None if step.phase in DONE else 0.0
+        return step.again
+
+    def gone(self, key: tuple[str, str, str]) -> None:
+        """The MemoryRestore was deleted; its Job goes with it, and whom it stopped is woken."""
+        self._context.references.expect(key, set())
+
+    async def _step(
+        self, phase: str, primary: Primary, owner: Owner, spec: MemoryRestoreSpec, old: dict[str, Any]
+    ) -> _Step:
+        if phase == "Pending":
+            return await self._begin(primary, owner, spec)
+        if phase == "Pausing":
+            return await self._pause(owner, spec)
+        if phase == "Restoring":
+            return await self._restore(owner, spec, old)
+        return self._resume(owner, spec, old)
+
+    async def _begin(self, primary: Primary, owner: Owner, spec: MemoryRestoreSpec) -> _Step:
+        """Everything that can be known to be wrong is, before an agent is stopped. Raises SpecError."""
+        store = self._store(owner, spec)
+        await self._require_credentials(primary, spec, store)
+        running = self._context.primaries.restoring(owner.namespace, store.name)
+        if running not in (None, owner.name):
+            return _Step("Pending", "Progressing", f"waiting for MemoryRestore {running} of the same store")
+        known = self._context.primaries.get(("MemoryStore", owner.namespace, store.name))
+        if known is None or known.ready != "True":
+            return _Step("Pending", "Progressing", f"waiting for MemoryStore {store.name} to be ready")
+        await self._require_free_name(owner)
+        # Said before the status is written, so that no second restore begins meanwhile.
+        self._context.primaries.begin_restore(primary.key, store.name)
+        started = {"startedAt": self._context.timestamp()}
+        return _Step("Pausing", "Progressing", "stopping the agents that use the store", started)
+
+    async def _pause(self, owner: Owner, spec: MemoryRestoreSpec) -> _Step:
+        self._store(owner, spec)
+        busy = await self._still_running(owner.namespace, spec.store_ref.name)
+        if busy:
+            return _Step("Pausing", "Progressing", f"waiting for {', '.join(busy)} to end")
+        return _Step("Restoring", "Progressing", "nothing uses the store; the restore begins")
+
+    async def _restore(self, owner: Owner, spec: MemoryRestoreSpec, old: dict[str, Any]) -> _Step:
+        context, name = self._context, owner.child(restore.SUFFIX)
+        live = context.children.get("Job", owner.namespace, name)
+        if live is None and not old.get("jobUID"):
+            try:
+                live = await self._create(owner, spec)
+            except ForbiddenError as refusal:
+                return _Step("Restoring", "Refused", refusal.message, again=REFUSED_SECONDS)
+        if live is None or (live.owner and live.owner.uid != owner.uid):
+            raise SpecError(
+                "JobDeleted", f"Job {name} was deleted while it ran: the store may be half restored; restore it anew"
+            )
+        noted = {"jobUID": live.uid}
+        if live.facts["complete"]:
+            summary = await self._summary(owner.namespace, name)
+            return _Step("Resuming", "Progressing", "restored; agents start again", {**noted, **summary})
+        if live.facts["failed"]:
+            cause = await self._cause(owner.namespace, name) or live.facts["failed"]
+            return _Step("Failed", "RestoreFailed", f"{cause}; correct it and make a new MemoryRestore", noted)
+        return _Step("Restoring", "Progressing", f"Job {name} is running", noted)
+
+    def _resume(self, owner: Owner, spec: MemoryRestoreSpec, old: dict[str, Any]) -> _Step:
+        waiting = [
+            name
+            for name in self._context.primaries.users(("MemoryStore", owner.namespace, spec.store_ref.name))
+            if not self._answers(owner.namespace, name)
+        ]
+        if waiting:
+            return _Step("Resuming", "Progressing", f"restored; waiting for agents to start: {', '.join(waiting)}")
+        what = f"backup {old['backup']}" if old.get("backup") else "the backup"
+        return _Step("Succeeded", "Restored", f"{what} was restored")
+
+    def _answers(self, namespace: str, name: str) -> bool:
+        """Whether an agent is available again, or is not meant to be."""
+        agent = self._context.primaries.get(("Agent", namespace, name))
+        if agent is None or agent.deleting:
+            return True
+        for condition in agent.load()["status"].get("conditions") or ():
+            if condition["type"] == "Available":
+                return condition["status"] == "True" or condition["reason"] in MEANT_TO_STOP
+        return False
+
+    async def _still_running(self, namespace: str, store: str) -> list[str]:
+        """Gateways and backups that may still read or write."""
+        context = self._context
+        agents = context.primaries.users(("MemoryStore", namespace, store))
+        busy = []
+        for name in agents:
+            live = context.children.get("Deployment", namespace, f"{name}-gateway")
+            if live and (live.facts["wanted"] or live.facts["replicas"] or not live.facts["current"]):
+                busy.append(f"agent {name}")
+        cron_job = context.children.get("CronJob", namespace, f"{store}-{backup.SERVER}")
+        if cron_job and (cron_job.facts["running"] or not cron_job.facts["suspended"]):
+            busy.append("its backup")
+        if not busy:
+            # A Deployment no longer counts pods that drain their last turns.
+            selector = f"{MANAGED_BY}={OPERATOR},app.kubernetes.io/name=gateway"
+            busy += [
+                f"pod {pod['metadata']['name']}"
+                for pod in await self._pods(namespace, selector)
+                if (pod["metadata"].get("labels") or {}).get("openclaw.io/agent") in agents
+                and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+            ]
+        return busy
+
+    def _store(self, owner: Owner, spec: MemoryRestoreSpec) -> Store:
+        name = spec.store_ref.name
+        known = self._context.primaries.get(("MemoryStore", owner.namespace, name))
+        if known is None or known.deleting:
+            raise SpecError(
+                "MemoryStoreNotFound",
+                f"spec.storeRef.name: MemoryStore {name!r} does not exist in namespace {owner.namespace}: create it "
+                "or make a MemoryRestore that names another",
+            )
+        return Store(name, MemoryStoreSpec.model_validate(known.load()["spec"]))
+
+    async def _require_credentials(self, primary: Primary, spec: MemoryRestoreSpec, store: Store) -> None:
+        named: set[ReferenceKey] = set()
+        s3 = restore.source(spec, store).s3
+        try:
+            if s3 and s3.credentials:
+                for key in _S3_KEYS:
+                    ref = KeyRef(name=s3.credentials.name, key=key)
+                    await require_secret(self._context, primary, "destination.s3.credentials", ref, named)
+        finally:
+            self._context.references.expect(primary.key, named)
+
+    async def _require_free_name(self, owner: Owner) -> None:
+        name = owner.child(restore.SUFFIX)
+        try:
+            await self._context.client.get(BY_NAME["Job"], owner.namespace, name)
+        except NotFoundError:
+            return
+        raise OwnershipConflictError("Job", name)
+
+    async def _create(self, owner: Owner, spec: MemoryRestoreSpec) -> Live:
+        context = self._context
+        store = self._store(owner, spec)
+        await Children(context.client, context.children, owner).ensure(restore.config_map(owner, spec, store))
+        body = restore.job(owner, spec, store, context.images)
+        try:
+            item = await context.client.create(BY_NAME["Job"], owner.namespace, body, "create")
+        except ConflictError:
+            # It was made before the operator started anew, and the watch has not told of it yet.
+            item = await context.client.get(BY_NAME["Job"], owner.namespace, body["metadata"]["name"])
+        except RejectedError as error:
+            raise rejection("Job", body["metadata"]["name"], error) from error
+        return context.children.observe(BY_NAME["Job"], item)
+
+    async def _pods(self, namespace: str, selector: str) -> list[Object]:
+        pages = self._context.client.pages(BY_NAME["Pod"], namespace, selector=selector)
+        return [pod async for page in pages for pod in page["items"]]
+
+    async def _summary(self, namespace: str, job: str) -> dict[str, Any]:
+        """What the last step said it did; nothing where its pod is gone already."""
+        for pod in await self._pods(namespace, f"batch.kubernetes.io/job-name={job}"):
+            for name, ended in _ended(pod):
+                if name == "vectors" and ended.get("exitCode") == 0:
+                    try:
+                        return {"backup": json.loads(ended.get("message", ""))["backup"]}
+                    except (ValueError, KeyError, TypeError):
+                        return {}
+        return {}
+
+    async def _cause(self, namespace: str, job: str) -> str | None:
+        """The last words of the step that failed."""
+        for pod in await self._pods(namespace, f"batch.kubernetes.io/job-name={job}"):
+            for name, ended in _ended(pod):
+                if ended.get("exitCode"):
+                    lines = [line for line in str(ended.get("message", "")).splitlines() if line.strip()]
+                    last = lines[-1].removeprefix("error: ") if lines else f"exit code {ended['exitCode']}"
+                    return f"step {name}: {last}"
+        return None
+
+    async def _report(self, primary: Primary, old: dict[str, Any], step: _Step) -> None:
+        fields = {"phase": step.phase, **step.fields}
+        done = step.phase in ("Resuming", "Succeeded")
+        restored = Condition("Restored", done, step.reason, step.message)
+        ready = Condition("Ready", step.phase == "Succeeded", step.reason, step.message)
+        await self._context.report(primary, old, fields, [restored, ready])
+
+
+def _ended(pod: Object) -> list[tuple[str, Object]]:
+    """(step, how it ended) of the steps of a pod that have."""
+    status = pod.get("status") or {}
+    containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    return [
+        (item["name"], item["state"]["terminated"]) for item in containers if "terminated" in (item.get("state") or {})
+    ]
