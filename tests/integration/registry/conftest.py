@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import threading
 import time
 import urllib.error
@@ -30,7 +31,7 @@ from tests.cluster.processes import Component, free_ports
 LOGIN = Credential(username="publisher", secret="correct horse")
 # bcrypt of the password above, cost 4.
 HTPASSWD = "publisher:$2b$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e\n"
-StartRegistry = Callable[[dict[str, Any]], AbstractContextManager[str]]
+StartRegistry = Callable[..., AbstractContextManager[str]]
 
 
 @pytest.fixture(scope="session")
@@ -40,17 +41,22 @@ def registry_program() -> Path:
 
 @pytest.fixture
 def start_registry(registry_program: Path, tmp_path: Path) -> StartRegistry:
-    """Start a registry with the given auth section; its HOST:PORT is the context's value."""
+    """Start a registry with the given auth section; its HOST:PORT is the context's value.
+
+    `folder` keeps what it holds, `tls` are the files of its certificate and key.
+    """
 
     @contextmanager
-    def start(auth: dict[str, Any]) -> Iterator[str]:
+    def start(auth: dict[str, Any], folder: Path | None = None, tls: tuple[Path, Path] | None = None) -> Iterator[str]:
         (port,) = free_ports(1)
         host = f"127.0.0.1:{port}"
+        storage: dict[str, Any] = {"filesystem": {"rootdirectory": str(folder)}} if folder else {"inmemory": {}}
+        encrypted = {"tls": {"certificate": str(tls[0]), "key": str(tls[1])}} if tls else {}
         config = {
             "version": "0.1",
             "log": {"level": "warn"},
-            "storage": {"inmemory": {}, "delete": {"enabled": True}},
-            "http": {"addr": host, "secret": "only this test"},
+            "storage": {**storage, "delete": {"enabled": True}},
+            "http": {"addr": host, "secret": "only this test", **encrypted},
             **({"auth": auth} if auth else {}),
         }
         path = tmp_path / f"registry-{port}.yaml"
@@ -60,7 +66,7 @@ def start_registry(registry_program: Path, tmp_path: Path) -> StartRegistry:
             "registry", command, tmp_path / f"registry-{port}.log", {"OTEL_SDK_DISABLED": "true"}
         )
         try:
-            component.wait_until(lambda: _answers(f"http://{host}/v2/"), seconds=30)
+            component.wait_until(lambda: _answers(f"{'https' if tls else 'http'}://{host}/v2/"), seconds=30)
             yield host
         finally:
             component.stop()
@@ -70,7 +76,8 @@ def start_registry(registry_program: Path, tmp_path: Path) -> StartRegistry:
 
 def _answers(url: str) -> bool:
     try:
-        urllib.request.urlopen(url, timeout=5).close()
+        # Whether it is the right one is not asked here.
+        urllib.request.urlopen(url, timeout=5, context=ssl._create_unverified_context()).close()
     except urllib.error.HTTPError as error:
         return error.code == 401
     except OSError:
