@@ -191,12 +191,17 @@ def test_providers_of_agents() -> None:
         resource("Agent", "a", model={"provider": "openai", "name": "one", "credentials": ref}),
         resource("Agent", "b", model={"provider": "openai", "name": "two", "credentials": ref}),
         resource("Agent", "c", model={"provider": "local", "name": "m", "baseURL": "http://llm:8000/v1/"}),
-        resource("Agent", "d", model={"provider": "anthropic", "name": "m", "credentials": ref}),
+        resource(
+            "Agent",
+            "d",
+            model={"provider": "anthropic", "name": "m", "credentials": ref},
+            gateway={"imagePullSecrets": [{"name": "registry"}]},
+        ),
     ]
     assert reachable.targets(agents) == {
         Target("team", "https://api.openai.com/v1/models", "openai", "keys", "openai"): ["one", "two"],
         Target("team", "http://llm:8000/v1/models", "local", None, None): ["m"],
-        Target("team", "https://api.anthropic.com/v1/models", "anthropic", "keys", "openai"): ["m"],
+        Target("team", "https://api.anthropic.com/v1/models", "anthropic", "keys", "openai", ("registry",)): ["m"],
     }
 
 

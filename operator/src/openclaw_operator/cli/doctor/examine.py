@@ -30,6 +30,7 @@ _RUNTIME_CLASSES = Kind("RuntimeClass", "node.k8s.io", "v1", "runtimeclasses")
 _NODES = Kind("Node", "", "v1", "nodes")
 _METRICS = "/apis/metrics.k8s.io/v1beta1/nodes"
 AT_ONCE = 16
+PODS_AT_ONCE = 4
 
 
 @dataclass
@@ -221,13 +222,18 @@ class Examination:
             self._note_all(reachable.network_policies(None, str(error)))
 
     async def _probe_providers(self, probes: Probes) -> None:
+        limit = asyncio.Semaphore(PODS_AT_ONCE)
+
+        async def ask(target: Target, models: list[str]) -> Finding:
+            async with limit:
+                try:
+                    answer = await probes.ask(target, models)
+                except ForbiddenError:
+                    answer = await self._ask_from_here(target, models)
+            return reachable.provider(target, answer)
+
         targets = reachable.targets(self._of("Agent"))
-        for target, models in sorted(targets.items(), key=lambda each: str(each[0])):
-            try:
-                answer = await probes.ask(target, models)
-            except ForbiddenError:
-                answer = await self._ask_from_here(target, models)
-            self.note(reachable.provider(target, answer))
+        self._note_all(await asyncio.gather(*(ask(target, targets[target]) for target in sorted(targets, key=str))))
 
 
 async def _allowed(name: str, check: Check) -> list[Finding]:

@@ -121,13 +121,15 @@ class Probes:
             source = {"secretKeyRef": {"name": target.secret, "key": target.key}}
             container["env"] = [{"name": inside.KEY_VARIABLE, "valueFrom": source}]
         try:
-            answer: Object = await self._answer(target.namespace, container, {})
+            answer: Object = await self._answer(target.namespace, container, {}, target.pull_secrets)
         except ProbeError as error:
             return {"error": "pod", "detail": str(error)}
         return answer
 
-    async def _answer(self, namespace: str, container: Object, labels: dict[str, str]) -> Any:
-        async with self._pod(namespace, "client", [container], labels) as name:
+    async def _answer(
+        self, namespace: str, container: Object, labels: dict[str, str], pull_secrets: Sequence[str] = ()
+    ) -> Any:
+        async with self._pod(namespace, "client", [container], labels, pull_secrets) as name:
             pod = await self._wait(namespace, name, lambda pod: _phase(pod) in ("Succeeded", "Failed") or _stuck(pod))
         ended = (_first_state(pod).get("terminated") or {}).get("message", "")
         try:
@@ -153,7 +155,12 @@ class Probes:
 
     @asynccontextmanager
     async def _pod(
-        self, namespace: str, prefix: str, containers: list[Object], labels: dict[str, str] | None = None
+        self,
+        namespace: str,
+        prefix: str,
+        containers: list[Object],
+        labels: dict[str, str] | None = None,
+        pull_secrets: Sequence[str] = (),
     ) -> AsyncIterator[str]:
         name = self.random_name(f"{DOCTOR}-{prefix}")
         body = {
@@ -168,6 +175,7 @@ class Probes:
                 "activeDeadlineSeconds": LONGEST_SECONDS,
                 "securityContext": pod_security(),
                 "containers": containers,
+                "imagePullSecrets": [{"name": each} for each in pull_secrets],
             },
         }
         try:

@@ -100,13 +100,17 @@ def network_policies(reached: Reached | None, problem: str = "") -> list[Finding
 # --- model providers ---
 @dataclass(frozen=True, order=True)
 class Target:
-    """A provider as agents reach it; `secret` and `key` say where the API key is, None without one."""
+    """A provider as agents reach it; `secret` and `key` say where the API key is, None without one.
+
+    `pull_secrets` are what their pods get images with.
+    """
 
     namespace: str
     url: str
     provider: str
     secret: str | None
     key: str | None
+    pull_secrets: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.url} for namespace {self.namespace}"
@@ -131,7 +135,8 @@ def targets(agents: Iterable[Object]) -> dict[Target, list[str]]:
             continue
         ref = (model.get("credentials") or {}).get("secretKeyRef") or {}
         url = f"{base}{_PATHS.get(provider, '/models')}"
-        target = Target(agent["metadata"]["namespace"], url, provider, ref.get("name"), ref.get("key"))
+        pull = tuple(each["name"] for each in (agent["spec"].get("gateway") or {}).get("imagePullSecrets") or ())
+        target = Target(agent["metadata"]["namespace"], url, provider, ref.get("name"), ref.get("key"), pull)
         found[target].add(model["name"])
     return {target: sorted(models) for target, models in found.items()}
 
