@@ -14,7 +14,7 @@ from tests.bench.observer import reported
 
 NAMESPACE = "faults"
 GROUP = "openclaw.io/v1alpha1"
-PRIMARIES = {"Agent": "agents", "Skill": "skills", "MemoryStore": "memorystores"}
+PRIMARIES = {"Agent": "agents", "Skill": "skills", "MemoryStore": "memorystores", "MemoryRestore": "memoryrestores"}
 _OF_THE_SERVER = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink")
 _ASSIGNED = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")
 # The hash covers the uid of the owner, which is new in each run.
@@ -39,7 +39,26 @@ def user_objects() -> list[Object]:
 
 def resources() -> list[Object]:
     """One of each kind, with every feature that has a child of its own."""
+    return [*lasting_resources(), *restored_store()]
+
+
+def lasting_resources() -> list[Object]:
+    """Those that may be changed, deleted and made again."""
     return [memory_store(), skill(), networked_skill(), coordinator(), expert(), scaled()]
+
+
+def restored_store() -> list[Object]:
+    """A store nobody uses and a restore of it, which gets as far as its Job: no pod runs here."""
+    spec = {
+        "vector": {"qdrant": {"external": {"url": "http://qdrant.invalid:6333"}}},
+        "records": {"postgresql": {"external": {"url": "postgresql://me@db.invalid/x"}}},
+        "cache": {"redis": {"external": {"url": "redis://cache.invalid:6379/0"}}},
+        "backup": {"destination": {"pvc": {"claimName": "backups"}}},
+    }
+    return [
+        _object("MemoryStore", "archive", spec=spec),
+        _object("MemoryRestore", "back", spec={"storeRef": {"name": "archive"}}),
+    ]
 
 
 def memory_store() -> Object:
@@ -221,6 +240,9 @@ def _number_pods(found: Mapping[str, Any]) -> dict[str, Any]:
 
 def normalised(kind: str, item: Object) -> Object:
     """One object without the API server's bookkeeping."""
+    if kind == "Job":
+        # Its selector and the labels of its pods name it.
+        item = json.loads(json.dumps(item).replace(item["metadata"]["uid"], "<uid>"))
     metadata = {key: value for key, value in item["metadata"].items() if key not in _OF_THE_SERVER}
     metadata["ownerReferences"] = [
         {key: value for key, value in owner.items() if key != "uid"} for owner in metadata.get("ownerReferences", [])
@@ -241,7 +263,7 @@ def normalised(kind: str, item: Object) -> Object:
 
 
 def _status(status: Object) -> Object:
-    kept = {key: value for key, value in status.items() if key != "observedGeneration"}
+    kept = {key: value for key, value in status.items() if key not in ("observedGeneration", "startedAt", "jobUID")}
     if "conditions" in kept:
         kept["conditions"] = [
             {key: value for key, value in condition.items() if key not in {"lastTransitionTime", "observedGeneration"}}

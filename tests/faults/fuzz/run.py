@@ -142,7 +142,7 @@ def run(
     fuzzer = Fuzzer(stage)
     tally = Tally()
     runner.run(fuzzer.prepare())
-    strategy = cases(world.resources(), world.user_objects(), spec_schemas())
+    strategy = cases(world.lasting_resources(), world.user_objects(), spec_schemas())
 
     @seed(first_seed)
     @settings(

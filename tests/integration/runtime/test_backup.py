@@ -27,6 +27,8 @@ from tests.cluster.processes import Component, free_ports
 from tests.cluster.qdrant_front.app import create_app as create_front
 from tests.fakes.llm.serve import serving
 
+# Whichever comes first builds the S3 server.
+pytestmark = pytest.mark.timeout(devtools.BUILD_TIMEOUT_SECONDS)
 BIN = Path("/usr/lib/postgresql/15/bin")
 KEY, SECRET = "backup-user", "a-secret-that-is-never-logged"
 API_KEY = "the-qdrant-key"
@@ -172,7 +174,6 @@ async def _add_nodes(world: World, stack: AsyncExitStack) -> None:
     world.write_config()
 
 
-@pytest.mark.timeout(devtools.BUILD_TIMEOUT_SECONDS)
 async def test_what_was_backed_up_comes_back_and_what_came_later_is_gone(s3_world: World, tmp_path: Path) -> None:
     world = s3_world
     async with AsyncExitStack() as stack:
