@@ -103,6 +103,17 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self.background_requests = Counter(
+            "openclaw_model_background_requests",
+            "Model requests of skills, by how they were answered.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.background_waiting_requests = Gauge(
+            "openclaw_model_background_waiting",
+            "Model requests of skills that wait for others to end.",
+            registry=self.registry,
+        )
         self.model_retries = Counter(
             "openclaw_model_retries",
             "Model requests that failed and were made again.",
@@ -162,6 +173,14 @@ class Metrics:
     def model_cache_refreshed(self, outcome: str) -> None:
         """Counts one answer that was asked for anew."""
         self.model_cache_refreshes.labels(outcome).inc()
+
+    def background_waiting(self, requests: int) -> None:
+        """Notes how many requests in the background wait."""
+        self.background_waiting_requests.set(requests)
+
+    def background_done(self, outcome: str) -> None:
+        """Counts one request in the background."""
+        self.background_requests.labels(outcome).inc()
 
     def model_called(self, provider: str, model: str, seconds: float, failure: str) -> None:
         """Counts one request to a provider."""

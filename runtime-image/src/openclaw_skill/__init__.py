@@ -48,7 +48,10 @@ class LLM(Protocol):
     """The agent's model."""
 
     async def generate(self, prompt: str, **options: Any) -> str:
-        """Returns the model's answer. Options: system (str), temperature (float), maxTokens (int)."""
+        """Returns the model's answer. Options: system (str), temperature (float), maxTokens (int), fallback (str).
+
+        `fallback` is the answer when the model gives none.
+        """
         ...
 
 

@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from openclaw_runtime.agent.events import TextDelta, TurnEvent
 from openclaw_runtime.bus.messages import Message
 from openclaw_runtime.config import RuntimeConfig
-from openclaw_runtime.errors import BusError
+from openclaw_runtime.errors import BusError, ModelError
 from openclaw_runtime.gateway import chat
 from openclaw_runtime.gateway.assembly import Opening
 from openclaw_runtime.gateway.openai import Answer, comment
@@ -467,6 +467,18 @@ async def test_with_turns_a_request_that_a_client_repeats_is_answered_from_the_c
     assert said[0].choices[0].message.content == said[1].choices[0].message.content
     # What another session recalls is another request.
     assert len(model.requests) == 2
+
+
+async def test_a_skill_gets_its_own_fallback_when_the_model_gives_no_answer(house: House, model: Model) -> None:
+    model.failures = [failure(400, "bad prompt"), failure(400, "bad prompt")]
+    async with house.gateway(house.config("a"), FakeSkills()) as (gateway, _):
+        generate = gateway.state.loop.generate
+        assert await generate("Write a message", {"fallback": "chore: update"}) == "chore: update"
+        with pytest.raises(ModelError, match="bad prompt"):
+            await generate("Write a message", {})
+        count = gateway.state.metrics.registry.get_sample_value
+        assert count("openclaw_model_background_requests_total", {"outcome": "fallback"}) == 1
+        assert count("openclaw_model_background_requests_total", {"outcome": "failed"}) == 1
 
 
 async def test_a_stream_that_breaks_is_not_begun_again_by_a_fallback(house: House, model: Model) -> None:

@@ -33,6 +33,7 @@ from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.errors import BusError, MemoryStoreError, OpenClawError, TurnError
 from openclaw_runtime.memory.files import MemoryFiles
 from openclaw_runtime.memory.types import MemoryRecord, MemoryStore, NewRecord, SessionMessage
+from openclaw_runtime.models.background import Background
 from openclaw_runtime.models.failures import ModelFailure, explain, told
 from openclaw_runtime.telemetry import Metrics
 
@@ -73,6 +74,7 @@ class AgentLoop:
         self._metrics = metrics
         self._now = now
         self._files = files
+        self._background = Background(metrics)
         self._toolbox = Toolbox(
             skills=skills,
             memory=memory,
@@ -119,9 +121,9 @@ class AgentLoop:
             await asyncio.gather(task, return_exceptions=True)
 
     async def generate(self, text: str, options: Mapping[str, Any]) -> str:
-        """Asks the model one thing, outside any conversation. Options: system, temperature, maxTokens.
+        """Asks the model one thing, outside any conversation, a few requests at a time.
 
-        Raises `ModelError`.
+        Options: system, temperature, maxTokens, and fallback, the answer if the model gives none. Raises `ModelError`.
         """
         settings = ModelSettings()
         if isinstance(temperature := options.get("temperature"), int | float):
@@ -130,13 +132,18 @@ class AgentLoop:
             settings["max_tokens"] = tokens
         system = options.get("system")
         asked = ModelRequest(parts=[UserPromptPart(text)], instructions=str(system) if system else None)
-        try:
-            answer = await model_request(
-                self._model, [asked], model_settings=settings, instrument=self._instrumentation
-            )
-        except ModelFailure as error:
-            raise self._explained(error) from error
-        return "".join(part.content for part in answer.parts if isinstance(part, TextPart))
+
+        async def ask() -> str:
+            try:
+                answer = await model_request(
+                    self._model, [asked], model_settings=settings, instrument=self._instrumentation
+                )
+            except ModelFailure as error:
+                raise self._explained(error) from error
+            return "".join(part.content for part in answer.parts if isinstance(part, TextPart))
+
+        fallback = options.get("fallback")
+        return await self._background.run(text, ask, str(fallback) if fallback is not None else None)
 
     async def handle_message(self, message: Message) -> dict[str, Any]:
         """Does a task that another agent handed over. Payload: task, session, chain. Raises `OpenClawError`."""

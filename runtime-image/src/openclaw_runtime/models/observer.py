@@ -26,3 +26,13 @@ class ModelObserver(Protocol):
 
     def model_used(self, provider: str, model: str, input_tokens: int, output_tokens: int, usd: float | None) -> None:
         """An answer took so many tokens and so much money; None if its price is not known."""
+
+
+class BackgroundObserver(Protocol):
+    """Counts requests in the background. `outcome` is batch, single, fallback or failed."""
+
+    def background_waiting(self, requests: int) -> None:
+        """So many requests wait for others to end."""
+
+    def background_done(self, outcome: str) -> None:
+        """A request was answered so, or not at all."""

@@ -17,6 +17,7 @@ usage: openclaw-ctx COMMAND …
   config [NAME]                the skill's configuration, likewise
   json NAME=TEXT NAME:=JSON …  prints a JSON object, for a result
   llm generate PROMPT [--system TEXT] [--temperature N] [--max-tokens N]
+               [--fallback TEXT]
   memory add JSON              stores a record, prints its id
   memory search QUERY [--limit N]
   ask QUESTION                 asks the user, prints the answer
@@ -118,7 +119,12 @@ def generate(arguments: Sequence[str]) -> str:
     """`llm generate`."""
     options = options_of(
         arguments[1:],
-        {"--system": ("system", str), "--temperature": ("temperature", float), "--max-tokens": ("maxTokens", int)},
+        {
+            "--system": ("system", str),
+            "--temperature": ("temperature", float),
+            "--max-tokens": ("maxTokens", int),
+            "--fallback": ("fallback", str),
+        },
     )
     return shown(ask_agent("llm.generate", {"prompt": text_of(arguments[0]), "options": options}))
 
