@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -112,9 +113,13 @@ class Stage:
         def what() -> str:
             return "the expected state\n  " + "\n  ".join(world.difference(expected, found)[:20])
 
-        await self._explained(eventually(same, what, seconds=seconds, interval=0.2))
-        await self.quiet(seconds)
-        await self._explained(eventually(same, what, seconds=1.0))
+        until = time.monotonic() + seconds
+        while True:
+            await self._explained(eventually(same, what, seconds=until - time.monotonic(), interval=0.2))
+            await self.quiet(seconds)
+            # What a status tells of pools comes late on purpose: that of the state before may come only now.
+            if await same():
+                return
 
     async def snapshot(self) -> dict[str, Any]:
         return await world.snapshot(self.api, self.namespace)

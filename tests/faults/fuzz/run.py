@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,16 +82,26 @@ class Fuzzer:
             await self.stage.api.delete(path)
             await self._collect_garbage()
             return
-        live = await self.stage.api.get(path)
-        await self.stage.api.replace(path, {**live, "spec": case.spec})
+        await self._replace(path, case.spec)
 
     async def _revert(self, case: Case, item: Object) -> None:
         path = path_of(item)
         if case.spec is None:
             await self.stage.api.create(collection_of(item), item)
             return
-        live = await self.stage.api.get(path)
-        await self.stage.api.replace(path, {**live, "spec": item["spec"]})
+        await self._replace(path, item["spec"])
+
+    async def _replace(self, path: str, spec: Mapping[str, Any]) -> None:
+        """As kubectl edit would; the operator may write the status meanwhile."""
+        while True:
+            live = await self.stage.api.get(path)
+            try:
+                await self.stage.api.replace(path, {**live, "spec": spec})
+            except StatusError as error:
+                if error.code == 409:
+                    continue
+                raise
+            return
 
     async def _collect_garbage(self) -> None:
         """What the garbage collector of a controller manager does: objects whose owner is gone go too."""
