@@ -53,7 +53,7 @@ def restored_store() -> list[Object]:
         "vector": {"qdrant": {"external": {"url": "http://qdrant.invalid:6333"}}},
         "records": {"postgresql": {"external": {"url": "postgresql://me@db.invalid/x"}}},
         "cache": {"redis": {"external": {"url": "redis://cache.invalid:6379/0"}}},
-        "backup": {"destination": {"pvc": {"claimName": "backups"}}},
+        "backup": {"destination": {"s3": {"bucket": "backups"}}},
     }
     return [
         _object("MemoryStore", "archive", spec=spec),

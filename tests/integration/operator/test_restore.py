@@ -17,7 +17,7 @@ spec:
   vector: {qdrant: {external: {url: "http://qdrant:6333"}}}
   records: {postgresql: {external: {url: "postgresql://me@db/x"}}}
   cache: {redis: {external: {url: "redis://cache:6379/0"}}}
-  backup: {destination: {pvc: {claimName: backups}}}
+  backup: {destination: {s3: {bucket: backups}}}
 """
 SHARED = changed(AGENT, "spec.memory", {"storeRef": {"name": "mem"}})
 TIMES = {"startTime": "2026-01-01T00:00:00Z", "completionTime": "2026-01-01T00:01:00Z", "succeeded": 1}

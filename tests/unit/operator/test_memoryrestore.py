@@ -15,7 +15,7 @@ from openclaw_operator.reconcile.status import ready_condition
 from tests.unit.operator.fake_api import Bench
 
 READY = {"conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": ""}]}
-STORE = {"backup": {"destination": {"pvc": {"claimName": "backups"}}}}
+STORE = {"backup": {"destination": {"s3": {"bucket": "backups"}}}}
 AGENT = {
     "model": {"provider": "openai-compatible", "name": "m", "baseURL": "http://llm:8000/v1"},
     "memory": {"storeRef": {"name": "mem"}},
@@ -98,6 +98,12 @@ async def test_agents_stand_still_before_anything_is_restored_and_start_again_af
     assert (await world.step())[0] == "Restoring"
     assert world.api.writes("Job") == []
     assert await world.step() == ("Restoring", "Job back-restore is running")
+    waiting = {"name": "fetch", "image": "backup:1", "state": {"waiting": {"reason": "ImagePullBackOff"}}}
+    of_job = {"batch.kubernetes.io/job-name": "back-restore"}
+    world.pod("back-0", of_job, phase="Pending", initContainerStatuses=[waiting])
+    stuck = "Job back-restore is running, but its pod is stuck: ImagePullFailed: backup:1"
+    assert await world.step() == ("Restoring", stuck)
+    del world.api.items["Pod", "back-0"]
     world.end_job("Complete")
     summary = '{"backup": "2026-01-01T02-00-00Z"}'
     ended = {"name": "vectors", "state": {"terminated": {"exitCode": 0, "message": summary}}}
@@ -185,6 +191,7 @@ async def test_only_one_restore_of_a_store_runs() -> None:
     [
         (STORE, {"storeRef": {"name": "none"}}, "MemoryStoreNotFound"),
         ({}, SPEC, "NoBackups"),
+        ({"backup": {"destination": {"pvc": {"claimName": "none"}}}}, SPEC, "ClaimNotFound"),
         (
             {"backup": {"destination": {"s3": {"bucket": "bkt", "credentials": {"name": "aws"}}}}},
             SPEC,

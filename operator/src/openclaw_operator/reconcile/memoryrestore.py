@@ -13,10 +13,10 @@ from typing import Any
 
 from openclaw_operator.api.base import KeyRef
 from openclaw_operator.api.memoryrestore import MemoryRestoreSpec
-from openclaw_operator.api.memorystore import MemoryStoreSpec
+from openclaw_operator.api.memorystore import BackupDestination, MemoryStoreSpec
 from openclaw_operator.cluster.client import Object
 from openclaw_operator.cluster.kinds import BY_NAME
-from openclaw_operator.cluster.live import Live
+from openclaw_operator.cluster.live import Live, pod_problem
 from openclaw_operator.cluster.references import Key as ReferenceKey
 from openclaw_operator.errors import (
     ConflictError,
@@ -38,6 +38,8 @@ from openclaw_operator.resources.meta import MANAGED_BY, OPERATOR, Owner
 
 # What is waited for is other resources' business: nothing tells this one.
 LOOK_AGAIN_SECONDS = 2.0
+# Its end is told by a watch; only whether its pod can run at all is not.
+JOB_SECONDS = 10.0
 # Rights and quotas are not of a moment.
 REFUSED_SECONDS = 15.0
 DONE = frozenset({"Succeeded", "Failed"})
@@ -104,6 +106,7 @@ class MemoryRestoreReconciler:
         """Everything that can be known to be wrong is, before an agent is stopped. Raises SpecError."""
         store = self._store(owner, spec)
         await self._require_credentials(primary, spec, store)
+        await self._require_claim(owner, restore.source(spec, store))
         running = self._context.primaries.restoring(owner.namespace, store.name)
         if running not in (None, owner.name):
             return _Step("Pending", "Progressing", f"waiting for MemoryRestore {running} of the same store")
@@ -142,7 +145,9 @@ class MemoryRestoreReconciler:
         if live.facts["failed"]:
             cause = await self._cause(owner.namespace, name) or live.facts["failed"]
             return _Step("Failed", "RestoreFailed", f"{cause}; correct it and make a new MemoryRestore", noted)
-        return _Step("Restoring", "Progressing", f"Job {name} is running", noted)
+        stuck = await self._stuck(owner.namespace, name)
+        message = f"Job {name} is running" + (f", but its pod is stuck: {stuck}" if stuck else "")
+        return _Step("Restoring", "Progressing", message, noted, JOB_SECONDS)
 
     def _resume(self, owner: Owner, spec: MemoryRestoreSpec, old: dict[str, Any]) -> _Step:
         waiting = [
@@ -210,6 +215,18 @@ class MemoryRestoreReconciler:
         finally:
             self._context.references.expect(primary.key, named)
 
+    async def _require_claim(self, owner: Owner, where: BackupDestination) -> None:
+        if where.pvc is None:
+            return
+        try:
+            await self._context.client.get(BY_NAME["PersistentVolumeClaim"], owner.namespace, where.pvc.claim_name)
+        except NotFoundError:
+            raise SpecError(
+                "ClaimNotFound",
+                f"destination.pvc.claimName: PersistentVolumeClaim {where.pvc.claim_name!r} does not exist in "
+                f"namespace {owner.namespace}: create it, or name in spec.source.destination where the backup is",
+            ) from None
+
     async def _require_free_name(self, owner: Owner) -> None:
         name = owner.child(restore.SUFFIX)
         try:
@@ -246,6 +263,15 @@ class MemoryRestoreReconciler:
                     except (ValueError, KeyError, TypeError):
                         return {}
         return {}
+
+    async def _stuck(self, namespace: str, job: str) -> str | None:
+        """What keeps the Job's pod from running, in the scheduler's or the kubelet's words."""
+        for pod in await self._pods(namespace, f"batch.kubernetes.io/job-name={job}"):
+            status = pod.get("status") or {}
+            problem = pod_problem(status) if status.get("phase") == "Pending" else None
+            if problem:
+                return ": ".join(part for part in problem if part)
+        return None
 
     async def _cause(self, namespace: str, job: str) -> str | None:
         """The last words of the step that failed."""
