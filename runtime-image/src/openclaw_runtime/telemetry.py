@@ -51,6 +51,13 @@ class Metrics:
             buckets=_LATENCY_MS,
             registry=self.registry,
         )
+        self.schedule_runs = Counter(
+            "openclaw_schedule_runs",
+            "Slots of schedules: succeeded, failed, skipped for a run that still ran, missed by more than the starting "
+            "deadline, interrupted with their gateway.",
+            ["schedule", "outcome"],
+            registry=self.registry,
+        )
         self.search_duration = Histogram(
             "openclaw_vector_search_duration_ms",
             "Duration of memory searches, embedding included.",

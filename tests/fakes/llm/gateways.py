@@ -5,7 +5,7 @@ import json
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.gateway.app import create_app
 from openclaw_runtime.gateway.assembly import Gateway, Surroundings
 from openclaw_runtime.sandbox.errors import SkillFailedError
+from openclaw_runtime.skills.audit import Audit
 from openclaw_runtime.skills.errors import ManifestError
-from openclaw_runtime.skills.types import ActionSpec, CallContext, InstalledSkill, SkillResult
+from openclaw_runtime.skills.types import ActionSpec, CallContext, InstalledSkill, SkillResult, Trigger
 from tests.fakes.llm.serve import serving
 from tests.fakes.llm.server import create_app as create_model
 
@@ -35,11 +36,16 @@ ANSWER = "Done. Committed abc1234: chore: update pay.py (+1 -0 lines)"
 class FakeSkills:
     """The skill git-ai-helper without git: it asks for a message, records the commit, and answers.
 
-    `fails` makes it fail, `gate` makes it wait, `refuses` makes the next load fail.
+    `fails` makes it fail, `gate` makes it wait, `refuses` makes the next load fail. `triggers` and `actions` are its
+    own.
     """
 
     def __init__(self, *names: str) -> None:
         self.names = names
+        self.triggers: tuple[Trigger, ...] = ()
+        self.actions: tuple[ActionSpec, ...] = (
+            ActionSpec("smartCommit", "Commits the work in the workspace.", {"type": "object", "properties": {}}),
+        )
         self.calls: list[tuple[str, str, dict[str, Any], str]] = []
         self.fails: str | None = None
         self.gate: asyncio.Event | None = None
@@ -55,9 +61,9 @@ class FakeSkills:
         async def load() -> bytes:
             return b""
 
-        action = ActionSpec("smartCommit", "Commits the work in the workspace.", {"type": "object", "properties": {}})
+        digest, main = f"sha256:{'0' * 64}", "scripts/main.py"
         return [
-            InstalledSkill(name, "1.2.0", "Git", f"sha256:{'0' * 64}", "python", "scripts/main.py", (action,), load)
+            InstalledSkill(name, "1.2.0", "Git", digest, "python", main, self.actions, load, triggers=self.triggers)
             for name in self.names
         ]
 
@@ -172,6 +178,8 @@ class House:
         self.memory: dict[str, Any] = {}
         self.bus: dict[str, Any] = {}
         self.waits: list[float] = []
+        self.now: Callable[[], float] = time.time
+        self.audit = Audit([])
 
     def config(self, name: str, *, team: tuple[str, ...] = (), **sections: Any) -> RuntimeConfig:
         """Returns the configuration of an agent; with a team it is a coordinator."""
@@ -188,7 +196,7 @@ class House:
         return RuntimeConfig.model_validate(whole | sections)
 
     def around(self, name: str) -> Surroundings:
-        """Returns real clocks, a folder of its own, and a sleep that only notes how long it was asked to be."""
+        """Returns clocks (`now` may be another), a folder of its own, and a sleep that only notes how long it was."""
 
         async def sleep(seconds: float) -> None:
             self.waits.append(seconds)
@@ -200,12 +208,13 @@ class House:
             data_dir=self.folder / name,
             version="1.2.3",
             replica=f"{name}-{uuid.uuid4().hex}",
-            now=time.time,
+            now=self.now,
             timer=time.monotonic,
             new_id=lambda: str(uuid.uuid4()),
             random=random.Random(7).random,
             sleep=sleep,
             broker=self.broker,
+            audit=self.audit,
         )
 
     @asynccontextmanager

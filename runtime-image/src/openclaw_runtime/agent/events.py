@@ -10,11 +10,21 @@ FinishReason = Literal["stop", "length", "content_filter"]
 
 
 @dataclass(frozen=True, slots=True)
+class Invocation:
+    """A skill call that no model has to choose."""
+
+    skill: str
+    action: str
+    input: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class TurnRequest:
     """One turn. `history` is None when the agent's own record of the session is to be used.
 
     `settings` are sampling settings of pydantic-ai that override the agent's. `chain` are the agents that handed this
-    work on, first to last.
+    work on, first to last. `call` is all there is to do, where no model is wanted; with `commands` the text may name it
+    by a skill's pattern.
     """
 
     session: str
@@ -23,6 +33,8 @@ class TurnRequest:
     client_instructions: Sequence[str] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     chain: Sequence[str] = ()
+    call: Invocation | None = None
+    commands: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +72,13 @@ class SkillUse:
 
 @dataclass(frozen=True, slots=True)
 class TurnDone:
-    """The end of a turn."""
+    """The end of a turn. `error` says why the one call failed that it was made for."""
 
     text: str
     usage: Usage
     finish_reason: FinishReason
     skills: Sequence[SkillUse]
+    error: str | None = None
 
 
 TurnEvent = TextDelta | Activity | TurnDone
@@ -78,4 +91,6 @@ class Turn:
     request: TurnRequest
     deadline: float
     emit: Callable[[TurnEvent], None]
+    only: str | None = None
+    """The skill whose actions the model may choose among; None: all."""
     skills: list[SkillUse] = field(default_factory=list)

@@ -24,9 +24,19 @@ from pydantic_ai.models import Model
 from pydantic_ai.settings import ModelSettings
 
 from openclaw_runtime.agent import prompt
+from openclaw_runtime.agent.commands import Commands
 from openclaw_runtime.agent.context import Ask
-from openclaw_runtime.agent.events import FinishReason, TextDelta, Turn, TurnDone, TurnEvent, TurnRequest, Usage
-from openclaw_runtime.agent.tools import Skills, Toolbox, build_toolset
+from openclaw_runtime.agent.events import (
+    FinishReason,
+    Invocation,
+    TextDelta,
+    Turn,
+    TurnDone,
+    TurnEvent,
+    TurnRequest,
+    Usage,
+)
+from openclaw_runtime.agent.tools import Skills, Toolbox, build_toolset, invoke, offered
 from openclaw_runtime.bus.bus import MessageBus
 from openclaw_runtime.bus.messages import Message
 from openclaw_runtime.config import RuntimeConfig
@@ -35,6 +45,7 @@ from openclaw_runtime.memory.files import MemoryFiles
 from openclaw_runtime.memory.types import MemoryRecord, MemoryStore, NewRecord, SessionMessage
 from openclaw_runtime.models.background import Background
 from openclaw_runtime.models.failures import ModelFailure, explain, told
+from openclaw_runtime.sandbox.errors import SandboxError
 from openclaw_runtime.telemetry import Metrics
 
 if TYPE_CHECKING:
@@ -75,6 +86,7 @@ class AgentLoop:
         self._now = now
         self._files = files
         self._background = Background(metrics)
+        self._commands = Commands(skills.installed())
         self._toolbox = Toolbox(
             skills=skills,
             memory=memory,
@@ -94,7 +106,7 @@ class AgentLoop:
             model,
             name=config.claw.name,
             deps_type=Turn,
-            toolsets=[build_toolset(self._toolbox)],
+            toolsets=[offered(build_toolset(self._toolbox), skills.installed())],
             retries=2,
             capabilities=[Instrumentation(self._instrumentation)] if self._instrumentation else [],
         )
@@ -176,6 +188,11 @@ class AgentLoop:
 
     async def _turn(self, turn: Turn) -> TurnDone:
         request = turn.request
+        call = request.call
+        if call is None and request.commands and (command := self._commands.find(request.text)):
+            call, turn.only = command.call, command.skill
+        if call is not None:
+            return await self._call(turn, call)
         history = await self._history(request)
         recalled, notes = await self._recall(request)
         told = prompt.instructions(
@@ -190,6 +207,24 @@ class AgentLoop:
             skills=tuple(turn.skills),
         )
         await self._remember(request, done, started)
+        return done
+
+    async def _call(self, turn: Turn, call: Invocation) -> TurnDone:
+        """Makes the one call that a command or a schedule names: a call like any other, whose result is the answer."""
+        started, seconds, failed = self._now(), self.config.execution.timeout_seconds, None
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                text = await invoke(self._toolbox, turn, call)
+        except (OpenClawError, SandboxError) as error:
+            failed = str(error)
+            text = f"{call.skill} {call.action} failed: {failed}"
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise TurnError(f"the turn took longer than {seconds:g} s", status=504, code="timeout") from None
+        turn.emit(TextDelta(text))
+        done = TurnDone(text, Usage(0, 0), "stop", tuple(turn.skills), error=failed)
+        await self._remember(turn.request, done, started)
         return done
 
     async def _run_model(

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pydantic_ai import RunContext, ToolFailed
-from pydantic_ai.tools import Tool
-from pydantic_ai.toolsets import FunctionToolset
+from pydantic_ai.tools import Tool, ToolDefinition
+from pydantic_ai.toolsets import AbstractToolset, FunctionToolset
 
 from openclaw_runtime.agent.context import Ask, Generate, SkillContext
-from openclaw_runtime.agent.events import Activity, SkillUse, Turn
+from openclaw_runtime.agent.events import Activity, Invocation, SkillUse, Turn
 from openclaw_runtime.agent.prompt import memory_view
 from openclaw_runtime.bus.bus import MessageBus
 from openclaw_runtime.config import TeamMember
@@ -105,6 +105,17 @@ def build_toolset(box: Toolbox) -> FunctionToolset[Turn]:
     return FunctionToolset(tools)
 
 
+def offered(tools: FunctionToolset[Turn], skills: Sequence[InstalledSkill]) -> AbstractToolset[Turn]:
+    """Returns the tools as turns see them: one that is for one skill only is offered no other skill's."""
+    owners = {tool_name(skill.name, action.name): skill.name for skill in skills for action in skill.actions}
+
+    def is_offered(context: RunContext[Turn], tool: ToolDefinition) -> bool:
+        only = context.deps.only
+        return only is None or owners.get(tool.name, only) == only
+
+    return tools.filtered(is_offered)
+
+
 def _tool(
     name: str, description: str, schema: dict[str, Any], work: Callable[[Turn, dict[str, Any]], Awaitable[str]]
 ) -> Tool[Turn]:
@@ -123,14 +134,30 @@ def _skill_tool(
     box: Toolbox, skill: InstalledSkill, action: str, description: str, schema: dict[str, Any]
 ) -> Tool[Turn]:
     async def work(turn: Turn, arguments: dict[str, Any]) -> str:
-        context = SkillContext(turn, skill.name, action, box.memory, box.generate, box.ask)
-        turn.emit(Activity(f"{skill.name} {action}"))
-        async with box.slots:
-            result = await _measured(box, turn, skill, action, arguments, context)
-        output = result.output
+        output = await _call(box, turn, skill, action, arguments)
         return output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
 
     return _tool(tool_name(skill.name, action), description, schema, work)
+
+
+async def invoke(box: Toolbox, turn: Turn, call: Invocation) -> str:
+    """Makes a call that no model chose, and returns the result as an answer: text as it is, anything else as JSON.
+
+    Raises `SandboxError` or `OpenClawError`.
+    """
+    skill = next((skill for skill in box.skills.installed() if skill.name == call.skill), None)
+    if skill is None:
+        raise OpenClawError(f"skill {call.skill} is not loaded")
+    output = await _call(box, turn, skill, call.action, dict(call.input))
+    return output if isinstance(output, str) else f"```json\n{json.dumps(output, ensure_ascii=False, indent=2)}\n```"
+
+
+async def _call(box: Toolbox, turn: Turn, skill: InstalledSkill, action: str, arguments: dict[str, Any]) -> Any:
+    context = SkillContext(turn, skill.name, action, box.memory, box.generate, box.ask)
+    turn.emit(Activity(f"{skill.name} {action}"))
+    async with box.slots:
+        result = await _measured(box, turn, skill, action, arguments, context)
+    return result.output
 
 
 async def _measured(

@@ -1,4 +1,4 @@
-"""The gateway's own API under /api/v1: skills, memory, sessions, spending. Nothing here changes configuration."""
+"""The gateway's own API under /api/v1: skills, memory, schedules, sessions, spending. It changes no configuration."""
 
 from typing import Annotated, Any, Literal
 
@@ -52,6 +52,33 @@ class RecordView(BaseModel):
     metadata: dict[str, Any]
     created_at: float
     score: float | None = None
+
+
+class RunView(BaseModel):
+    """A run of a schedule. `slot` is when it was due; times are Unix seconds."""
+
+    slot: float
+    outcome: Literal["running", "succeeded", "failed", "skipped", "missed", "interrupted"]
+    started_at: float
+    finished_at: float | None
+    message: str
+
+
+class ScheduleView(BaseModel):
+    """What is done at set times. `trigger_of` is the skill whose trigger it is; `next_run` is Unix seconds."""
+
+    name: str
+    schedule: str
+    time_zone: str
+    trigger_of: str | None
+    prompt: str | None
+    skill: str | None
+    action: str | None
+    suspend: bool
+    session: str
+    running: bool
+    next_run: float | None
+    last_run: RunView | None
 
 
 class MessageView(BaseModel):
@@ -133,6 +160,12 @@ def create_api(state: GatewayState) -> FastAPI:
         if q.strip():
             return [_view(found.record, found.score) for found in await state.memory.search(q, limit, team=team)]
         return [_view(record) for record in await state.memory.recent(limit, team=team)]
+
+    @api.get("/schedules")
+    async def schedules() -> list[ScheduleView]:
+        """Lists what the agent does at set times, with the last run of each and the next."""
+        found = await state.schedules() if state.schedules else []
+        return [ScheduleView.model_validate(item) for item in found]
 
     @api.get("/sessions/{session:path}")
     async def session(session: str, limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> SessionView:

@@ -27,6 +27,10 @@ from openclaw_runtime.memory.types import Embedder, VectorIndex
 from openclaw_runtime.models.factory import CacheParts, ModelParts, build_model, check_models
 from openclaw_runtime.models.sections import Endpoint, Models
 from openclaw_runtime.models.spending import Spending
+from openclaw_runtime.schedules import plan
+from openclaw_runtime.schedules.scheduler import Scheduler, Turns
+from openclaw_runtime.schedules.store import ScheduleStore
+from openclaw_runtime.skills.audit import Audit
 from openclaw_runtime.skills.types import QueueObserver
 from openclaw_runtime.telemetry import Metrics, build_tracing
 
@@ -62,6 +66,7 @@ class Surroundings:
     random: Callable[[], float]
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     broker: "LocalBroker | None" = None
+    audit: Audit = field(default_factory=lambda: Audit([]))
 
 
 class SkillHost(Skills, Protocol):
@@ -188,12 +193,26 @@ class Gateway:
             new_id=around.new_id,
             executor_status=skills.status,
         )
+        claw = config.claw
+        self.scheduler = Scheduler(
+            claw.name,
+            around.replica,
+            ScheduleStore(records, namespace=claw.namespace, agent=claw.name, replica=around.replica),
+            Turns(self.state.admitted, self.state.run),
+            now=around.now,
+            timer=around.timer,
+            metrics=metrics,
+            audit=around.audit,
+        )
+        self.state.schedules = self.scheduler.view
 
     async def start(self) -> None:
         """Loads the skills and begins to open stores and bus. Raises `ConfigError`. /ready tells when all is open."""
         self._skills.watch(self._actions_changed)
         await self._skills.load(self._started_with)
+        plan.check(self._started_with.schedules, self._skills.installed())
         self.state.loop = self._loop(self._started_with)
+        self._schedule()
         self._metrics.active_skills.set(len(self._skills.installed()))
         steps = {
             "memory": self._memory.start,
@@ -202,6 +221,7 @@ class Gateway:
         }
         self._opening.errors.update(dict.fromkeys(steps, "starting"))
         self._opener = asyncio.create_task(self._opening.run(steps), name="open-stores")
+        self.scheduler.start(self.opened)
 
     async def opened(self) -> None:
         """Returns when stores, bus and executor are open."""
@@ -212,12 +232,14 @@ class Gateway:
         """Uses a new configuration for the turns to come. Raises `ConfigError` and changes nothing."""
         check_models(config, self._around.environment)
         await self._skills.load(config)
+        plan.check(config.schedules, self._skills.installed())
         needed = restart_needed(self._started_with, config)
         if needed:
             logger.warning("changes that need a restart: %s", ", ".join(needed))
         self._metrics.active_skills.set(len(self._skills.installed()))
         self._config = config
         self.state.use(self._loop(config), needed)
+        self._schedule()
 
     def _actions_changed(self) -> None:
         """Offers turns to come the actions that MCP servers have now."""
@@ -226,12 +248,18 @@ class Gateway:
         except ConfigError as error:
             logger.error("the tools of an MCP server cannot be used: %s", error)  # noqa: TRY400 - its text says it all
 
+    def _schedule(self) -> None:
+        """Has everything run at its times that the configuration and the skills name."""
+        self.scheduler.use(plan.plan(self._config.schedules, self._skills.installed()))
+
     async def close(self, drain_seconds: float) -> bool:
         """Lets turns in flight finish for `drain_seconds`, then closes everything. Returns whether all finished."""
         started = self._around.timer()
         self.state.draining = True
+        await self.scheduler.pause()
         await self._bus.pause()
         finished = await self.state.drain(drain_seconds)
+        await self.scheduler.close()
         await self._bus.close(max(0.0, drain_seconds - (self._around.timer() - started)))
         if self._opener is not None:
             self._opener.cancel()

@@ -21,7 +21,7 @@ from openclaw_runtime.config import RuntimeConfig, default_config_path, load_con
 from openclaw_runtime.errors import ConfigError, ConfigProblem
 from openclaw_runtime.gateway.assembly import Surroundings, gateway_token
 from openclaw_runtime.gateway.serve import Place, listen, serve
-from openclaw_runtime.gateway.skills import RuntimeSkills
+from openclaw_runtime.gateway.skills import RuntimeSkills, audit_of
 from openclaw_runtime.models.factory import check_models
 from openclaw_runtime.telemetry import configure_logging
 
@@ -85,6 +85,7 @@ def run(launch: Launch) -> bool:
         timer=time.monotonic,
         new_id=lambda: str(uuid.uuid4()),
         random=random.random,
+        audit=audit_of(config, folder),
     )
 
     async def main() -> bool:

@@ -177,6 +177,7 @@ def to_turn(request: ChatRequest, *, session_header: str | None, fresh_session: 
         history=said if held_by_client else None,
         client_instructions=told,
         settings=_settings(request),
+        commands=True,
     )
 
 

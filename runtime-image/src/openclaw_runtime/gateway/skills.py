@@ -45,13 +45,11 @@ class RuntimeSkills:
         sandboxes = create_executor(config, environ, workspace=workspace, api=(lambda: api) if api else None)
         self._executor = McpExecutor(sandboxes, _outward(config, environ) if pods else None)
         self._registry = SkillRegistry(config.claw.namespace, api, environment)
-        # In a cluster the log is collected and the pod's folder is not; on a laptop it is the other way round.
-        audit = Audit([LogAudit() if pods else FileAudit(data_dir / "audit.jsonl")])
         self._service = SkillService(
             config.claw.name,
             self._registry,
             self._executor,
-            audit,
+            audit_of(config, data_dir),
             security_level=config.skills.security_level,
         )
         self._executor.changed = self._service.discovery.refresh
@@ -120,6 +118,15 @@ def _outward(config: RuntimeConfig, environ: Mapping[str, str]) -> Outward:
         raise ConfigError("environment", [ConfigProblem("execution.sandbox", str(error))]) from None
     rules = Rules(known, allow_api_server=sandbox.allow_api_server, denied=tuple(sandbox.denied_networks))
     return Outward(rules, Resolver())
+
+
+def audit_of(config: RuntimeConfig, data_dir: Path) -> Audit:
+    """Returns where calls and runs are recorded.
+
+    In a cluster the log is collected and the pod's folder is not; on a laptop it is the other way round.
+    """
+    pods = config.execution.sandbox.provider == "pods"
+    return Audit([LogAudit() if pods else FileAudit(data_dir / "audit.jsonl")])
 
 
 def _cluster(environ: Mapping[str, str]) -> KubeApi:

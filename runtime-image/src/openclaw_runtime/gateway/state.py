@@ -2,8 +2,8 @@
 
 import asyncio
 import traceback
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,7 @@ class GatewayState:
     now: Callable[[], float]
     new_id: Callable[[], str]
     executor_status: Callable[[], dict[str, Any]]
+    schedules: "Callable[[], Awaitable[list[dict[str, Any]]]] | None" = None
     config_error: str | None = None
     restart_needed: list[str] = field(default_factory=list)
     draining: bool = False
@@ -71,18 +72,28 @@ class GatewayState:
 
     async def turn(self, request: TurnRequest) -> AsyncGenerator[TurnEvent, None]:
         """Runs a turn. Raises `RequestError` when there is no room, else what `AgentLoop.run` raises."""
+        with self.admitted(request.session):
+            async with aclosing(self.run(request)) as events:
+                async for event in events:
+                    yield event
+
+    def run(self, request: TurnRequest) -> AsyncGenerator[TurnEvent, None]:
+        """Runs a turn that is admitted already."""
+        return self.loop.run(request)
+
+    @contextmanager
+    def admitted(self, session: str) -> Iterator[None]:
+        """Counts a turn as in flight. Raises `RequestError` when there is no room for one."""
         limit = self.loop.config.gateway.max_in_flight
         if self.draining:
             raise RequestError("the gateway is shutting down; try again", status=503, code="shutting_down")
         if len(self.running) >= limit:
             raise RequestError(f"{limit} turns are in flight; try again", status=429, code="too_many_turns")
-        running = Running(request.session, self.timer())
+        running = Running(session, self.timer())
         self.running[id(running)] = running
         self.metrics.turns_in_flight.set(len(self.running))
         try:
-            async with aclosing(self.loop.run(request)) as events:
-                async for event in events:
-                    yield event
+            yield
         except OpenClawError as error:
             self.metrics.errors.labels(getattr(error, "code", None) or type(error).__name__).inc()
             raise

@@ -104,12 +104,16 @@ class RecordStore:
 
     async def start(self) -> None:
         """Creates the tables that are missing. Safe to run from many replicas at once."""
-        async with self._begin() as connection:
+        await self.create(_metadata)
+
+    async def create(self, tables: MetaData) -> None:
+        """Creates those of some tables that are missing."""
+        async with self.transaction() as connection:
             if self._sqlite:
                 await connection.execute(text("PRAGMA journal_mode=WAL"))
             else:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
-            await connection.run_sync(_metadata.create_all)
+            await connection.run_sync(tables.create_all)
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -117,20 +121,20 @@ class RecordStore:
 
     async def ping(self) -> None:
         """Returns when the database answers."""
-        async with self._begin() as connection:
+        async with self.transaction() as connection:
             await connection.execute(text("SELECT 1"))
 
     async def add(self, record: MemoryRecord, *, indexed: bool) -> None:
         """Stores a record."""
         values = {name: getattr(record, name) for name in _RECORD_FIELDS}
-        async with self._begin() as connection:
+        async with self.transaction() as connection:
             await connection.execute(
                 insert(_records).values(**values | {"metadata": dict(record.metadata), "indexed": indexed})
             )
 
     async def mark_indexed(self, record_id: str) -> None:
         """Notes that the vector index holds this record."""
-        async with self._begin() as connection:
+        async with self.transaction() as connection:
             await connection.execute(update(_records).where(_records.c.id == record_id).values(indexed=True))
 
     async def unindexed(self, namespace: str, agent: str, limit: int) -> list[MemoryRecord]:
@@ -162,7 +166,7 @@ class RecordStore:
             }
             for message in messages
         ]
-        async with self._begin() as connection:
+        async with self.transaction() as connection:
             await connection.execute(insert(_messages), rows)
 
     async def session(self, namespace: str, agent: str, session: str, limit: int) -> list[SessionMessage]:
@@ -170,7 +174,7 @@ class RecordStore:
         table = _messages.c
         wanted = and_(table.namespace == namespace, table.agent == agent, table.session == session)
         query = select(table.role, table.content, table.created_at, table.metadata).where(wanted)
-        async with self._begin() as connection:
+        async with self.transaction() as connection:
             rows = (await connection.execute(query.order_by(table.id.desc()).limit(limit))).all()
         return [SessionMessage(*row) for row in reversed(rows)]
 
@@ -181,7 +185,7 @@ class RecordStore:
             index_elements=list(_spending.primary_key),
             set_={name: _spending.c[name] + made.excluded[name] for name in _SUMS},
         )
-        async with self._begin() as connection:
+        async with self.transaction() as connection:
             # In one order everywhere, so that replicas do not wait for each other in a circle.
             for entry in sorted(entries, key=lambda each: (each.day, each.provider, each.model)):
                 await connection.execute(added.values(namespace=namespace, agent=agent, **asdict(entry)))
@@ -191,19 +195,20 @@ class RecordStore:
         table = _spending.c
         wanted = and_(table.namespace == namespace, table.agent == agent, table.day == day)
         columns = (table.day, table.provider, table.model, *(table[name] for name in _SUMS))
-        async with self._begin() as connection:
+        async with self.transaction() as connection:
             rows = (
                 await connection.execute(select(*columns).where(wanted).order_by(table.provider, table.model))
             ).all()
         return [Spent(*row) for row in rows]
 
     async def _select(self, query: Any) -> list[MemoryRecord]:
-        async with self._begin() as connection:
+        async with self.transaction() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return [MemoryRecord(**{name: row[name] for name in _RECORD_FIELDS}) for row in rows]
 
     @asynccontextmanager
-    async def _begin(self) -> AsyncIterator[AsyncConnection]:
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """Yields a connection in a transaction, for who keeps other tables in this database."""
         try:
             async with self._engine.begin() as connection:
                 yield connection

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from openclaw_runtime.sandbox.protocol import canonical_sha256, dumps
 from openclaw_runtime.skills.checks import Verdict
@@ -47,15 +47,45 @@ class ExecutionRecord:
     usage: dict[str, float] = field(default_factory=dict)
     network: tuple[dict[str, Any], ...] = ()
 
+    event: ClassVar[str] = "skill call"
+
     def line(self) -> str:
         """Returns the record as one line of JSON."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
 
+@dataclass(frozen=True, slots=True)
+class ScheduleRecord:
+    """One slot of a schedule and what became of it. Its skill calls have records of their own, of the same session.
+
+    `slot` and `time` are Unix seconds. `skill` and `action` are empty for a prompt.
+    """
+
+    time: float
+    agent: str
+    schedule: str
+    slot: float
+    session: str
+    skill: str
+    action: str
+    replica: str
+    outcome: str
+    total_ms: float = 0.0
+
+    event: ClassVar[str] = "schedule run"
+
+    def line(self) -> str:
+        """Returns the record as one line of JSON."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+
+Record = ExecutionRecord | ScheduleRecord
+
+
 class AuditSink(Protocol):
     """Takes records."""
 
-    async def write(self, record: ExecutionRecord) -> None:
+    async def write(self, record: Record) -> None:
         """Keeps one record. Must not raise: a call that was made cannot be undone."""
 
 
@@ -70,7 +100,7 @@ class FileAudit:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    async def write(self, record: ExecutionRecord) -> None:
+    async def write(self, record: Record) -> None:
         """Appends one line."""
         try:
             await asyncio.to_thread(self._append, record.line().encode() + b"\n")
@@ -90,9 +120,9 @@ class FileAudit:
 class LogAudit:
     """Writes records to the process's log, where a cluster collects them."""
 
-    async def write(self, record: ExecutionRecord) -> None:
+    async def write(self, record: Record) -> None:
         """Logs one record."""
-        _log.info("skill call", extra={"audit": asdict(record)})
+        _log.info(record.event, extra={"audit": asdict(record)})
 
 
 class Audit:
@@ -101,7 +131,7 @@ class Audit:
     def __init__(self, sinks: Sequence[AuditSink]) -> None:
         self._sinks = tuple(sinks)
 
-    async def write(self, record: ExecutionRecord) -> None:
+    async def write(self, record: Record) -> None:
         """Keeps one record."""
         for sink in self._sinks:
             await sink.write(record)
