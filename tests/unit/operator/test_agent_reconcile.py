@@ -42,6 +42,16 @@ async def test_a_config_map_of_the_environment_that_is_missing_is_named(data: An
     assert bench.api.writes("Deployment") == [("apply", "ada-gateway")]
 
 
+async def test_the_missing_key_of_a_further_model_is_named() -> None:
+    bench = Bench()
+    spare = {"provider": "openai", "name": "m", "credentials": {"secretKeyRef": {"name": "spare", "key": "k"}}}
+    spec = {"model": MODEL | {"candidates": [MODEL], "fallbacks": [MODEL, spare]}}
+    await AgentReconciler(bench.context, {}).reconcile(bench.primary("Agent", "ada", spec))
+    found = ready_condition(bench.api.items["Agent", "ada"]["status"])
+    assert found["reason"] == "SecretNotFound"
+    assert found["message"].startswith("spec.model.fallbacks[1].credentials.secretKeyRef: Secret 'spare' does not")
+
+
 async def test_a_trusted_skill_needs_the_mark_of_the_platform_engineer() -> None:
     """Without it the agent goes on without the skill; it is never given at another level than was asked for."""
     bench = Bench()

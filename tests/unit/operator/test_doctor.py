@@ -190,7 +190,17 @@ def test_providers_of_agents() -> None:
     agents = [
         resource("Agent", "a", model={"provider": "openai", "name": "one", "credentials": ref}),
         resource("Agent", "b", model={"provider": "openai", "name": "two", "credentials": ref}),
-        resource("Agent", "c", model={"provider": "local", "name": "m", "baseURL": "http://llm:8000/v1/"}),
+        resource(
+            "Agent",
+            "c",
+            model={
+                "provider": "local",
+                "name": "m",
+                "baseURL": "http://llm:8000/v1/",
+                "candidates": [{"provider": "openai", "name": "three", "credentials": ref}],
+                "fallbacks": [{"provider": "local", "name": "n", "baseURL": "http://llm:8000/v1"}],
+            },
+        ),
         resource(
             "Agent",
             "d",
@@ -199,8 +209,8 @@ def test_providers_of_agents() -> None:
         ),
     ]
     assert reachable.targets(agents) == {
-        Target("team", "https://api.openai.com/v1/models", "openai", "keys", "openai"): ["one", "two"],
-        Target("team", "http://llm:8000/v1/models", "local", None, None): ["m"],
+        Target("team", "https://api.openai.com/v1/models", "openai", "keys", "openai"): ["one", "three", "two"],
+        Target("team", "http://llm:8000/v1/models", "local", None, None): ["m", "n"],
         Target("team", "https://api.anthropic.com/v1/models", "anthropic", "keys", "openai", ("registry",)): ["m"],
     }
 

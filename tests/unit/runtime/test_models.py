@@ -20,10 +20,10 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, Text
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from openclaw_runtime.config import RuntimeConfig
+from openclaw_runtime.config import RuntimeConfig, parse_config
 from openclaw_runtime.errors import ConfigError, ModelError
 from openclaw_runtime.models.chain import first_to_answer
-from openclaw_runtime.models.factory import ModelParts, build_model
+from openclaw_runtime.models.factory import ModelParts, build_model, check_models
 from openclaw_runtime.models.failures import explain
 from openclaw_runtime.models.retry import Pauses, RetryingModel
 from openclaw_runtime.models.sections import Retry
@@ -258,3 +258,14 @@ def test_a_fallback_has_its_own_settings_or_those_of_the_agent() -> None:
     }
     settings = [each.settings for each in built(config, {})]
     assert settings == [{"temperature": 0.1, "seed": 3}, {"temperature": 0.1, "seed": 3}, {"temperature": 0.9}]
+
+
+# --- documentation ---------------------------------------------------------------------------------------------------
+
+
+def test_the_documented_file_of_a_laptop_can_be_used() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
+    (text,) = [block for block in page.split("```yaml\n")[1:] if block.startswith("claw:")]
+    config = parse_config(text.partition("```")[0], "docs/models.md")
+    check_models(config, {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k"})
+    assert config.models.budget.per_day == 5

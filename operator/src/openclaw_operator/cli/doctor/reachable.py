@@ -128,16 +128,17 @@ def targets(agents: Iterable[Object]) -> dict[Target, list[str]]:
     """Provider → the models that agents want of it."""
     found: defaultdict[Target, set[str]] = defaultdict(set)
     for agent in agents:
-        model = agent["spec"]["model"]
-        provider = model.get("provider", "openai")
-        base = (model.get("baseURL") or _DEFAULTS.get(provider, "")).rstrip("/")
-        if not base:
-            continue
-        ref = (model.get("credentials") or {}).get("secretKeyRef") or {}
-        url = f"{base}{_PATHS.get(provider, '/models')}"
+        first = agent["spec"]["model"]
         pull = tuple(each["name"] for each in (agent["spec"].get("gateway") or {}).get("imagePullSecrets") or ())
-        target = Target(agent["metadata"]["namespace"], url, provider, ref.get("name"), ref.get("key"), pull)
-        found[target].add(model["name"])
+        for model in (first, *(first.get("candidates") or ()), *(first.get("fallbacks") or ())):
+            provider = model.get("provider", "openai")
+            base = (model.get("baseURL") or _DEFAULTS.get(provider, "")).rstrip("/")
+            if not base:
+                continue
+            ref = (model.get("credentials") or {}).get("secretKeyRef") or {}
+            url = f"{base}{_PATHS.get(provider, '/models')}"
+            target = Target(agent["metadata"]["namespace"], url, provider, ref.get("name"), ref.get("key"), pull)
+            found[target].add(model["name"])
     return {target: sorted(models) for target, models in found.items()}
 
 
