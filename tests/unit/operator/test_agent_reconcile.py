@@ -47,7 +47,7 @@ async def test_the_missing_key_of_a_further_model_is_named() -> None:
     spare = {"provider": "openai", "name": "m", "credentials": {"secretKeyRef": {"name": "spare", "key": "k"}}}
     spec = {"model": MODEL | {"candidates": [MODEL], "fallbacks": [MODEL, spare]}}
     await AgentReconciler(bench.context, {}).reconcile(bench.primary("Agent", "ada", spec))
-    found = ready_condition(bench.api.items["Agent", "ada"]["status"])
+    found: Any = ready_condition(bench.api.items["Agent", "ada"]["status"])
     assert found["reason"] == "SecretNotFound"
     assert found["message"].startswith("spec.model.fallbacks[1].credentials.secretKeyRef: Secret 'spare' does not")
 
