@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -180,6 +181,19 @@ async def test_an_agent_is_looked_after_while_a_skill_of_it_cannot_be_checked(wo
     before = len(world.api.log)
     await world.settle(known)
     assert world.api.log[before:] == []
+    # Where the old version was fetched, its Skill still has it: its pods are replaced, too.
+    was = {"source": "oci:sha256:aa", "digest": DIGEST, "spec": json.dumps(SKILL)}
+    checked = {**CHECKED["status"], "fetched": was}
+    world.primary("Skill", "echo", new, status=checked, metadata={"generation": 2})
+    await world.settle(known)
+    assert world.pools["demo"]["ada"] == wishes
+    assert world.api.items["ConfigMap", "ada-gateway"]["data"]["config.yaml"] == config
+    assert world.api.log[before:] == []
+    # Somebody who never had it is not given what is being replaced.
+    stranger = world.primary("Agent", "bob", USES_ECHO)
+    await world.settle(stranger)
+    problem = next(item for item in world.api.items["Agent", "bob"]["status"]["conditions"] if item["type"] == "Ready")
+    assert problem["reason"] == "SkillNotReady"
 
 
 async def test_old_pods_stay_until_gateways_have_read_which_pool_is_new(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any, NoReturn
 
 import pytest
@@ -106,6 +107,9 @@ async def test_a_registry_is_asked_now_and_then_whether_a_version_in_use_was_yan
         return status["fetched"].get("yanked"), len(asked)
 
     assert await look() == (None, 0)
+    # What agents keep while the registry fails for the next version.
+    kept = json.loads(bench.api.items["Skill", "echo"]["status"]["fetched"]["spec"])
+    assert kept == {name: value for name, value in FETCHED.items() if name != "source"}
     bench.time = source.FIRST_WORD_SECONDS
     assert await look() == (None, 1)
     writes = len(bench.api.log)

@@ -308,6 +308,11 @@ class Fetched(Model):
     yanked: str | None = Field(
         None, max_length=1024, description="Why its publisher withdrew this version, when it was fetched."
     )
+    spec: str | None = Field(
+        None,
+        description="The spec it was verified with, as JSON and without source: what agents that have the skill keep "
+        "while a newer one is fetched.",
+    )
 
 
 class PoolStatus(Model):

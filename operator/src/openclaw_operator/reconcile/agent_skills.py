@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import semantic_version
@@ -44,9 +46,9 @@ class SkillResolver:
         return False
 
     def _last_given(self, primary: Primary, skill: Primary) -> Primary | None:
-        """The Skill in the version the agent has, if it is known."""
+        """The Skill in the version the agent has, if it is known: to this process, or from what was fetched before."""
         given = self._given.get(primary.key, {}).get(skill.name)
-        return given if given and given.uid == skill.uid else None
+        return given if given and given.uid == skill.uid else _kept(primary, skill)
 
     async def resolve(
         self, primary: Primary, spec: AgentSpec, named: set[ReferenceKey]
@@ -137,3 +139,15 @@ class SkillResolver:
             pool=pool_for(primary.name, spec, skill_spec, self._context.images),
             triggers=wanted.triggers,
         )
+
+
+def _kept(primary: Primary, skill: Primary) -> Primary | None:
+    """A Skill from outside the cluster as it was verified last, where that is what the agent has."""
+    content = skill.load()
+    status = content["status"]
+    fetched, digest = status.get("fetched") or {}, status.get("digest")
+    had = primary.load()["status"].get("skills") or ()
+    has = any((entry["name"], entry["digest"]) == (skill.name, digest) for entry in had)
+    if not has or not fetched.get("spec") or fetched.get("digest") != digest:
+        return None
+    return replace(skill, content=json.dumps({**content, "spec": json.loads(fetched["spec"])}).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -136,7 +137,11 @@ class SkillReconciler:
     ) -> None:
         packed = found.package if found and outcome.problem is None and outcome.refusal is None else None
         users = self._context.primaries.users(primary.key)
-        fetched = found.fetched if found else old.get("fetched")
+        fetched = old.get("fetched")
+        if found:
+            # As text: a merge patch could not keep a null in a schema.
+            kept = {name: value for name, value in primary.load()["spec"].items() if name != "source"}
+            fetched = {**found.fetched, "spec": json.dumps(kept, sort_keys=True)} if found.fetched else None
         fields: dict[str, Any] = {
             "digest": packed.digest if packed else None,
             "packageConfigMap": package.config_map_name(primary.name, packed.digest)
