@@ -1,20 +1,15 @@
 """How many local sandboxes wait: as many as there were calls at once of late, within bounds."""
 
 import asyncio
-import os
 import random
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from openclaw_runtime.sandbox import local_executor
 from openclaw_runtime.sandbox.demand import KEEP_SECONDS, Peak
 from openclaw_runtime.sandbox.endpoint import Endpoint, SandboxQueue
 from openclaw_runtime.sandbox.local import LocalPool, LocalRunner
-from openclaw_runtime.sandbox.local_executor import SubprocessExecutor
 
 LANE = "local"
 
@@ -49,9 +44,9 @@ class Place:
         self.opened = asyncio.Event()
         self.opened.set()
         self.runners: dict[str, Any] = {}
-        self.pool = LocalPool(self.queue, self.start, LANE, clock=lambda: self.now, **bounds)
+        self.pool = LocalPool(self.queue, self._start, LANE, clock=lambda: self.now, **bounds)
 
-    async def start(self) -> LocalRunner:
+    async def _start(self) -> LocalRunner:
         await self.opened.wait()
         self._count += 1
         own = self._folder / str(self._count)
@@ -107,34 +102,6 @@ async def test_what_waits_for_nobody_is_started_after_what_is_waited_for(tmp_pat
     await calls
     await place.until(lambda status: status == {"warm": 4, "starting": 0, "alive": 4})
     await place.pool.close()
-
-
-async def test_no_more_are_started_at_once_than_there_are_processors(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = Place(tmp_path, warm=0, max_warm=0, limit=0)
-    place.opened.clear()
-    begun = []
-
-    async def start(*_: object) -> LocalRunner:
-        begun.append(1)
-        return await place.start()
-
-    monkeypatch.setattr(os, "cpu_count", lambda: 3)
-    monkeypatch.setattr(local_executor, "start_runner", start)
-    executor = SubprocessExecutor(warm=5, walled=False)
-    await executor.start()
-
-    async def until(warm: int) -> None:
-        async with asyncio.timeout(60):
-            while executor.status()["pools"]["local"]["warm"] < warm or len(begun) < 3:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-
-    await until(warm=0)
-    assert (len(begun), executor.status()["pools"]["local"]["starting"]) == (3, 5)
-    place.opened.set()
-    await until(warm=5)
-    await executor.close()
 
 
 def test_a_peak_is_forgotten_after_a_while() -> None:

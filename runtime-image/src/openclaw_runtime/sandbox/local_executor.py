@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import logging
-import os
 import random
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ from openclaw_runtime.sandbox import bubblewrap, errors
 from openclaw_runtime.sandbox.calling import CallRunner
 from openclaw_runtime.sandbox.client import SandboxClient
 from openclaw_runtime.sandbox.endpoint import SandboxQueue
-from openclaw_runtime.sandbox.local import Host, Lane, LocalPool, LocalRunner, start_runner
+from openclaw_runtime.sandbox.local import Host, Lane, LocalPool, start_runner
 from openclaw_runtime.sandbox.signing import Signer
 from openclaw_runtime.skills.types import (
     CallContext,
@@ -60,8 +59,6 @@ class SubprocessExecutor:
         self._max_warm = max_warm
         self._limit = limit
         self._walled = walled
-        # A start is all work: side by side, each would be ready only when the last one is.
-        self._starts = asyncio.Semaphore(max(2, os.cpu_count() or 2))
         self._host = Host()
         self._isolation = "starting"
         self._folder: Path | None = None
@@ -92,7 +89,7 @@ class SubprocessExecutor:
         """Returns the pool of a lane, made if it is the first time; it is filled either way."""
         pool = self._pools.get(lane.name)
         if pool is None and self._folder is not None:
-            start = partial(self._start, self._folder, lane)
+            start = partial(start_runner, self._key, self._folder, self._workspace, lane, self._host)
             # A leased one waits for its session's next call itself.
             warm, most = (0, 0) if lane.leased else (self._warm, self._max_warm)
             pool = self._pools[lane.name] = LocalPool(
@@ -102,10 +99,6 @@ class SubprocessExecutor:
             # Whoever comes now may have to wait; a process for it should be on its way already.
             asyncio.get_running_loop().call_soon(pool.expect)
         return lane.name
-
-    async def _start(self, folder: Path, lane: Lane) -> LocalRunner:
-        async with self._starts:
-            return await start_runner(self._key, folder, self._workspace, lane, self._host)
 
     async def execute(self, call: SkillCall, context: CallContext) -> SkillResult:
         """Runs one call to its end. Raises `SandboxError`."""
