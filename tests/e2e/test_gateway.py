@@ -15,18 +15,18 @@ from tests.demo.kube import Kube
 @pytest.mark.parametrize("path", ["/v1/models", "/api/v1/skills", "/api/v1/memory", "/debug/tasks"])
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic d3Jvbmc6"}])
 def test_the_token_is_required(coordinator: Gateway, path: str, header: dict[str, str]) -> None:
-    answer = httpx.get(f"{coordinator.url}{path}", headers=header)
+    answer = httpx.get(f"{coordinator.url}{path}", headers=header, timeout=60)
     assert answer.status_code == 401
     assert "error" in answer.json()
-    assert httpx.get(f"{coordinator.url}{path}", headers=coordinator.headers).status_code == 200
+    assert httpx.get(f"{coordinator.url}{path}", headers=coordinator.headers, timeout=60).status_code == 200
 
 
 def test_probes_need_no_token(coordinator: Gateway) -> None:
-    health = httpx.get(f"{coordinator.url}/health")
+    health = httpx.get(f"{coordinator.url}/health", timeout=60)
     assert health.status_code == 200
     assert health.json()["status"] == "ok"
-    assert httpx.get(f"{coordinator.url}/ready").status_code == 200
-    assert "openclaw_request_duration_ms" in httpx.get(f"{coordinator.url}/metrics").text
+    assert httpx.get(f"{coordinator.url}/ready", timeout=60).status_code == 200
+    assert "openclaw_request_duration_ms" in httpx.get(f"{coordinator.url}/metrics", timeout=60).text
 
 
 def test_work_handed_to_an_agent_that_is_down_is_done_when_it_is_back(kube: Kube, coordinator: Gateway) -> None:

@@ -168,7 +168,7 @@ class Proxy:
                 return "closed"
 
     async def end(self, token: str, call: str) -> httpx.Response:
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             headers = {"Authorization": f"Bearer {token}"}
             return await client.get(f"http://{CLIENT}:{self.api_port}/v1/calls/{call}/end", headers=headers)
 

@@ -27,7 +27,7 @@ async def test_a_listed_host_is_reached_over_tls_until_the_call_is_over(proxy: P
     assert (await proxy.end("nonsense", "call-over")).status_code == 401
     answer = await proxy.end(token, "call-over")
     assert [item["verdict"] for item in answer.json()["decisions"]] == ["allowed"]
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         metrics = (await client.get(f"http://{CLIENT}:{proxy.api_port}/metrics")).text
     assert 'openclaw_egress_requests_total{verdict="allowed",reason="allowed"} 1' in metrics
     # Whoever kept it gets nowhere, and the grant of the next call is good.
@@ -101,7 +101,7 @@ async def test_tokens_are_good_for_one_pod_and_a_short_time(proxy: Proxy) -> Non
 async def test_plain_http_goes_by_the_same_rules_and_leaves_the_token_behind(proxy: Proxy) -> None:
     port = proxy.outside.http
     token = proxy.token(f"allowed.test:{port}")
-    async with httpx.AsyncClient(proxy=proxy.url(token)) as client:
+    async with httpx.AsyncClient(proxy=proxy.url(token), timeout=60) as client:
         answer = await client.get(f"http://allowed.test:{port}/page?q=1")
         assert answer.text == f"/page?q=1 host=allowed.test:{port} auth=None"
         fronted = await client.get(f"http://allowed.test:{port}/", headers={"Host": "other.test"})

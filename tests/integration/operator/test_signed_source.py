@@ -47,7 +47,7 @@ def folder(start_registry: StartRegistry, tmp_path: Path) -> Path:
     recorded = json.loads((SIGNED / "registry.json").read_text())
     contents = {name: base64.b64decode(text) for name, text in recorded.items()}
     storage = tmp_path / "storage"
-    with start_registry({}, storage) as host, httpx.Client(base_url=f"http://{host}") as http:
+    with start_registry({}, storage) as host, httpx.Client(base_url=f"http://{host}", timeout=60) as http:
         for name, content in sorted(contents.items(), key=lambda item: b'"manifests"' in item[1]):
             kind, _, reference = name.partition("/")
             if kind == "blobs":

@@ -71,7 +71,7 @@ def address_of(client: AsyncOpenAI) -> str:
 
 
 def http(client: AsyncOpenAI) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=address_of(client), headers={"Authorization": f"Bearer {TOKEN}"})
+    return httpx.AsyncClient(base_url=address_of(client), timeout=60, headers={"Authorization": f"Bearer {TOKEN}"})
 
 
 # --- the main path ---------------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ async def test_recalled_memory_is_fenced_as_data(house: House, model: Model) -> 
 
 async def test_without_the_token_only_probes_and_metrics_answer(house: House) -> None:
     async with house.gateway(house.config("a"), FakeSkills()) as (_, client):
-        async with httpx.AsyncClient(base_url=address_of(client)) as raw:
+        async with httpx.AsyncClient(base_url=address_of(client), timeout=60) as raw:
             for path in ("/health", "/ready", "/metrics"):
                 assert (await raw.get(path)).status_code == 200, path
             for path in ("/v1/models", "/debug/tasks", "/api/v1/skills", "/api/v1/openapi.json", "/nothing"):
@@ -321,7 +321,7 @@ async def test_closing_a_stream_that_waits_ends_its_turn(monkeypatch: pytest.Mon
 
 
 async def test_what_anybody_asks_for_makes_no_new_metrics(house: House) -> None:
-    async with house.gateway(house.config("a"), FakeSkills()) as (_, client), httpx.AsyncClient() as raw:
+    async with house.gateway(house.config("a"), FakeSkills()) as (_, client), httpx.AsyncClient(timeout=60) as raw:
         for path in ("/api/v1/skills", "/api/v1/one", "/api/v1/two/x", "/three"):
             assert (await raw.get(address_of(client) + path)).status_code == 401
         page = (await raw.get(f"{address_of(client)}/metrics")).text
