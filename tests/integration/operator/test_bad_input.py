@@ -551,7 +551,11 @@ async def test_skill_that_does_not_exist(cluster: Cluster, operator: OperatorPro
 
 @pytest.mark.parametrize(
     ("version", "reason", "hint"),
-    [("^2.0.0", "SkillVersionMismatch", "widen the range"), (">=01.2", "InvalidVersionRange", "use for example")],
+    [
+        ("^2.0.0", "SkillVersionMismatch", "widen the range"),
+        (">=01.2", "InvalidVersionRange", "use for example"),
+        (">v2.1 - ~v3", "InvalidVersionRange", "use for example"),
+    ],
 )
 async def test_version_that_is_not_there(
     cluster: Cluster, operator: OperatorProcess, audit: Audit, version: str, reason: str, hint: str

@@ -79,7 +79,8 @@ class SkillResolver:
             )
         try:
             accepted = semantic_version.NpmSpec(wanted.version)
-        except ValueError:
+        except (ValueError, AttributeError):
+            # AttributeError: what the library says of a range 'a - b' with an end that is none.
             raise SpecError(
                 "InvalidVersionRange",
                 f"{path}.version: {wanted.version!r} is not a version range: use for example '^1.2.0', "

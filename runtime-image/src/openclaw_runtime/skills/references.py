@@ -136,7 +136,8 @@ def parse_range(text: str) -> NpmSpec:
     """Reads an npm-style range. Raises `ReferenceFormatError`."""
     try:
         return NpmSpec(text)
-    except ValueError:
+    except (ValueError, AttributeError):
+        # AttributeError: what the library says of a range 'a - b' with an end that is none.
         raise ReferenceFormatError(
             f"version: {text!r} is neither a version nor a range; write for example 1.2.0, ^1.2 or '>=1.2 <2'"
         ) from None
