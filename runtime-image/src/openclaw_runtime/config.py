@@ -307,9 +307,13 @@ class Sandbox(Section):
 
 
 class Execution(Section):
-    """Limits of a turn: `timeout` in milliseconds, `max_concurrent` skill calls at once."""
+    """Limits of a turn: `timeout` in milliseconds, `max_concurrent` skill calls at once.
+
+    `ask_timeout` is how long a user has to answer a skill's question, in milliseconds; other limits stand still then.
+    """
 
     timeout: int = Field(default=300_000, ge=1)
+    ask_timeout: int = Field(default=600_000, ge=1, le=86_400_000)
     max_concurrent: int = Field(default=3, ge=1)
     max_requests: int = Field(default=25, ge=1, description="model requests one turn may make")
     sandbox: Sandbox = Sandbox()
@@ -318,6 +322,16 @@ class Execution(Section):
     def timeout_seconds(self) -> float:
         """The timeout in seconds."""
         return self.timeout / 1000
+
+    @property
+    def ask_timeout_seconds(self) -> float:
+        """The time for an answer, in seconds."""
+        return self.ask_timeout / 1000
+
+    @property
+    def max_questions(self) -> int:
+        """How many calls may wait for their users at once: each keeps its sandbox, and its share of the pool."""
+        return 4 * self.max_concurrent
 
 
 class TeamMember(Section):

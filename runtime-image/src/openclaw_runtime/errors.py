@@ -50,6 +50,10 @@ class TurnError(OpenClawError):
         self.code = code
 
 
+class NoAnswerError(OpenClawError):
+    """A skill asked its user something and there is no answer: nobody to ask, too late, or the gateway is ending."""
+
+
 class MemoryStoreError(OpenClawError):
     """The memory store refused or could not be reached."""
 

@@ -140,6 +140,9 @@ class Metrics:
             registry=self.registry,
         )
         self.turns_in_flight = Gauge("openclaw_turns_in_flight", "Turns running or waiting.", registry=self.registry)
+        self.open_questions = Gauge(
+            "openclaw_open_questions", "Questions of skills that wait for an answer.", registry=self.registry
+        )
         self.active_skills = Gauge("openclaw_active_skills", "Skills that are loaded.", registry=self.registry)
         self.config_reloads = Counter(
             "openclaw_config_reloads", "Changes of the configuration.", ["outcome"], registry=self.registry

@@ -48,7 +48,7 @@ def _action(run: Callable[[Context, Repository, dict[str, Any]], Awaitable[Resul
             return {
                 "success": False,
                 "error": str(error),
-                "suggestion": "the agent's model or memory did not answer; try again",
+                "suggestion": "the agent's model, its memory or you did not answer; try again",
             }
         except KeyError as error:
             return {

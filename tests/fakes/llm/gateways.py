@@ -15,7 +15,6 @@ from pydantic import SecretStr
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from openclaw_runtime.agent.context import nobody_to_ask
 from openclaw_runtime.bus.local import LocalBroker
 from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.gateway.app import create_app
@@ -222,7 +221,7 @@ class House:
         self, config: RuntimeConfig, skills: FakeSkills, *, wait: bool = True
     ) -> AsyncIterator[tuple[Gateway, AsyncOpenAI]]:
         """Yields a running gateway and a client of it; with `wait` everything is open."""
-        gateway = Gateway(config, self.around(config.claw.name), skills, nobody_to_ask)
+        gateway = Gateway(config, self.around(config.claw.name), skills)
         await gateway.start()
         if wait:
             await gateway.opened()

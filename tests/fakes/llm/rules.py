@@ -155,8 +155,9 @@ def delegate_it(conversation: Conversation) -> Reply:
 
 
 def commit_it(conversation: Conversation) -> Reply:
-    """Calls the skill; everything it can find out itself is left to it."""
-    return ToolCall("git-ai-helper__smartCommit", {})
+    """Calls the skill; everything it can find out itself is left to it, but for files that the user wants to choose."""
+    choose = "choose" in conversation.user.lower()
+    return ToolCall("git-ai-helper__smartCommit", {"stageAll": False} if choose else {})
 
 
 def convert_it(conversation: Conversation) -> Reply:

@@ -380,5 +380,5 @@ def test_a_message_has_the_documented_fields() -> None:
     assert Message.decode(message.encode()) == message
     assert message.encode() == (
         b'{"id":"1","from":"a","to":["b","c"],"type":"request","payload":{"x":1},"timestamp":5,'
-        b'"correlationId":null,"requiresResponse":false,"timeout":30000}'
+        b'"correlationId":null,"requiresResponse":false,"timeout":30000,"replyTo":""}'
     )

@@ -6,7 +6,6 @@ import os
 from datetime import datetime
 from pathlib import Path
 
-from openclaw_runtime.agent.context import nobody_to_ask
 from openclaw_runtime.gateway.assembly import Gateway
 from openclaw_runtime.gateway.skills import RuntimeSkills
 from tests.fakes.llm.gateways import House
@@ -48,7 +47,7 @@ async def test_pulls_twice_a_day_and_cleans_up_on_sundays(tmp_path: Path) -> Non
     around = house.around("a")
     environ = {"PATH": os.environ["PATH"], "GIT_CONFIG_NOSYSTEM": "1"}
     skills = RuntimeSkills(config, environ=environ, environment={}, data_dir=around.data_dir, workspace=workspace)
-    gateway = Gateway(config, around, skills, nobody_to_ask)
+    gateway = Gateway(config, around, skills)
 
     async def at(moment: str) -> list[str | None]:
         nonlocal time

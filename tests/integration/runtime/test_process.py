@@ -131,6 +131,35 @@ async def test_dev_mode_commits_for_real_and_remembers(tmp_path: Path, model: tu
     assert TOKEN not in (tmp_path / "log").read_text() + gateway.output
 
 
+async def test_the_files_of_a_commit_are_chosen_by_the_user_and_sigterm_ends_a_question(
+    tmp_path: Path, model: tuple[Model, str]
+) -> None:
+    """The built-in skill asks through a real sandbox; a process that is to end does not wait for its users."""
+    work = tmp_path / "work"
+    work.mkdir()
+    git(work, "init", "-q")
+    git(work, "config", "user.name", "T")
+    git(work, "config", "user.email", "t@example.org")
+    for name in ("a.py", "b.py"):
+        (work / name).write_text("x = 1\n")
+    skills = {"directories": [str(ROOT / "skills/git-ai-helper")]}
+    async with asyncio.timeout(120), started(tmp_path, config(tmp_path, model[1], skills=skills)) as gateway:
+        await gateway.ready()
+        question = await ask(gateway.client, "Commit, but let me choose the files")
+        assert question.startswith("Which of these files shall be committed?")
+        assert "2. b.py" in question
+        assert "1 file changed" not in question
+        assert git(work, "status", "--short").splitlines() == ["?? a.py", "?? b.py"]
+        assert "b.py" in await ask(gateway.client, "2")
+        assert git(work, "status", "--short").splitlines() == ["?? a.py"]
+        again = await ask(gateway.client, "Commit, but let me choose the files", session="s2")
+        assert "1. a.py" in again
+        gateway.process.send_signal(signal.SIGTERM)
+        assert await gateway.process.wait() == 0
+    assert "nobody follows failed" not in (tmp_path / "log").read_text()
+    assert git(work, "status", "--short").splitlines() == ["?? a.py"]
+
+
 async def test_a_swapped_configuration_is_used_and_a_broken_one_reported(
     tmp_path: Path, model: tuple[Model, str]
 ) -> None:

@@ -313,9 +313,7 @@ async def test_a_schedule_of_what_there_is_not_is_refused(
     house: House, tmp_path: Path, call: dict[str, Any], message: str
 ) -> None:
     del tmp_path
-    gateway = Gateway(
-        timed(house, NINE | {"skill": call}), house.around("a"), FakeSkills("git-ai-helper"), lambda *_: NotImplemented
-    )
+    gateway = Gateway(timed(house, NINE | {"skill": call}), house.around("a"), FakeSkills("git-ai-helper"))
     with pytest.raises(ConfigError) as refusal:
         await gateway.start()
     assert message in str(refusal.value)

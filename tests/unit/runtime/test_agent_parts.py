@@ -9,6 +9,7 @@ from unittest.mock import AsyncMock, Mock
 import pytest
 from pydantic_ai import ToolFailed
 from pydantic_ai.exceptions import ModelAPIError, ModelConnectionError, ModelHTTPError, ModelQuotaExceededError
+from pydantic_ai.usage import RunUsage
 
 from openclaw_runtime.agent.context import to_record
 from openclaw_runtime.agent.prompt import choose_recalled, instructions, memory_line, within_budget
@@ -150,7 +151,7 @@ async def test_what_a_model_gets_wrong_is_told_to_it(tool: str, arguments: dict[
     memory.search.return_value = []
     box = replace(BOX, skills=FakeSkills(), memory=memory)
     function = build_toolset(box).tools[tool].function
-    context: Any = SimpleNamespace(deps=SimpleNamespace(request=SimpleNamespace(session="s")))
+    context: Any = SimpleNamespace(deps=SimpleNamespace(request=SimpleNamespace(session="s")), usage=RunUsage())
     if said:
         with pytest.raises(ToolFailed, match=said):
             await function(context, **arguments)

@@ -100,6 +100,12 @@ class Execution(Model):
     """Limits on the work of the agent."""
 
     timeout_seconds: int = Field(300, ge=1, le=86400, description="Longest a turn may take.")
+    ask_timeout_seconds: int = Field(
+        600,
+        ge=1,
+        le=86400,
+        description="Longest a skill waits for its user's answer; the other limits of turn and call stand still then.",
+    )
     max_concurrent: int = Field(3, ge=1, le=1000, description="Skill calls running at the same time per replica.")
     sandbox: AgentSandbox = Field(default_factory=AgentSandbox, description="Isolation of skill calls.")
 

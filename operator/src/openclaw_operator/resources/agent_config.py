@@ -64,6 +64,7 @@ def render(inputs: AgentInputs) -> dict[str, Any]:
         "skills": {"auto_discover": True, "installed": [_skill(skill) for skill in inputs.skills]},
         "execution": {
             "timeout": spec.execution.timeout_seconds * 1000,
+            "ask_timeout": spec.execution.ask_timeout_seconds * 1000,
             "max_concurrent": spec.execution.max_concurrent,
             "sandbox": {
                 "enabled": True,

@@ -8,7 +8,8 @@ from typing import Any
 
 from openclaw_runtime.agent.events import Activity, Turn
 from openclaw_runtime.agent.prompt import memory_view
-from openclaw_runtime.errors import TurnError
+from openclaw_runtime.agent.questions import Slot
+from openclaw_runtime.errors import NoAnswerError
 from openclaw_runtime.memory.types import MemoryStore, NewRecord
 
 logger = logging.getLogger("openclaw_runtime.skill")
@@ -18,12 +19,13 @@ _TEXT_KEYS = ("text", "summary", "message", "content")
 _KIND_KEYS = ("kind", "type")
 _LONGEST_RECORD = 64_000
 _MOST_RECORDS = 50
+_MOST_QUESTIONS = 20
 
 Generate = Callable[[str, Mapping[str, Any]], Awaitable[str]]
 """Asks the model: a prompt and the options system, temperature, maxTokens."""
 
-Ask = Callable[[Turn, str], Awaitable[str]]
-"""Puts a question to the user of a turn and returns the answer."""
+AskUser = Callable[[Turn, str], Awaitable[str]]
+"""Puts a question to the user of a turn and returns the answer. Raises `OpenClawError`."""
 
 
 def to_record(record: Mapping[str, Any], *, skill: str, action: str, session: str) -> NewRecord:
@@ -52,15 +54,17 @@ def to_record(record: Mapping[str, Any], *, skill: str, action: str, session: st
 
 @dataclass
 class SkillContext:
-    """The `CallContext` of one skill call."""
+    """The `CallContext` of one skill call. `slot` is its place among the calls at once."""
 
     turn: Turn
     skill: str
     action: str
     memory: MemoryStore
     generate: Generate
-    ask_user: Ask
+    ask_user: AskUser
+    slot: Slot
     written: int = 0
+    asked: int = 0
 
     async def log(self, level: str, message: str, fields: Mapping[str, Any]) -> None:
         """See `CallContext`."""
@@ -90,14 +94,9 @@ class SkillContext:
         return await self.generate(prompt, options)
 
     async def ask(self, question: str) -> str:
-        """See `CallContext`. Raises `TurnError` when there is nobody to ask."""
-        return await self.ask_user(self.turn, question)
-
-
-async def nobody_to_ask(turn: Turn, question: str) -> str:
-    """Answers `ask` for a turn that no person follows."""
-    raise TurnError(
-        f"session {turn.request.session} has nobody to answer {question[:80]!r}; put the answer into the request",
-        status=409,
-        code="nobody_to_ask",
-    )
+        """See `CallContext`. Raises `NoAnswerError` when there is nobody to ask, or no answer in time."""
+        self.asked += 1
+        if self.asked > _MOST_QUESTIONS:
+            raise NoAnswerError(f"a call may ask at most {_MOST_QUESTIONS} questions")
+        async with self.slot.given_up():
+            return await self.ask_user(self.turn, question)

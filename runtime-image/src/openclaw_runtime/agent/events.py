@@ -1,10 +1,13 @@
 """What a turn is asked and what it tells while it runs."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from openclaw_runtime.agent.questions import Ask
 from openclaw_runtime.memory.types import SessionMessage
+from openclaw_runtime.timelimit import TimeLimit
 
 FinishReason = Literal["stop", "length", "content_filter"]
 
@@ -72,13 +75,17 @@ class SkillUse:
 
 @dataclass(frozen=True, slots=True)
 class TurnDone:
-    """The end of a turn. `error` says why the one call failed that it was made for."""
+    """The end of a turn, or of what it says until its user has answered the question that `text` ends with.
+
+    `error` says why the one call failed that it was made for.
+    """
 
     text: str
     usage: Usage
     finish_reason: FinishReason
     skills: Sequence[SkillUse]
     error: str | None = None
+    question: bool = False
 
 
 TurnEvent = TextDelta | Activity | TurnDone
@@ -86,11 +93,50 @@ TurnEvent = TextDelta | Activity | TurnDone
 
 @dataclass
 class Turn:
-    """The state of a running turn that its tools share. `deadline` is on the clock of the running loop, in seconds."""
+    """The state of a running turn that its tools share.
+
+    `ask` is None where nobody follows the turn. A question and its answer begin a new leg: `user` is what the user said
+    last (empty once the question is out), `said` what was answered to it, `exchange` everything before, a line each.
+    """
 
     request: TurnRequest
-    deadline: float
+    limit: TimeLimit
     emit: Callable[[TurnEvent], None]
+    ask: Ask | None = None
     only: str | None = None
     """The skill whose actions the model may choose among; None: all."""
     skills: list[SkillUse] = field(default_factory=list)
+    user: str = ""
+    said: list[str] = field(default_factory=list)
+    exchange: list[str] = field(default_factory=list)
+    started: float = 0
+    """Unix time of the leg's beginning."""
+    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    spent: Usage = Usage(0, 0)
+    """Tokens of the whole turn so far."""
+    told: Usage = Usage(0, 0)
+    """Those that earlier legs have told of."""
+
+    def __post_init__(self) -> None:
+        """Begins with the request's text."""
+        self.user = self.user or self.request.text
+
+    def say(self, text: str) -> None:
+        """Says the next piece of the answer."""
+        self.said.append(text)
+        self.emit(TextDelta(text))
+
+    def say_paragraph(self, text: str = "") -> None:
+        """Says what stands apart from what was said before."""
+        if self.said:
+            self.say("\n\n")
+        if text:
+            self.say(text)
+
+    def usage(self) -> Usage:
+        """Returns what this leg cost, and counts it as told."""
+        leg = Usage(
+            self.spent.input_tokens - self.told.input_tokens, self.spent.output_tokens - self.told.output_tokens
+        )
+        self.told = self.spent
+        return leg

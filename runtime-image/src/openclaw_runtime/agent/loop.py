@@ -3,7 +3,9 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from pydantic_ai import Agent, AgentRunResult, AgentRunResultEvent, InstrumentationSettings, UsageLimits
@@ -25,28 +27,28 @@ from pydantic_ai.settings import ModelSettings
 
 from openclaw_runtime.agent import prompt
 from openclaw_runtime.agent.commands import Commands
-from openclaw_runtime.agent.context import Ask
 from openclaw_runtime.agent.events import (
     FinishReason,
     Invocation,
-    TextDelta,
     Turn,
     TurnDone,
     TurnEvent,
     TurnRequest,
     Usage,
 )
+from openclaw_runtime.agent.questions import Ask, Questions, Show
 from openclaw_runtime.agent.tools import Skills, Toolbox, build_toolset, invoke, offered
 from openclaw_runtime.bus.bus import MessageBus
 from openclaw_runtime.bus.messages import Message
 from openclaw_runtime.config import RuntimeConfig
-from openclaw_runtime.errors import BusError, MemoryStoreError, OpenClawError, TurnError
+from openclaw_runtime.errors import BusError, MemoryStoreError, NoAnswerError, OpenClawError, TurnError
 from openclaw_runtime.memory.files import MemoryFiles
 from openclaw_runtime.memory.types import MemoryRecord, MemoryStore, NewRecord, SessionMessage
 from openclaw_runtime.models.background import Background
 from openclaw_runtime.models.failures import ModelFailure, explain, told
 from openclaw_runtime.sandbox.errors import SandboxError
 from openclaw_runtime.telemetry import Metrics
+from openclaw_runtime.timelimit import TimeLimit
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -73,7 +75,7 @@ class AgentLoop:
         bus: MessageBus,
         skills: Skills,
         metrics: Metrics,
-        ask: Ask,
+        questions: Questions,
         now: Callable[[], float],
         files: MemoryFiles | None = None,
         tracing: "TracerProvider | None" = None,
@@ -82,6 +84,8 @@ class AgentLoop:
         self.skills = skills
         self._model = model
         self._memory = memory
+        self._bus = bus
+        self._questions = questions
         self._metrics = metrics
         self._now = now
         self._files = files
@@ -95,7 +99,7 @@ class AgentLoop:
             metrics=metrics,
             slots=asyncio.Semaphore(config.execution.max_concurrent),
             generate=self.generate,
-            ask=ask,
+            ask=self.ask,
         )
         self._instrumentation = (
             InstrumentationSettings(tracer_provider=tracing, include_content=config.developer.debug)
@@ -111,14 +115,14 @@ class AgentLoop:
             capabilities=[Instrumentation(self._instrumentation)] if self._instrumentation else [],
         )
 
-    async def run(self, request: TurnRequest) -> AsyncGenerator[TurnEvent, None]:
+    async def run(self, request: TurnRequest, ask: Ask | None = None) -> AsyncGenerator[TurnEvent, None]:
         """Runs a turn and yields what happens; the last event is `TurnDone`.
 
-        Closing the generator cancels the turn. Raises `ModelError`, `TurnError` or `MemoryStoreError`.
+        `ask` asks the one who follows the turn; each question is a `TurnDone`, too, and more events follow. Closing the
+        generator cancels the turn. Raises `ModelError`, `TurnError` or `MemoryStoreError`.
         """
         events: asyncio.Queue[TurnEvent | Exception] = asyncio.Queue()
-        deadline = asyncio.get_running_loop().time() + self.config.execution.timeout_seconds
-        turn = Turn(request, deadline, events.put_nowait)
+        turn = Turn(request, TimeLimit(self.config.execution.timeout_seconds), events.put_nowait, ask)
         task = asyncio.create_task(self._drive(turn, events), name=f"turn-{request.session}")
         try:
             while True:
@@ -126,11 +130,36 @@ class AgentLoop:
                 if isinstance(event, Exception):
                     raise event
                 yield event
-                if isinstance(event, TurnDone):
+                if isinstance(event, TurnDone) and not event.question:
                     return
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    async def ask(self, turn: Turn, question: str) -> str:
+        """Asks the user of a turn, whose time stands still meanwhile. Raises `OpenClawError`."""
+        asks = turn.ask
+        if asks is None:
+            raise NoAnswerError("nobody follows this turn, so there is nobody to ask; put the answer into the request")
+        execution = self.config.execution
+        with self._questions.one(execution.max_questions), turn.limit.paused():
+            async with turn.asking:
+                self._metrics.open_questions.inc()
+                try:
+                    asking = asks(question, partial(self._show, turn, question))
+                    answer = await self._questions.answer(asking, execution.ask_timeout_seconds)
+                finally:
+                    self._metrics.open_questions.dec()
+                turn.user, turn.started = answer, self._now()
+                return answer
+
+    async def _show(self, turn: Turn, question: str) -> None:
+        """Ends a leg of the turn with a question: it is the answer to what the user said last."""
+        turn.say_paragraph(question)
+        text = "".join(turn.said)
+        await self._record(turn, text, {"question": True})
+        turn.said.clear()
+        turn.emit(TurnDone(text, turn.usage(), "stop", tuple(turn.skills), question=True))
 
     async def generate(self, text: str, options: Mapping[str, Any]) -> str:
         """Asks the model one thing, outside any conversation, a few requests at a time.
@@ -169,8 +198,13 @@ class AgentLoop:
                 f"{name} handed this task on already ({' → '.join(map(str, chain))}); it will not do it again"
             )
         request = TurnRequest(session=f"{message.sender}/{session}"[:256], text=task, chain=[*chain, message.sender])
-        async for event in self.run(request):
-            if isinstance(event, TurnDone):
+
+        async def ask_sender(question: str, show: Show) -> str:
+            await show()
+            return await self._bus.ask(message, question)
+
+        async for event in self.run(request, ask_sender):
+            if isinstance(event, TurnDone) and not event.question:
                 return {"answer": event.text, "skills": [asdict(use) for use in event.skills]}
         raise AssertionError("a turn ends with TurnDone")
 
@@ -188,6 +222,7 @@ class AgentLoop:
 
     async def _turn(self, turn: Turn) -> TurnDone:
         request = turn.request
+        turn.started = self._now()
         call = request.call
         if call is None and request.commands and (command := self._commands.find(request.text)):
             call, turn.only = command.call, command.skill
@@ -198,45 +233,48 @@ class AgentLoop:
         told = prompt.instructions(
             self.config.claw, self.config.team.members, recalled, notes=notes, client=request.client_instructions
         )
-        started = self._now()
-        result, said = await self._run_model(turn, history, told)
+        async with self._limited(turn):
+            result = await self._run_model(turn, history, told)
+        turn.spent = Usage(result.usage.input_tokens, result.usage.output_tokens)
         done = TurnDone(
-            text=said or result.output,
-            usage=Usage(result.usage.input_tokens, result.usage.output_tokens),
+            text="".join(turn.said) or result.output,
+            usage=turn.usage(),
             finish_reason=_finish_reason(result.response),
             skills=tuple(turn.skills),
         )
-        await self._remember(request, done, started)
+        await self._remember(turn, done)
         return done
 
     async def _call(self, turn: Turn, call: Invocation) -> TurnDone:
         """Makes the one call that a command or a schedule names: a call like any other, whose result is the answer."""
-        started, seconds, failed = self._now(), self.config.execution.timeout_seconds, None
+        failed = None
         try:
-            async with asyncio.timeout(seconds) as limit:
+            async with self._limited(turn):
                 text = await invoke(self._toolbox, turn, call)
         except (OpenClawError, SandboxError) as error:
+            if turn.limit.expired:
+                raise
             failed = str(error)
             text = f"{call.skill} {call.action} failed: {failed}"
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise TurnError(f"the turn took longer than {seconds:g} s", status=504, code="timeout") from None
-        turn.emit(TextDelta(text))
+        turn.say(text)
         done = TurnDone(text, Usage(0, 0), "stop", tuple(turn.skills), error=failed)
-        await self._remember(turn.request, done, started)
+        await self._remember(turn, done)
         return done
 
-    async def _run_model(
-        self, turn: Turn, history: Sequence[ModelMessage], told: str
-    ) -> tuple[AgentRunResult[str], str]:
+    @asynccontextmanager
+    async def _limited(self, turn: Turn) -> AsyncGenerator[None, None]:
+        """Ends the block when the turn's time is over. Raises `TurnError`."""
+        try:
+            async with turn.limit:
+                yield
+        except TimeoutError:
+            if not turn.limit.expired:
+                raise
+            seconds = self.config.execution.timeout_seconds
+            raise TurnError(f"the turn took longer than {seconds:g} s", status=504, code="timeout") from None
+
+    async def _run_model(self, turn: Turn, history: Sequence[ModelMessage], told: str) -> AgentRunResult[str]:
         settings = cast("ModelSettings", dict(turn.request.settings))
-        said: list[str] = []
-
-        def say(text: str) -> None:
-            said.append(text)
-            turn.emit(TextDelta(text))
-
         async with self._agent.run_stream_events(
             turn.request.text,
             deps=turn,
@@ -244,20 +282,16 @@ class AgentLoop:
             message_history=history,
             model_settings=settings,
             usage_limits=UsageLimits(request_limit=self.config.execution.max_requests),
-            timeout=self.config.execution.timeout_seconds,
             infer_name=False,
         ) as events:
             async for event in events:
                 if isinstance(event, AgentRunResultEvent):
-                    return event.result, "".join(said)
+                    return event.result
                 if isinstance(event, PartStartEvent) and isinstance(event.part, TextPart):
                     # What is said before a tool call and after it are two paragraphs of one answer.
-                    if said:
-                        say("\n\n")
-                    if event.part.content:
-                        say(event.part.content)
+                    turn.say_paragraph(event.part.content)
                 elif isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):
-                    say(event.delta.content_delta)
+                    turn.say(event.delta.content_delta)
         raise AssertionError("a run ends with its result")
 
     async def _history(self, request: TurnRequest) -> list[ModelMessage]:
@@ -285,24 +319,41 @@ class AgentLoop:
             return [], ""
         return prompt.choose_recalled(found, recent, session=request.session, limit=_RECALL_LIMIT), notes
 
-    async def _remember(self, request: TurnRequest, done: TurnDone, started: float) -> None:
-        """The answer is out already: a store that fails now is reported and does not take it back."""
+    async def _remember(self, turn: Turn, done: TurnDone) -> None:
+        """Keeps what the end of a turn said, and in memory the whole of it."""
         skills = [asdict(use) for use in done.skills]
-        messages = [
-            SessionMessage("user", request.text, started),
-            SessionMessage("assistant", done.text, self._now(), {"skills": skills} if skills else {}),
-        ]
-        exchange = f"User: {request.text[:_EXCHANGE_CHARACTERS]}\nAnswer: {done.text[:_EXCHANGE_CHARACTERS]}"
+        if not await self._record(turn, done.text, {"skills": skills} if skills else {}):
+            return
+        exchange = NewRecord("\n".join(turn.exchange), kind="exchange", session=turn.request.session, importance=0.4)
         try:
-            await self._memory.append_session(request.session, messages)
-            await self._memory.add(NewRecord(exchange, kind="exchange", session=request.session, importance=0.4))
+            await self._memory.add(exchange)
         except MemoryStoreError as error:
-            self._metrics.errors.labels("memory_write").inc()
-            logger.warning("a turn was not remembered: %s", error, extra={"session": request.session})
+            self._not_remembered(turn, error)
+
+    async def _record(self, turn: Turn, text: str, metadata: dict[str, Any]) -> bool:
+        """Keeps what was said, and answered to it, in the session. Returns whether that worked.
+
+        The answer is out already: a store that fails now is reported and does not take it back.
+        """
+        messages = [SessionMessage("assistant", text, self._now(), metadata)]
+        if turn.user:
+            messages.insert(0, SessionMessage("user", turn.user, turn.started))
+            turn.exchange.append(f"User: {turn.user[:_EXCHANGE_CHARACTERS]}")
+        turn.exchange.append(f"Answer: {text[:_EXCHANGE_CHARACTERS]}")
+        turn.user = ""
+        try:
+            await self._memory.append_session(turn.request.session, messages)
+        except MemoryStoreError as error:
+            self._not_remembered(turn, error)
+            return False
+        return True
+
+    def _not_remembered(self, turn: Turn, error: MemoryStoreError) -> None:
+        self._metrics.errors.labels("memory_write").inc()
+        logger.warning("a turn was not remembered: %s", error, extra={"session": turn.request.session})
 
     def _explained(self, error: AgentRunError | FallbackExceptionGroup) -> OpenClawError:
-        claw, execution = self.config.claw, self.config.execution
-        return explain(error, provider=claw.model_provider, timeout_seconds=execution.timeout_seconds)
+        return explain(error, provider=self.config.claw.model_provider)
 
 
 def _finish_reason(response: ModelResponse) -> FinishReason:

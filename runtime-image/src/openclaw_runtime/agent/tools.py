@@ -6,15 +6,17 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from pydantic_ai import RunContext, ToolFailed
 from pydantic_ai.tools import Tool, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, FunctionToolset
 
-from openclaw_runtime.agent.context import Ask, Generate, SkillContext
-from openclaw_runtime.agent.events import Activity, Invocation, SkillUse, Turn
+from openclaw_runtime.agent.context import AskUser, Generate, SkillContext
+from openclaw_runtime.agent.events import Activity, Invocation, SkillUse, Turn, Usage
 from openclaw_runtime.agent.prompt import memory_view
+from openclaw_runtime.agent.questions import Slot
 from openclaw_runtime.bus.bus import MessageBus
 from openclaw_runtime.config import TeamMember
 from openclaw_runtime.errors import ConfigError, ConfigProblem, MemoryStoreError, OpenClawError
@@ -73,7 +75,7 @@ class Toolbox:
     metrics: Metrics
     slots: asyncio.Semaphore
     generate: Generate
-    ask: Ask
+    ask: AskUser
 
 
 def tool_name(skill: str, action: str) -> str:
@@ -122,6 +124,7 @@ def _tool(
     """Returns a tool whose failures reach the model as its result, with the reason."""
 
     async def call(context: RunContext[Turn], /, **arguments: Any) -> str:
+        context.deps.spent = Usage(context.usage.input_tokens, context.usage.output_tokens)
         try:
             return await work(context.deps, arguments)
         except (OpenClawError, SandboxError) as error:
@@ -153,9 +156,9 @@ async def invoke(box: Toolbox, turn: Turn, call: Invocation) -> str:
 
 
 async def _call(box: Toolbox, turn: Turn, skill: InstalledSkill, action: str, arguments: dict[str, Any]) -> Any:
-    context = SkillContext(turn, skill.name, action, box.memory, box.generate, box.ask)
     turn.emit(Activity(f"{skill.name} {action}"))
-    async with box.slots:
+    async with Slot(box.slots) as slot:
+        context = SkillContext(turn, skill.name, action, box.memory, box.generate, box.ask, slot)
         result = await _measured(box, turn, skill, action, arguments, context)
     return result.output
 
@@ -253,9 +256,9 @@ def _delegate_tool(box: Toolbox) -> Tool[Turn]:
             raise OpenClawError(f"agent {agent!r} is not in the team; choose one of {', '.join(names)}")
         turn.emit(Activity(f"delegated to {agent}"))
         # A tenth of the time is kept, so that the model can still say that nobody answered.
-        remaining_ms = int((turn.deadline - asyncio.get_running_loop().time()) * 900)
+        remaining_ms = int(turn.limit.remaining() * 900)
         payload = {"task": task, "session": turn.request.session, "chain": list(turn.request.chain)}
-        answer = await box.bus.request(agent, payload, timeout_ms=max(remaining_ms, 1))
+        answer = await box.bus.request(agent, payload, timeout_ms=max(remaining_ms, 1), answerer=partial(box.ask, turn))
         turn.emit(Activity(f"{agent} answered"))
         turn.skills.extend(SkillUse(**use) for use in answer.get("skills", []))
         return json.dumps({"agent": agent, "answer": answer.get("answer", "")}, ensure_ascii=False)

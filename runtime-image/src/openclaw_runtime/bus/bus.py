@@ -6,8 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from msgspec.structs import replace
+
 from openclaw_runtime.bus.messages import EVERYONE, Answer, Message, MessageType, Transport
+from openclaw_runtime.bus.questions import Answerer, Questions
+from openclaw_runtime.bus.talks import Talks
 from openclaw_runtime.errors import BusTimeoutError, OpenClawError, RemoteAgentError
+from openclaw_runtime.timelimit import TimeLimit
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +39,9 @@ class MessageBus:
         self._default_timeout_ms = default_timeout_ms
         self._handler: Handler | None = None
         self._waiting: dict[str, asyncio.Queue[Message]] = {}
+        self._questions = Questions(transport, self._reply)
+        self.talks = Talks(transport, self._reply)
+        """Between replicas of this agent."""
 
     async def start(self, handler: Handler) -> None:
         """Joins the bus; `handler` gets every message to this agent. Raises `BusError`."""
@@ -46,6 +54,7 @@ class MessageBus:
 
     async def close(self, drain_seconds: float = 0) -> None:
         """Leaves the bus; messages being handled get `drain_seconds` to finish."""
+        await self.talks.close(drain_seconds)
         await self._transport.close(drain_seconds)
 
     async def ping(self) -> None:
@@ -57,18 +66,49 @@ class MessageBus:
         for agent in [to] if isinstance(to, str) else to:
             await self._transport.publish(agent, self._message(agent, "request", payload, timeout_ms, answer=False))
 
-    async def request(self, to: str, payload: dict[str, Any], *, timeout_ms: int | None = None) -> dict[str, Any]:
-        """Asks one agent and returns the payload of its answer.
+    async def hold(self, name: str, seconds: float) -> None:
+        """Has the other replicas of this agent know, for so long, that this one holds `name`. Raises `BusError`."""
+        await self._transport.hold(name, seconds)
 
-        Raises `BusTimeoutError` when nobody answers in `timeout_ms`, `RemoteAgentError` when the answer is an error,
-        `BusError` when the bus cannot be reached.
+    async def let_go(self, name: str, address: str | None = None) -> None:
+        """Takes that back, for this replica or for the one at `address`. Raises `BusError`."""
+        await self._transport.let_go(name, self._transport.address if address is None else address)
+
+    async def holder(self, name: str) -> str | None:
+        """Returns the address of another replica that holds `name`. Raises `BusError`."""
+        address = await self._transport.holder(name)
+        return None if address == self._transport.address else address
+
+    async def ask(self, message: Message, question: str) -> str:
+        """Asks whoever sent a message that is being handled, and returns the answer; its time stands still meanwhile.
+
+        Raises `NoAnswerError`, and `BusError` when the bus cannot be reached.
+        """
+        return await self._questions.ask(message, question)
+
+    async def request(
+        self,
+        to: str,
+        payload: dict[str, Any],
+        *,
+        timeout_ms: int | None = None,
+        answerer: Answerer | None = None,
+    ) -> dict[str, Any]:
+        """Asks one agent and returns the payload of its answer. What that one asks back is for `answerer`.
+
+        The time for an answer stands still while a question is open. Raises `BusTimeoutError` when nobody answers in
+        `timeout_ms`, `RemoteAgentError` when the answer is an error, `BusError` when the bus cannot be reached.
         """
         message = self._message(to, "request", payload, timeout_ms, answer=True)
         replies = self._waiting[message.id] = asyncio.Queue()
         try:
-            async with asyncio.timeout(message.timeout / 1000):
+            async with (
+                TimeLimit(message.timeout / 1000) as limit,
+                self._questions.answered(answerer, limit) as answered,
+            ):
                 await self._transport.publish(to, message)
-                reply = await replies.get()
+                while (reply := await replies.get()).type == "question":
+                    answered(reply)
         except TimeoutError:
             raise BusTimeoutError(f"agent {to} did not answer within {message.timeout} ms") from None
         finally:
@@ -115,12 +155,19 @@ class MessageBus:
             timestamp=self._now_ms(),
             requires_response=answer,
             timeout=self._default_timeout_ms if timeout_ms is None else timeout_ms,
+            reply_to=self._transport.address,
         )
+
+    def _reply(self, kind: MessageType, payload: dict[str, Any], *, about: str | None = None) -> Message:
+        """Returns a message for one replica."""
+        return replace(self._message(self._agent, kind, payload, None, answer=False), correlation_id=about)
 
     def _on_reply(self, message: Message) -> None:
         waiting = self._waiting.get(message.correlation_id or "")
         if waiting is not None:
             waiting.put_nowait(message)
+        elif not self._questions.receive(message):
+            self.talks.receive(message)
 
     async def _handle(self, message: Message) -> Message | None:
         remaining_ms = message.deadline - self._now_ms()
@@ -130,8 +177,9 @@ class MessageBus:
         assert self._handler is not None
         kind: MessageType = "response"
         try:
-            async with asyncio.timeout(remaining_ms / 1000):
-                payload = await self._handler(message)
+            async with TimeLimit(remaining_ms / 1000) as limit:
+                with self._questions.asking(message, limit):
+                    payload = await self._handler(message)
         except TimeoutError:
             kind, payload = "error", {"message": f"agent {self._agent} needed more than {message.timeout} ms"}
         except OpenClawError as error:

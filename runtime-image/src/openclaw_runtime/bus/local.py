@@ -21,6 +21,7 @@ class LocalBroker:
         self.queues: dict[str, asyncio.Queue[tuple[str, Message]]] = {}
         self.replies: dict[str, OnReply] = {}
         self.members: dict[str, int] = {}
+        self.held: dict[tuple[str, str], list[str]] = {}
         self.handled: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._replicas = count(1)
 
@@ -68,6 +69,37 @@ class LocalTransport:
         self._agent = agent
         self._address = self._broker.join(agent, on_reply)
         self._reader = asyncio.create_task(self._read(handle), name=f"bus-{agent}")
+
+    @property
+    def address(self) -> str:
+        """See `Transport`."""
+        return self._address
+
+    async def direct(self, address: str, message: Message) -> None:
+        """See `Transport`."""
+        if not self._address:
+            raise BusError("the bus is closed")
+        if (on_reply := self._broker.replies.get(address)) is not None:
+            asyncio.get_running_loop().call_soon(on_reply, message)
+
+    async def hold(self, name: str, seconds: float) -> None:
+        """See `Transport`. A note lasts until it is taken back: it goes with this process."""
+        del seconds
+        holders = self._broker.held.setdefault((self._agent, name), [])
+        if self._address not in holders:
+            holders.append(self._address)
+
+    async def let_go(self, name: str, address: str) -> None:
+        """See `Transport`."""
+        holders = self._broker.held.get((self._agent, name), [])
+        if address in holders:
+            holders.remove(address)
+        if not holders:
+            self._broker.held.pop((self._agent, name), None)
+
+    async def holder(self, name: str) -> str | None:
+        """See `Transport`."""
+        return next(iter(self._broker.held.get((self._agent, name), [])), None)
 
     async def publish(self, agent: str, message: Message) -> None:
         """See `Transport`."""

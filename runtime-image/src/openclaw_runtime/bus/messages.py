@@ -7,13 +7,15 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 EVERYONE = "*"
-MessageType = Literal["request", "response", "broadcast", "error"]
+MessageType = Literal["request", "response", "broadcast", "error", "question", "cancel"]
+"""A question goes back to whoever sent a request, before its response; a cancel ends a talk of two replicas."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One message. `timestamp` is Unix milliseconds of sending, `timeout` milliseconds from then on.
 
-    `to` is one agent, several, or "*". A response or error carries the `id` of its request as `correlation_id`.
+    `to` is one agent, several, or "*". A response, error or question carries the `id` of its request as
+    `correlation_id`. `reply_to` is the address of the very replica that sent it.
     """
 
     id: str
@@ -25,6 +27,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     correlation_id: str | None = None
     requires_response: bool = False
     timeout: int = 30_000
+    reply_to: str = ""
 
     @property
     def deadline(self) -> int:
@@ -62,6 +65,27 @@ class Transport(Protocol):
     At least once: a message whose handler did not finish is delivered again, to any replica of the agent. A message
     id that was handled before is not handled again.
     """
+
+    @property
+    def address(self) -> str:
+        """Where `direct` finds this very replica; empty before it has started."""
+        ...
+
+    async def direct(self, address: str, message: Message) -> None:
+        """Leaves a message at one replica, for its `on_reply`. One that is gone never gets it, and nobody is told.
+
+        Raises `BusError`.
+        """
+
+    async def hold(self, name: str, seconds: float) -> None:
+        """Notes for all replicas of this agent, for so long, that this one holds `name`. Raises `BusError`."""
+
+    async def let_go(self, name: str, address: str) -> None:
+        """Takes such a note back. Raises `BusError`."""
+
+    async def holder(self, name: str) -> str | None:
+        """Returns the address of the replica that has held `name` for longest. Raises `BusError`."""
+        ...
 
     async def start(self, agent: str, handle: Handle, on_reply: OnReply) -> None:
         """Joins as a replica of `agent` and begins to deliver."""

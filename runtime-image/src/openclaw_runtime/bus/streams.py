@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from redis import asyncio as aioredis
@@ -20,6 +20,8 @@ from openclaw_runtime.bus.messages import Handle, Message, OnReply
 from openclaw_runtime.errors import BusError
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 _GROUP = "replicas"
 _BLOCK_MS = 2_000
@@ -87,6 +89,42 @@ class RedisTransport:
         except asyncio.CancelledError:
             sending.add_done_callback(_forget)
             raise
+        except RedisError as error:
+            raise BusError(f"the bus cannot be reached: {error}") from error
+
+    @property
+    def address(self) -> str:
+        """See `Transport`."""
+        return self._replica if self._agent else ""
+
+    async def direct(self, address: str, message: Message) -> None:
+        """See `Transport`. What a replica that is gone left unread expires."""
+        key = self._key("reply", address)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.xadd(key, {"message": message.encode()})
+            pipe.expire(key, _REPLY_EXPIRY_S)
+            await self._reached(pipe.execute())
+
+    async def hold(self, name: str, seconds: float) -> None:
+        """See `Transport`."""
+        key = self._key("held", self._agent, name)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.zadd(key, {self._replica: self._now_ms()}, nx=True)
+            pipe.expire(key, int(seconds) + 1)
+            await self._reached(pipe.execute())
+
+    async def let_go(self, name: str, address: str) -> None:
+        """See `Transport`."""
+        await self._reached(self._redis.zrem(self._key("held", self._agent, name), address))
+
+    async def holder(self, name: str) -> str | None:
+        """See `Transport`."""
+        oldest: Any = await self._reached(self._redis.zrange(self._key("held", self._agent, name), 0, 0))
+        return oldest[0].decode() if oldest else None
+
+    async def _reached(self, sending: Awaitable[_T]) -> _T:
+        try:
+            return await sending
         except RedisError as error:
             raise BusError(f"the bus cannot be reached: {error}") from error
 

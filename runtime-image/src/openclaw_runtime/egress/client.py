@@ -38,7 +38,8 @@ async def lookup(host: str, port: int) -> list[str]:
 class EgressClient:
     """Signs grants and asks for decisions. Sandboxes resolve no names, so they are told the proxy's address.
 
-    `host` is the proxy's Service; `<host>-api` is the headless one that leads to each of its pods.
+    `host` is the proxy's Service; `<host>-api` is the headless one that leads to each of its pods. A call may wait for
+    its user for `ask_seconds` on top of its own time.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class EgressClient:
         port: int,
         api_port: int,
         *,
+        ask_seconds: float = 0,
         find: Lookup = lookup,
         now: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
@@ -56,6 +58,7 @@ class EgressClient:
         self._host = host
         self._port = port
         self._api_port = api_port
+        self._ask_seconds = ask_seconds
         self._find = find
         self._now = now
         self._steady = steady
@@ -75,7 +78,7 @@ class EgressClient:
         internal, external = "network:internal" in permissions, "network:external" in permissions
         if not (internal or external):
             return None
-        expires_at = int(self._now() + seconds) + GRACE_SECONDS
+        expires_at = int(self._now() + seconds + self._ask_seconds) + GRACE_SECONDS
         domains = call.skill.allowed_domains
         grant = Grant(call.call_id, call.agent, call.skill.name, client, domains, internal, external, expires_at)
         try:

@@ -9,8 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from openclaw_runtime.errors import OpenClawError
-from openclaw_runtime.gateway.chat import as_request_error
 from openclaw_runtime.gateway.middleware import error_response, on_http_exception, on_request_error
+from openclaw_runtime.gateway.openai import as_request_error
 from openclaw_runtime.gateway.state import GatewayState
 from openclaw_runtime.memory.types import MemoryRecord
 from openclaw_runtime.models.spending import MICRO

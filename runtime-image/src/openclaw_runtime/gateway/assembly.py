@@ -3,21 +3,23 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import SecretStr
 
-from openclaw_runtime.agent.context import Ask
 from openclaw_runtime.agent.loop import AgentLoop
+from openclaw_runtime.agent.questions import Questions
 from openclaw_runtime.agent.tools import Skills
 from openclaw_runtime.bus.bus import MessageBus
 from openclaw_runtime.bus.messages import Message, Transport
 from openclaw_runtime.config import Embedding, RuntimeConfig, read_secret
 from openclaw_runtime.errors import ConfigError, ConfigProblem, OpenClawError
 from openclaw_runtime.follow import Secret, SecretFile
+from openclaw_runtime.gateway.conversations import Conversations
 from openclaw_runtime.gateway.reload import restart_needed
 from openclaw_runtime.gateway.state import GatewayState
 from openclaw_runtime.memory.files import MemoryFiles
@@ -139,11 +141,11 @@ class Opening:
 class Gateway:
     """A gateway without its HTTP server: the state its routes share, and everything that must be opened and closed."""
 
-    def __init__(self, config: RuntimeConfig, around: Surroundings, skills: SkillHost, ask: Ask) -> None:
+    def __init__(self, config: RuntimeConfig, around: Surroundings, skills: SkillHost) -> None:
         check_models(config, around.environment)
         self._around = around
         self._skills = skills
-        self._ask = ask
+        self._questions = Questions()
         self._started_with = config
         self._config = config
         self._model: tuple[tuple[Endpoint, Models], Model] | None = None
@@ -173,11 +175,13 @@ class Gateway:
             new_id=around.new_id,
             default_timeout_ms=config.bus.timeout,
         )
+        self._bus.talks.answer = self._answer
         self._tracing = build_tracing(around.environ, agent=config.claw.name, version=around.version)
         self._opening = Opening(around.sleep)
         self._opener: asyncio.Task[None] | None = None
         self.state = GatewayState(
             loop=self._loop(config),
+            conversations=Conversations(self._bus),
             memory=self._memory,
             spending=self._spending,
             metrics=metrics,
@@ -258,8 +262,11 @@ class Gateway:
         self.state.draining = True
         await self.scheduler.pause()
         await self._bus.pause()
+        # The sandboxes of open questions go with this gateway: their skills are told, and the turns end.
+        await self._questions.end("the gateway is shutting down before an answer came; ask again in the next call")
         finished = await self.state.drain(drain_seconds)
         await self.scheduler.close()
+        await self.state.conversations.close()
         await self._bus.close(max(0.0, drain_seconds - (self._around.timer() - started)))
         if self._opener is not None:
             self._opener.cancel()
@@ -302,6 +309,11 @@ class Gateway:
     async def _handle_message(self, message: Message) -> dict[str, Any]:
         return await self.state.loop.handle_message(message)
 
+    async def _answer(self, message: Message) -> AsyncGenerator[dict[str, Any], None]:
+        async with aclosing(self.state.answer(message)) as parts:
+            async for part in parts:
+                yield part
+
     async def _check_executor(self) -> None:
         error = self._skills.status().get("error")
         if error:
@@ -323,7 +335,7 @@ class Gateway:
             bus=self._bus,
             skills=self._skills,
             metrics=self._metrics,
-            ask=self._ask,
+            questions=self._questions,
             now=around.now,
             files=self._files,
             tracing=self._tracing,

@@ -1,6 +1,5 @@
 """The OpenAI-compatible routes."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -9,10 +8,11 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from openclaw_runtime.agent.events import Activity, TextDelta, TurnDone, TurnEvent
-from openclaw_runtime.errors import MemoryStoreError, ModelError, OpenClawError, TurnError
+from openclaw_runtime.errors import OpenClawError
 from openclaw_runtime.gateway import openai
-from openclaw_runtime.gateway.openai import RequestError
+from openclaw_runtime.gateway.openai import RequestError, as_request_error
 from openclaw_runtime.gateway.state import GatewayState
+from openclaw_runtime.lively import lively
 
 SESSION_HEADER = "X-OpenClaw-Session"
 _LARGEST_BODY = 4 * 1024 * 1024
@@ -121,8 +121,8 @@ async def _server_sent(
             yield _encoded(first, answer)
             if isinstance(first, TurnDone):
                 return
-            async with aclosing(_with_keep_alive(events)) as lively:
-                async for event in lively:
+            async with aclosing(lively(events, _KEEP_ALIVE_SECONDS)) as told:
+                async for event in told:
                     yield openai.comment("working") if event is None else _encoded(event, answer)
         except OpenClawError as error:
             failed = as_request_error(error)
@@ -137,36 +137,3 @@ def _encoded(event: TurnEvent, answer: openai.Answer) -> bytes:
             return openai.comment(text)
         case TurnDone():
             return answer.last(event.finish_reason, event.usage)
-
-
-async def _with_keep_alive(events: AsyncGenerator[TurnEvent, None]) -> AsyncGenerator[TurnEvent | None, None]:
-    """Yields the events, and None whenever nothing happened for a while. To be closed before `events`."""
-    upcoming: asyncio.Task[TurnEvent] | None = None
-    try:
-        while True:
-            upcoming = upcoming or asyncio.ensure_future(anext(events))
-            done, _ = await asyncio.wait([upcoming], timeout=_KEEP_ALIVE_SECONDS)
-            if not done:
-                yield None
-                continue
-            try:
-                event = upcoming.result()
-            except StopAsyncIteration:
-                return
-            upcoming = None
-            yield event
-    finally:
-        if upcoming is not None:
-            upcoming.cancel()
-            await asyncio.gather(upcoming, return_exceptions=True)
-
-
-def as_request_error(error: OpenClawError) -> RequestError:
-    """Returns an error as the one who asked sees it."""
-    if isinstance(error, RequestError):
-        return error
-    if isinstance(error, ModelError | TurnError):
-        return RequestError(str(error), status=error.status, code=error.code)
-    if isinstance(error, MemoryStoreError):
-        return RequestError("the agent's memory cannot be reached; try again", status=503, code="memory_unavailable")
-    return RequestError(str(error), status=500, code="internal_error")

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import uvloop
 
-from openclaw_runtime.agent.context import nobody_to_ask
 from openclaw_runtime.config import RuntimeConfig, default_config_path, load_config, load_environment
 from openclaw_runtime.errors import ConfigError, ConfigProblem
 from openclaw_runtime.gateway.assembly import Surroundings, gateway_token
@@ -94,7 +93,7 @@ def run(launch: Launch) -> bool:
         if launch.dev:
             _greet(config, path, around, listener, token.get_secret_value() if fresh else None)
         watched = tuple(config.skills.directories) if launch.watch else ()
-        return await serve(config, around, skills, nobody_to_ask, token, Place(listener, path, watched))
+        return await serve(config, around, skills, token, Place(listener, path, watched))
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop, debug=config.developer.debug) as runner:
         return runner.run(main())

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from openclaw_runtime.agent.events import FinishReason, TurnRequest, Usage
-from openclaw_runtime.errors import OpenClawError
+from openclaw_runtime.errors import MemoryStoreError, ModelError, OpenClawError, TurnError
 from openclaw_runtime.memory.types import SessionMessage
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -37,6 +37,17 @@ class RequestError(OpenClawError):
         self.status = status
         self.param = param
         self.code = code
+
+
+def as_request_error(error: OpenClawError) -> RequestError:
+    """Returns an error as the one who asked sees it."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, ModelError | TurnError):
+        return RequestError(str(error), status=error.status, code=error.code)
+    if isinstance(error, MemoryStoreError):
+        return RequestError("the agent's memory cannot be reached; try again", status=503, code="memory_unavailable")
+    return RequestError(str(error), status=500, code="internal_error")
 
 
 class ContentPart(msgspec.Struct):

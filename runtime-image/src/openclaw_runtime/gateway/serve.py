@@ -12,7 +12,6 @@ from types import FrameType
 
 import uvicorn
 
-from openclaw_runtime.agent.context import Ask
 from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.errors import OpenClawError
 from openclaw_runtime.follow import Secret
@@ -54,9 +53,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(
-    config: RuntimeConfig, around: Surroundings, skills: SkillHost, ask: Ask, token: Secret, place: Place
-) -> bool:
+async def serve(config: RuntimeConfig, around: Surroundings, skills: SkillHost, token: Secret, place: Place) -> bool:
     """Runs the gateway until SIGTERM or SIGINT; a second signal does not wait for turns.
 
     Returns whether all turns in flight finished. Raises `ConfigError` when the gateway cannot start.
@@ -69,7 +66,7 @@ async def serve(
 
     previous = {number: signal.signal(number, on_signal) for number in _STOP_SIGNALS}
     try:
-        gateway = Gateway(config, around, skills, ask)
+        gateway = Gateway(config, around, skills)
         await gateway.start()
         server = _server(gateway, token)
         serving = asyncio.create_task(server.serve(sockets=[place.listener]), name="http")

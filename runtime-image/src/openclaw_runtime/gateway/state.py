@@ -9,7 +9,9 @@ from typing import Any
 
 from openclaw_runtime.agent.events import TurnEvent, TurnRequest
 from openclaw_runtime.agent.loop import AgentLoop
+from openclaw_runtime.bus.messages import Message
 from openclaw_runtime.errors import OpenClawError
+from openclaw_runtime.gateway.conversations import Conversations
 from openclaw_runtime.gateway.openai import RequestError
 from openclaw_runtime.memory.types import MemoryStore
 from openclaw_runtime.models.spending import Spending
@@ -34,6 +36,7 @@ class GatewayState:
     """Everything the routes share. `timer` is a monotonic clock in seconds."""
 
     loop: AgentLoop
+    conversations: Conversations
     memory: MemoryStore
     spending: Spending
     metrics: Metrics
@@ -71,15 +74,22 @@ class GatewayState:
         self.metrics.config_reloads.labels("rejected").inc()
 
     async def turn(self, request: TurnRequest) -> AsyncGenerator[TurnEvent, None]:
-        """Runs a turn. Raises `RequestError` when there is no room, else what `AgentLoop.run` raises."""
+        """Answers a message. Raises `RequestError` when there is no room, else what `Conversations.run` raises."""
         with self.admitted(request.session):
-            async with aclosing(self.run(request)) as events:
+            async with aclosing(self.conversations.run(self.loop, request)) as events:
                 async for event in events:
                     yield event
 
     def run(self, request: TurnRequest) -> AsyncGenerator[TurnEvent, None]:
-        """Runs a turn that is admitted already."""
+        """Runs a turn that is admitted already and that nobody follows."""
         return self.loop.run(request)
+
+    async def answer(self, message: Message) -> AsyncGenerator[dict[str, Any], None]:
+        """Goes on with a turn whose user answered at another replica. See `Conversations.serve`."""
+        with self._counted(str(message.payload.get("session"))):
+            async with aclosing(self.conversations.serve(message)) as parts:
+                async for part in parts:
+                    yield part
 
     @contextmanager
     def admitted(self, session: str) -> Iterator[None]:
@@ -89,14 +99,20 @@ class GatewayState:
             raise RequestError("the gateway is shutting down; try again", status=503, code="shutting_down")
         if len(self.running) >= limit:
             raise RequestError(f"{limit} turns are in flight; try again", status=429, code="too_many_turns")
+        with self._counted(session):
+            try:
+                yield
+            except OpenClawError as error:
+                self.metrics.errors.labels(getattr(error, "code", None) or type(error).__name__).inc()
+                raise
+
+    @contextmanager
+    def _counted(self, session: str) -> Iterator[None]:
         running = Running(session, self.timer())
         self.running[id(running)] = running
         self.metrics.turns_in_flight.set(len(self.running))
         try:
             yield
-        except OpenClawError as error:
-            self.metrics.errors.labels(getattr(error, "code", None) or type(error).__name__).inc()
-            raise
         finally:
             del self.running[id(running)]
             self.metrics.turns_in_flight.set(len(self.running))
@@ -107,11 +123,11 @@ class GatewayState:
         """Takes no more turns and waits for those in flight. Returns whether all of them ended in time."""
         self.draining = True
         self._idle.clear()
-        if not self.running:
-            return True
         try:
             async with asyncio.timeout(seconds):
-                await self._idle.wait()
+                if self.running:
+                    await self._idle.wait()
+                await self.conversations.ended()
         except TimeoutError:
             return False
         return True

@@ -14,7 +14,6 @@ from pydantic_ai.exceptions import (
     ModelRateLimitError,
     ModelRequestRejectedError,
     ModelTimeoutError,
-    RunTimedOut,
     UsageLimitExceeded,
 )
 
@@ -50,12 +49,10 @@ def told(error: "AgentRunError | FallbackExceptionGroup") -> str:
     return "; ".join(map(str, error.exceptions)) if isinstance(error, FallbackExceptionGroup) else str(error)
 
 
-def explain(error: "AgentRunError | FallbackExceptionGroup", *, provider: str, timeout_seconds: float) -> OpenClawError:
+def explain(error: "AgentRunError | FallbackExceptionGroup", *, provider: str) -> OpenClawError:
     """Returns the error to show: its message is safe (no key, no address), its status fits HTTP."""
     if isinstance(error, FallbackExceptionGroup):
-        return _explain_all(error, timeout_seconds)
-    if isinstance(error, RunTimedOut):
-        return TurnError(f"the turn took longer than {timeout_seconds:g} s", status=504, code="timeout")
+        return _explain_all(error)
     if isinstance(error, UsageLimitExceeded):
         return TurnError(f"a limit of the turn was reached: {error}", status=422, code="limit_reached")
     if isinstance(error, ContentFilterError):
@@ -65,14 +62,10 @@ def explain(error: "AgentRunError | FallbackExceptionGroup", *, provider: str, t
     return ModelError(f"the model gave an answer that cannot be used: {_short(str(error))}", code="bad_model_answer")
 
 
-def _explain_all(group: FallbackExceptionGroup, timeout_seconds: float) -> OpenClawError:
+def _explain_all(group: FallbackExceptionGroup) -> OpenClawError:
     """Every model failed: what each said, with their status where all have the same."""
     errors = [
-        explain(
-            error,
-            provider=f"the provider of {getattr(error, 'model_name', 'a model')}",
-            timeout_seconds=timeout_seconds,
-        )
+        explain(error, provider=f"the provider of {getattr(error, 'model_name', 'a model')}")
         for error in group.exceptions
         if isinstance(error, AgentRunError)
     ]

@@ -12,15 +12,18 @@ from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage
 from websockets.typing import Subprotocol
 
+from openclaw_runtime.errors import NoAnswerError
 from openclaw_runtime.sandbox import errors
 from openclaw_runtime.sandbox.endpoint import Endpoint
 from openclaw_runtime.sandbox.mcp import StdioServer
 from openclaw_runtime.sandbox.protocol import (
+    ASK,
     CALL_ID,
     CALL_PATH,
     FRAME_OVERHEAD,
     LOG_LEVELS,
     MAX_FRAME_BYTES,
+    MAX_QUESTION,
     RELEASE_CONTEXT,
     SUBPROTOCOL,
     CallPayload,
@@ -43,6 +46,7 @@ from openclaw_runtime.sandbox.protocol import (
 )
 from openclaw_runtime.sandbox.signing import Signs
 from openclaw_runtime.skills.types import CallContext, SkillCall, SkillResult
+from openclaw_runtime.timelimit import TimeLimit
 
 VALIDITY_SECONDS: Final = 60
 CONNECT_SECONDS: Final = 3.0
@@ -271,12 +275,13 @@ class _Exchange:
         self._context = context
         self._methods = methods
         self._serving: set[asyncio.Task[None]] = set()
+        self._limit: TimeLimit
         self.answered = False
 
     async def run(self, endpoint: Endpoint, limits: Limits) -> CallResult:
         """Serves the connection until the response and returns it. Raises `SandboxError`."""
         try:
-            async with asyncio.timeout(limits.timeout_seconds + _LIMIT_SLACK_SECONDS):
+            async with TimeLimit(limits.timeout_seconds + _LIMIT_SLACK_SECONDS) as self._limit:
                 return CallResult.parse(await self._until_response())
         except ConnectionClosed:
             raise errors.SkillCrashedError(f"{endpoint.name} went away while the call ran") from None
@@ -344,9 +349,12 @@ class _Exchange:
             response = Failure(request.id, ErrorCode.PERMISSION_DENIED, text)
         else:
             try:
-                response = Success(request.id, await _dispatch(self._context, request))
+                with self._limit.paused() if request.method == ASK else contextlib.nullcontext():
+                    response = Success(request.id, await _dispatch(self._context, request))
             except ProtocolError as error:
                 response = Failure(request.id, ErrorCode.INVALID_PARAMS, str(error))
+            except NoAnswerError as error:
+                response = Failure(request.id, ErrorCode.NO_ANSWER, str(error))
             except Exception as error:  # noqa: BLE001 - whatever the agent's side raises is the skill's to handle
                 _log.warning("context method %s failed", request.method, exc_info=error)
                 response = Failure(request.id, ErrorCode.INTERNAL, f"{request.method} failed: {error}")
@@ -371,5 +379,8 @@ async def _dispatch(context: CallContext, request: Request) -> Any:
         case "llm.generate":
             return await context.llm_generate(fields.text("prompt", limit=MAX_FRAME_BYTES), fields.mapping("options"))
         case "ask":
-            return await context.ask(fields.text("question"))
+            question = fields.text("question", limit=MAX_QUESTION)
+            if not question.strip():
+                raise ProtocolError("ask.question: is empty; ask something")
+            return await context.ask(question)
     raise ProtocolError(f"method: {request.method} is not known")

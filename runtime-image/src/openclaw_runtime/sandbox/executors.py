@@ -29,6 +29,8 @@ def create_executor(
     sandbox = config.execution.sandbox
     security = config.skills.security_level
     concurrent = config.execution.max_concurrent
+    # A call that waits for its user keeps its process, and must not keep others from theirs.
+    processes = 4 * concurrent + config.execution.max_questions
     # In a cluster the operator has decided: what the configuration calls trusted runs here, everything else does not.
     level: Level = "trusted" if sandbox.provider == "pods" else sandbox.level
     local = SubprocessExecutor(
@@ -36,7 +38,7 @@ def create_executor(
         security=security,
         level=level,
         max_warm=concurrent,
-        limit=4 * concurrent,
+        limit=processes,
         keep_leases=concurrent,
     )
     if sandbox.provider == "subprocess":
@@ -61,5 +63,9 @@ def create_executor(
         security=security,
         trusted=local,
         keep_leases=concurrent,
-        egress=EgressClient(signer, proxy.host, proxy.port, proxy.api_port) if proxy else None,
+        egress=EgressClient(
+            signer, proxy.host, proxy.port, proxy.api_port, ask_seconds=config.execution.ask_timeout_seconds
+        )
+        if proxy
+        else None,
     )

@@ -31,7 +31,10 @@ MAX_RESULT_BYTES: Final = 8 * 1024 * 1024
 FRAME_OVERHEAD: Final = 64 * 1024
 MAX_TIMEOUT_SECONDS: Final = 24 * 3600.0
 
-CONTEXT_METHODS: Final = frozenset({"memory.add", "memory.search", "llm.generate", "ask"})
+ASK: Final = "ask"
+"""The method that asks the user. While such a request is open, the time limits of its call stand still."""
+CONTEXT_METHODS: Final = frozenset({"memory.add", "memory.search", "llm.generate", ASK})
+MAX_QUESTION: Final = 8_000
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -56,6 +59,7 @@ class ErrorCode(IntEnum):
     SKILL_ERROR = -32007
     SKILL_CRASHED = -32008
     RESULT_TOO_LARGE = -32009
+    NO_ANSWER = -32010
 
 
 class ProtocolError(Exception):

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from openclaw_runtime.sandbox.protocol import (
+    ASK,
     CALL_ID,
     CONTEXT_METHODS,
     LOG_LEVELS,
@@ -27,6 +28,7 @@ from openclaw_runtime.sandbox.protocol import (
 from openclaw_runtime.sandbox.runner.channel import ChannelError, FrameTooLargeError
 from openclaw_runtime.sandbox.runner.child import Child, Usage
 from openclaw_runtime.sandbox.runner.output import MAX_LINE_BYTES, Allowance
+from openclaw_runtime.timelimit import Countdown
 
 MAX_OPEN_REQUESTS: Final = 32
 KILL_GRACE_SECONDS: Final = 0.5
@@ -95,7 +97,12 @@ class CallRun:
         self._send = send
         self._outbox: asyncio.Queue[Message] = asyncio.Queue()
         self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._open: set[str] = set()
+        self._open: dict[str, str] = {}
+        """The methods of the requests that the gateway has not answered, by their ids."""
+        timeout = payload.limits.timeout_seconds
+        self._countdown = Countdown(
+            timeout, partial(self.end, ErrorCode.TIMEOUT, f"the action took longer than {timeout:g} s")
+        )
         self._logs = Allowance()
         self._progress = Allowance(burst=20, per_second=20)
 
@@ -114,7 +121,8 @@ class CallRun:
                 reason = params.get("reason")
                 self.end(ErrorCode.CANCELLED, f"cancelled: {reason}" if isinstance(reason, str) else "cancelled")
             case Success(str() as identity) | Failure(str() as identity) if identity in self._open:
-                self._open.discard(identity)
+                if self._open.pop(identity) == ASK:
+                    self._countdown.resume()
                 self._child.send(message)
             case _:
                 raise ProtocolError("frame: not expected while a call runs")
@@ -138,17 +146,13 @@ class CallRun:
         watchers = [relay, asyncio.ensure_future(self._watch_exit(relay))]
         if executes:
             watchers.append(asyncio.ensure_future(self._watch_processes()))
-        timeout = self._payload.limits.timeout_seconds
-        deadline = asyncio.get_running_loop().call_later(
-            timeout, self.end, ErrorCode.TIMEOUT, f"the action took longer than {timeout:g} s"
-        )
         try:
             outcome = await self._outcome
         finally:
-            deadline.cancel()
+            self._countdown.cancel()
             for task in watchers:
                 task.cancel()
-        duration_ms = (time.monotonic() - started) * 1000
+        duration_ms = (time.monotonic() - started - self._countdown.stood_still) * 1000
         after = self._child.usage(processes=several)
         if isinstance(outcome, Ended):
             await self._child.terminate(KILL_GRACE_SECONDS)
@@ -235,7 +239,10 @@ class CallRun:
                     text = f"more than {MAX_OPEN_REQUESTS} requests at once"
                     self._child.send(Failure(identity, ErrorCode.INVALID_REQUEST, text))
                 else:
-                    self._open.add(identity)
+                    self._open[identity] = method
+                    if method == ASK:
+                        # A user thinks for as long as the gateway lets them, and the time is not the skill's.
+                        self._countdown.pause()
                     self._outbox.put_nowait(Request(identity, method, params))
             case _:
                 raise ProtocolError("frame: neither a log, progress nor a request")

@@ -51,6 +51,8 @@ from openclaw_runtime.sandbox.signing import Connection, SigningError, Verifier
 
 HANDSHAKE_SECONDS: Final = 5.0
 """How long a connection may take from opening to a valid signed call."""
+PING_SECONDS: Final = 20.0
+"""A gateway that is gone without a word is noticed by then; a call that waits for a user has no other limit here."""
 MAX_CONNECTIONS: Final = 64
 MAX_CHILD_FRAME: Final = MAX_RESULT_BYTES + FRAME_OVERHEAD
 _CLOSE_SECONDS: Final = 1.0
@@ -100,7 +102,8 @@ class Runner:
             "max_size": MAX_FRAME_BYTES,
             "open_timeout": HANDSHAKE_SECONDS,
             "close_timeout": _CLOSE_SECONDS,
-            "ping_interval": None,
+            "ping_interval": PING_SECONDS,
+            "ping_timeout": PING_SECONDS,
             "server_header": None,
             "process_request": self._process_request,
         }
@@ -316,8 +319,10 @@ class Runner:
 
     async def _read(self, connection: ServerConnection, run: CallRun) -> None:
         try:
-            async for frame in connection:
-                run.receive(_text(frame))
+            # However it ends: a gateway that crashed says no goodbye.
+            with contextlib.suppress(ConnectionClosed):
+                async for frame in connection:
+                    run.receive(_text(frame))
         except ProtocolError as error:
             run.end(ErrorCode.INVALID_REQUEST, str(error))
         run.end(ErrorCode.CANCELLED, "the gateway closed the connection")
