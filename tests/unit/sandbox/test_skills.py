@@ -18,7 +18,7 @@ from openclaw_runtime.errors import ConfigError
 from openclaw_runtime.sandbox.errors import SkillCrashedError, SkillFailedError
 from openclaw_runtime.sandbox.protocol import canonical_sha256
 from openclaw_runtime.skills import cli
-from openclaw_runtime.skills.audit import Audit, ExecutionRecord, FileAudit
+from openclaw_runtime.skills.audit import Audit, ExecutionRecord, FileAudit, Record
 from openclaw_runtime.skills.checks import Attempt, check
 from openclaw_runtime.skills.errors import CallRefusedError, ManifestError, PackageUnavailableError
 from openclaw_runtime.skills.mcp.discovery import LIST_TOOLS
@@ -383,7 +383,8 @@ class Kept:
     def __init__(self) -> None:
         self.records: list[ExecutionRecord] = []
 
-    async def write(self, record: ExecutionRecord) -> None:
+    async def write(self, record: Record) -> None:
+        assert isinstance(record, ExecutionRecord)
         self.records.append(record)
 
 
