@@ -70,6 +70,12 @@ REFUSED = {
         {"labels": {"app.kubernetes.io/name": "mine"}},
         "name others in labels",
     ),
+    "spread over what is no label": (
+        AGENT,
+        "spec.gateway.topologySpread",
+        [{"topologyKey": "f\U0009826f"}],
+        "spec.gateway.topologySpread[0].topologyKey",
+    ),
     "labels of a monitor that are none": (
         AGENT,
         "spec.observability.serviceMonitor",

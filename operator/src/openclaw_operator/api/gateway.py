@@ -9,6 +9,7 @@ from pydantic import Field
 from openclaw_operator.api.base import (
     DNS_SUBDOMAIN,
     HTTP_URL,
+    LABEL_KEY,
     LIST_ATOMIC,
     LIST_SET,
     FreeForm,
@@ -189,7 +190,10 @@ class TopologySpread(Model):
     """Spreads gateway pods over a topology; the pod selector is filled in by the operator."""
 
     max_skew: int = Field(1, ge=1, description="Largest difference in pods between two domains.")
-    topology_key: str = Field(min_length=1, max_length=316, description="Node label that defines the domains.")
+    # The API server takes any text, but server-side apply loses track of an item whose key is no label.
+    topology_key: str = Field(
+        pattern=LABEL_KEY, min_length=1, max_length=316, description="Node label that defines the domains."
+    )
     when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = Field(
         "ScheduleAnyway", description="Whether a pod that would break the spread may be scheduled."
     )
