@@ -12,7 +12,7 @@ import pytest
 from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.errors import ConfigError
 from openclaw_runtime.gateway.assembly import Gateway
-from openclaw_runtime.schedules.store import LEASE_SECONDS
+from openclaw_runtime.schedules.store import LEASE_SECONDS, ScheduleStore, State
 from openclaw_runtime.skills.audit import Audit, Record
 from openclaw_runtime.skills.types import Trigger
 from tests.fakes.llm.gateways import FakeSkills, House, Model
@@ -318,3 +318,57 @@ async def test_a_schedule_of_what_there_is_not_is_refused(
         await gateway.start()
     assert message in str(refusal.value)
     await gateway.close(0)
+
+
+async def test_a_configuration_that_is_refused_changes_neither_skills_nor_schedules(
+    house: House, clock: Clock, tmp_path: Path
+) -> None:
+    config = house.config("a", schedules=[NINE], skills={"directories": [str(tmp_path / "git-ai-helper")]})
+    other = house.config("a", schedules=[NINE], skills={"directories": [str(tmp_path / "other")]})
+    fake = FakeSkills("git-ai-helper")
+    async with house.gateway(config, fake) as (gateway, _):
+        loop = gateway.state.loop
+        with pytest.raises(ConfigError, match=r"there is no skill 'git-ai-helper'; installed: other"):
+            await gateway.apply(other)
+        assert (fake.names, gateway.state.loop) == (("git-ai-helper",), loop)
+        await run_due(gateway)
+        clock.set("27T09:00")
+        await run_due(gateway)
+        assert counted(gateway, "nine", "succeeded") == 1
+
+
+async def test_a_run_that_its_replica_does_not_know_of_ends_while_others_run(house: House, clock: Clock) -> None:
+    """Its end was not noted, or the answer that it was taken got lost: with Forbid it would hold up all that follow."""
+    fake = FakeSkills("git-ai-helper")
+    fake.gate = asyncio.Event()
+    other = NINE | {"name": "other", "schedule": "0 12 * * *"}
+    async with house.gateway(timed(house, NINE, other), fake) as (gateway, _):
+        await run_due(gateway)
+        clock.set("27T09:00")
+        await gateway.scheduler.tick()
+        await fake.called.wait()
+        store = gateway.scheduler._store
+        assert await store.settle("other", "0 12 * * * Etc/UTC", at("27T08:30"), clock(), "running", forbid=True)
+        for _ in range(2):
+            clock.time += LEASE_SECONDS * 0.6
+            await gateway.scheduler.tick()
+        assert (counted(gateway, "other", "interrupted"), counted(gateway, "nine", "interrupted")) == (1, 0)
+        fake.gate.set()
+
+
+async def test_a_replica_that_hears_late_of_a_schedule_undoes_no_slot(house: House, clock: Clock) -> None:
+    fake = FakeSkills("git-ai-helper")
+    async with house.gateway(timed(house, NINE), fake) as (gateway, _):
+        await run_due(gateway)
+        clock.set("27T09:00")
+        await run_due(gateway)
+        store = gateway.scheduler._store
+        settled = await store.states()
+
+        async def before(_connection: object) -> dict[str, State]:
+            return {"nine": State("another", 0)}
+
+        late = ScheduleStore(store._records, namespace=store._namespace, agent=store._agent, replica="late")
+        late._states = before  # type: ignore[method-assign]
+        await late.adopt({"nine": settled["nine"].definition}, at("27T08:59"))
+        assert await store.states() == settled

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -236,13 +236,20 @@ class Gateway:
         """Uses a new configuration for the turns to come. Raises `ConfigError` and changes nothing."""
         check_models(config, self._around.environment)
         await self._skills.load(config)
-        plan.check(config.schedules, self._skills.installed())
+        try:
+            plan.check(config.schedules, self._skills.installed())
+            loop = self._loop(config)
+        except ConfigError:
+            # Where what the old one names is gone meanwhile, the reason for the new one's refusal still counts.
+            with suppress(OpenClawError):
+                await self._skills.load(self._config)
+            raise
         needed = restart_needed(self._started_with, config)
         if needed:
             logger.warning("changes that need a restart: %s", ", ".join(needed))
         self._metrics.active_skills.set(len(self._skills.installed()))
         self._config = config
-        self.state.use(self._loop(config), needed)
+        self.state.use(loop, needed)
         self._schedule()
 
     def _actions_changed(self) -> None:

@@ -62,6 +62,7 @@ class Scheduler:
         self._opened = False
         self._taking: set[str] = set()
         self._runs: set[asyncio.Task[None]] = set()
+        self._running: set[tuple[str, float]] = set()
         self._ticking: asyncio.Task[None] | None = None
 
     def use(self, plan: tuple[Planned, ...]) -> None:
@@ -112,8 +113,8 @@ class Scheduler:
             self._adopted = plan
         if not plan:
             return LONGEST_WAIT
-        if self._runs:
-            await self._store.keep_alive(now)
+        if self._running:
+            await self._store.keep_alive(self._running, now)
         for name in await self._store.interrupt(now):
             self._metrics.schedule_runs.labels(name, "interrupted").inc()
         states = await self._store.states()
@@ -191,6 +192,7 @@ class Scheduler:
 
     async def _run(self, item: Planned, slot: float) -> None:
         begun, started = self._now(), self._timer()
+        self._running.add((item.name, slot))
         outcome: Outcome = "interrupted"
         message = "its gateway ended before it did"
         try:
@@ -202,6 +204,7 @@ class Scheduler:
             logger.exception("a run failed", extra={"schedule": item.name})
             outcome, message = "failed", "the agent failed; its log has the details"
         finally:
+            self._running.discard((item.name, slot))
             log = logger.info if outcome == "succeeded" else logger.warning
             log("a run %s: %s", outcome, message[:200], extra={"schedule": item.name})
             await self._record(item, slot, outcome, begun, (self._timer() - started) * 1000)

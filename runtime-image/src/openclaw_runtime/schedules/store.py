@@ -4,11 +4,11 @@ Settling a slot is one conditional update, so of all replicas one wins, and a sl
 gateway did not finish is told as interrupted and not repeated: half of it may have been done.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import Column, Float, MetaData, String, Table, Text, and_, delete, insert, select, update
+from sqlalchemy import Column, Float, MetaData, String, Table, Text, and_, delete, false, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -98,7 +98,9 @@ class ScheduleStore:
                 if name not in known:
                     await self._insert_new(connection, {**self._row(name), **values})
                 elif known[name].definition != definition:
-                    await connection.execute(update(_states).where(self._is(_states, name)).values(**values))
+                    # Another replica may have done so since, and settled a slot: that must not be undone.
+                    other = and_(self._is(_states, name), _states.c.definition != definition)
+                    await connection.execute(update(_states).where(other).values(**values))
 
     async def states(self) -> dict[str, State]:
         """Returns how far each schedule got."""
@@ -138,9 +140,10 @@ class ScheduleStore:
         async with self._records.transaction() as connection:
             await connection.execute(update(_runs).where(where).values(**values))
 
-    async def keep_alive(self, now: float) -> None:
-        """Says that the runs of this replica still run."""
-        where = and_(self._mine(_runs), _runs.c.replica == self._replica, _runs.c.outcome == "running")
+    async def keep_alive(self, running: Collection[tuple[str, float]], now: float) -> None:
+        """Says that these runs, by name and slot, still run."""
+        these = or_(false(), *(and_(_runs.c.name == name, _runs.c.slot == slot) for name, slot in running))
+        where = and_(self._mine(_runs), these, _runs.c.outcome == "running")
         async with self._records.transaction() as connection:
             await connection.execute(update(_runs).where(where).values(alive_at=now))
 
