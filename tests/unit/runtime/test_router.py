@@ -192,14 +192,18 @@ async def test_while_the_store_is_away_a_replica_counts_on_and_writes_later() ->
     spend(book, 1.0)
     await book.save()
     assert await book.usd() == 1.0
-    store.away = True
-    spend(book, 2.0)
-    assert await book.usd() == 3.0
+    spend(book, 0.5)
     await book.save()
-    assert await book.usd() == 3.0
+    store.away = True
+    assert await book.usd() == 1.5, "what was written after it was last read"
+    spend(book, 2.0)
+    assert await book.usd() == 3.5
+    await book.save()
+    assert await book.usd() == 3.5
     store.away = False
     await book.close()
-    assert sum(entry.micro_usd for entry in store.rows.values()) == 3_000_000
+    assert sum(entry.micro_usd for entry in store.rows.values()) == 3_500_000
+    assert await book.usd() == 3.5
 
 
 # --- routing ---------------------------------------------------------------------------------------------------------
@@ -337,3 +341,14 @@ async def test_an_answer_without_usage_is_counted_by_an_estimate(fleet: Fleet) -
     (entry,) = await fleet.spending.by_model()
     assert (entry.requests, entry.input_tokens, entry.output_tokens) == (1, 7, 2)
     assert entry.micro_usd == 7 * 30 + 2 * 60
+
+
+async def test_a_request_whose_answer_is_empty_is_counted(fleet: Fleet) -> None:
+    async def nothing(_messages: list[ModelMessage], _info: AgentInfo) -> ModelResponse:
+        return ModelResponse(parts=[], usage=RequestUsage(input_tokens=7))
+
+    model = fleet.model("gpt-4")
+    model.wrapped = FunctionModel(nothing, model_name="gpt-4")
+    await model_request(model, asked("hello"))
+    (entry,) = await fleet.spending.by_model()
+    assert (entry.requests, entry.input_tokens, entry.output_tokens, entry.micro_usd) == (1, 7, 0, 210)

@@ -77,10 +77,6 @@ def _explain_all(group: FallbackExceptionGroup) -> OpenClawError:
     return ModelError(f"none of {len(errors)} models answered: {told}", status=status, code=code)
 
 
-def _provider_of(error: AgentRunError) -> str:
-    return f"the provider of {error.model_name}" if isinstance(error, ModelAPIError) else "a provider"
-
-
 def _explain_api(error: ModelAPIError, provider: str) -> ModelError:
     name = error.model_name
     if isinstance(error, ModelAuthenticationError):

@@ -91,7 +91,7 @@ class MeteredModel(WrapperModel):
         usage = response.usage
         if not usage.output_tokens:
             said = tokens_of("".join(texts([response])))
-            if not said:
+            if not (said or usage.input_tokens):
                 return
             usage = RequestUsage(
                 input_tokens=usage.input_tokens or estimated_tokens(messages, parameters), output_tokens=said

@@ -85,6 +85,9 @@ class Spending:
                     for entry in entries.values():
                         self._add(entry)
                     return
+                # Should the store go away before it is read again, this was spent all the same.
+                for key, entry in entries.items():
+                    self._last[key] = _sum(self._last[key], entry) if key in self._last else entry
 
     async def close(self) -> None:
         """Writes the rest."""
