@@ -310,12 +310,25 @@ async def test_a_disk_that_cannot_be_used_is_no_error(kitchen: Kitchen, tmp_path
     assert await ask(model) == "answer 1"
 
 
-async def test_the_oldest_files_go_when_there_are_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DiskLayer, "_PRUNE_EVERY", 1)
+async def test_the_oldest_files_go_when_there_are_too_many(tmp_path: Path) -> None:
     disk = DiskLayer(tmp_path, 250)
     for name in ("a", "b", "c"):
         await disk.put(name, name.encode() * 100, 1)
     assert [path.name for path in listed(tmp_path)] == ["b", "c"]
+    disk = DiskLayer(tmp_path, 1000)
+    for number in range(50):
+        await disk.put(f"{number}", b"x" * 30, 1)
+        assert sum(path.stat().st_size for path in listed(tmp_path)) <= 1000
+    assert (tmp_path / "49").exists()
+
+
+async def test_a_full_disk_is_not_littered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    await DiskLayer(tmp_path, 1000).put("a", b"x", 1)
+    assert listed(tmp_path) == []
 
 
 def test_an_entry_is_read_as_it_was_written() -> None:

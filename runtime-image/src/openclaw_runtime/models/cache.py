@@ -7,10 +7,10 @@ import asyncio
 import hashlib
 import json
 import logging
-import os
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -197,15 +197,18 @@ class RedisLayer:
 
 
 class DiskLayer:
-    """The third layer: one file per answer, readable by this user alone, the oldest removed above a size in bytes."""
+    """The third layer: one file per answer, readable by this user alone, the oldest removed above a size in bytes.
+
+    Files are counted once in a tenth of `limit`, and that much is left free, so that they never take more.
+    """
 
     name = "disk"
-    _PRUNE_EVERY = 100
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder = folder
-        self._limit = limit
-        self._written = 0
+        self._step = limit // 10
+        self._kept = limit - self._step
+        self._uncounted = limit
 
     async def get(self, key: str) -> bytes | None:
         """See `Layer`."""
@@ -228,17 +231,28 @@ class DiskLayer:
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".", delete=False) as file:
-                file.write(value)
-            os.replace(file.name, self._folder / key)  # noqa: PTH105 - a rename that replaces, on every system
-            if self._written % self._PRUNE_EVERY == 0:
+                try:
+                    file.write(value)
+                    file.flush()
+                    Path(file.name).replace(self._folder / key)
+                except OSError:
+                    # A full disk would be given another file by every answer.
+                    Path(file.name).unlink(missing_ok=True)
+                    raise
+            self._uncounted += len(value)
+            if self._uncounted >= self._step:
+                self._uncounted = 0
                 self._prune()
-            self._written += 1
         except OSError as error:
             logger.warning("the model cache on disk cannot be written: %s", error)
 
     def _prune(self) -> None:
-        files = sorted(((found.stat(), found) for found in self._folder.iterdir()), key=lambda each: each[0].st_mtime)
-        excess = sum(stat.st_size for stat, _ in files) - self._limit
+        found = []
+        for file in self._folder.iterdir():
+            with suppress(FileNotFoundError):  # just renamed or removed by another answer
+                found.append((file.stat(), file))
+        files = sorted(found, key=lambda each: each[0].st_mtime)
+        excess = sum(stat.st_size for stat, _ in files) - self._kept
         for stat, file in files:
             if excess <= 0:
                 return
