@@ -21,7 +21,8 @@ from qdrant_client.models import Distance, PointStruct, VectorParams
 
 from openclaw_runtime.backup.config import Destination as DestinationConfig
 from openclaw_runtime.backup.destination import Destination, open_destination
-from openclaw_runtime.backup.manifest import MANIFEST, name_of
+from openclaw_runtime.backup.manifest import MANIFEST, Manifest, name_of
+from openclaw_runtime.errors import BackupError
 from tests.cluster import devtools
 from tests.cluster.processes import Component, free_ports
 from tests.cluster.qdrant_front.app import create_app as create_front
@@ -250,3 +251,19 @@ async def test_a_wrong_file_names_the_field_and_ends_with_2(folder_world: World)
     output = await folder_world.openclaw("run", code=2)
     assert "destination: set exactly one of s3 and directory" in output
     assert "keep: unknown key" in output
+
+
+def test_a_folder_with_the_manifest_of_another_backup_is_refused(tmp_path: Path) -> None:
+    """The files of that other one would be checked and restored instead."""
+    destination = open_destination(DestinationConfig(directory=tmp_path))
+    started = datetime(2026, 11, 27, 2, tzinfo=UTC)
+    manifest = Manifest(
+        name=name_of(started), store="memory", namespace="agents", started=started, completed=started, verified=True,
+        parts=[],
+    )  # fmt: skip
+    destination.finish(FOLDER, manifest)
+    assert destination.manifest(FOLDER, manifest.name) == manifest
+    other = "2026-11-28T02-00-00Z"
+    (tmp_path / FOLDER / manifest.name).rename(tmp_path / FOLDER / other)
+    with pytest.raises(BackupError, match=rf"{other}/{MANIFEST} is the manifest of {manifest.name}"):
+        destination.manifest(FOLDER, other)

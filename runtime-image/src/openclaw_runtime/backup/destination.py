@@ -127,7 +127,11 @@ class Destination:
     def manifest(self, folder: str, name: str) -> Manifest:
         """The manifest of one backup."""
         path = f"{folder}/{name}/{MANIFEST}"
-        return read(b"".join(self.read(path)), path)
+        found = read(b"".join(self.read(path)), path)
+        if found.name != name:
+            # Its name leads to the files: those of another backup would be checked and restored.
+            raise BackupError(f"{path} is the manifest of {found.name}: give the folder that name again")
+        return found
 
     def finish(self, folder: str, manifest: Manifest) -> None:
         """Writes the manifest, which makes a backup of what was written before."""
