@@ -369,6 +369,6 @@ async def test_a_replica_that_hears_late_of_a_schedule_undoes_no_slot(house: Hou
             return {"nine": State("another", 0)}
 
         late = ScheduleStore(store._records, namespace=store._namespace, agent=store._agent, replica="late")
-        late._states = before  # type: ignore[method-assign]
+        late._states = before  # type: ignore[assignment, method-assign]
         await late.adopt({"nine": settled["nine"].definition}, at("27T08:59"))
         assert await store.states() == settled

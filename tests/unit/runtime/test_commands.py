@@ -51,6 +51,8 @@ def test_of_several_actions_a_pattern_without_one_leaves_the_choice_to_the_model
         ("set n=7", {"n": 7}),
         ("set n=7 x=1.5 now=TRUE s=7", {"n": 7, "x": 1.5, "now": True, "s": "7"}),
         ("set n=seven now=maybe", {"n": "seven", "now": "maybe"}),
+        ("set n=7 x=nan", {"n": 7, "x": "nan"}),
+        ("set n=7 x=1e999", {"n": 7, "x": "1e999"}),
     ],
 )
 def test_named_groups_are_the_input_as_the_schema_has_it(text: str, given: dict[str, Any]) -> None:

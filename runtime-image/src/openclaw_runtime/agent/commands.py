@@ -1,5 +1,6 @@
 """Commands: a user's message that a skill's pattern matches starts an action, with no model to choose it. Pure."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -60,7 +61,9 @@ def _value(text: str, schema: Any) -> Any:
         if kind == "integer":
             return int(text)
         if kind == "number":
-            return float(text)
+            number = float(text)
+            # JSON has neither nan nor inf.
+            return number if math.isfinite(number) else text
     except ValueError:
         return text
     if kind == "boolean":
