@@ -304,7 +304,7 @@ def test_a_snapshot_brings_a_collection_back(front: QdrantClient, url: str) -> N
     assert snapshot is not None
     assert [each.name for each in front.list_snapshots("notes")] == [snapshot.name]
     headers = {"api-key": KEY}
-    content = httpx.get(f"{url}/collections/notes/snapshots/{snapshot.name}", headers=headers).content
+    content = httpx.get(f"{url}/collections/notes/snapshots/{snapshot.name}", headers=headers, timeout=60).content
     assert len(content) == snapshot.size
     front.delete("notes", points_selector=list(range(20)))
     upload = httpx.post(
@@ -312,6 +312,7 @@ def test_a_snapshot_brings_a_collection_back(front: QdrantClient, url: str) -> N
         params={"priority": "snapshot", "checksum": snapshot.checksum or ""},
         files={"snapshot": (snapshot.name, content)},
         headers=headers,
+        timeout=60,
     )
     assert upload.json()["result"] is True
     assert front.count("notes").count == 30
@@ -326,7 +327,10 @@ def test_a_snapshot_brings_a_collection_back(front: QdrantClient, url: str) -> N
 def test_a_broken_snapshot_changes_nothing(front: QdrantClient, url: str) -> None:
     fill(front, count=5)
     answer = httpx.post(
-        f"{url}/collections/notes/snapshots/upload", files={"snapshot": b"nonsense"}, headers={"api-key": KEY}
+        f"{url}/collections/notes/snapshots/upload",
+        files={"snapshot": b"nonsense"},
+        headers={"api-key": KEY},
+        timeout=60,
     )
     assert answer.status_code == 400
     assert "restore snapshot" in answer.json()["status"]["error"]
@@ -359,7 +363,7 @@ def test_bm25_documents_are_embedded_by_the_front(front: QdrantClient, url: str)
     ]
     httpx.put(f"{url}/collections/texts/points", json={"points": points}, headers=headers).raise_for_status()
     query = {"query": {"text": "cats", "model": "qdrant/bm25"}, "using": "bm25"}
-    answer = httpx.post(f"{url}/collections/texts/points/query", json=query, headers=headers).json()
+    answer = httpx.post(f"{url}/collections/texts/points/query", json=query, headers=headers, timeout=60).json()
     assert [point["id"] for point in answer["result"]["points"]] == [1]
 
 
@@ -392,17 +396,22 @@ def test_errors_have_the_shape_of_qdrant(
 
 
 def test_the_key_is_required_but_for_health(url: str) -> None:
-    assert httpx.get(f"{url}/collections").status_code == 401
-    assert httpx.get(f"{url}/collections", headers={"api-key": "wrong"}).status_code == 401
-    assert httpx.get(f"{url}/collections", headers={"authorization": f"Bearer {KEY}"}).status_code == 200
-    assert httpx.get(f"{url}/metrics").status_code == 401
+    assert httpx.get(f"{url}/collections", timeout=60).status_code == 401
+    assert httpx.get(f"{url}/collections", headers={"api-key": "wrong"}, timeout=60).status_code == 401
+    assert httpx.get(f"{url}/collections", headers={"authorization": f"Bearer {KEY}"}, timeout=60).status_code == 200
+    assert httpx.get(f"{url}/metrics", timeout=60).status_code == 401
     for path in ("/", "/healthz", "/livez", "/readyz"):
-        assert httpx.get(url + path).status_code == 200
+        assert httpx.get(url + path, timeout=60).status_code == 200
 
 
 def test_it_says_what_it_is_and_counts(front: QdrantClient, url: str) -> None:
     fill(front, count=4)
-    assert "test equipment" in httpx.get(url).json()["title"]
+    assert "test equipment" in httpx.get(url, timeout=60).json()["title"]
     headers = {"api-key": KEY}
-    assert 'collection_points{id="notes"} 4' in httpx.get(f"{url}/metrics", headers=headers).text
-    assert httpx.get(f"{url}/telemetry", headers=headers).json()["result"]["collections"]["number_of_collections"] == 1
+    assert 'collection_points{id="notes"} 4' in httpx.get(f"{url}/metrics", headers=headers, timeout=60).text
+    assert (
+        httpx.get(f"{url}/telemetry", headers=headers, timeout=60).json()["result"]["collections"][
+            "number_of_collections"
+        ]
+        == 1
+    )
