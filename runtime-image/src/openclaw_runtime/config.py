@@ -349,6 +349,14 @@ class Team(Section):
     members: list[TeamMember] = []
 
 
+class Activator(Section):
+    """Who wakes agents that hibernate. With `reports` this agent is one of them and says when it is idle."""
+
+    host: str
+    port: int = Field(default=7471, ge=1, le=65535)
+    reports: bool = False
+
+
 class Developer(Section):
     """Logging and usage data. `telemetry` (anonymous usage data) is off, and nothing is sent either way today."""
 
@@ -371,6 +379,7 @@ class RuntimeConfig(Section):
     execution: Execution = Execution()
     schedules: Annotated[list[Schedule], AfterValidator(names_once)] = []
     team: Team = Team()
+    activator: Activator | None = None
     developer: Developer = Developer()
 
 

@@ -21,7 +21,10 @@ Handler = Callable[[Message], Awaitable[dict[str, Any]]]
 
 
 class MessageBus:
-    """One agent's place on the bus. `now_ms` is the wall clock, `new_id` yields unique ids."""
+    """One agent's place on the bus. `now_ms` is the wall clock, `new_id` yields unique ids.
+
+    `sent` is told for whom each message was left.
+    """
 
     def __init__(
         self,
@@ -31,12 +34,14 @@ class MessageBus:
         now_ms: Callable[[], int],
         new_id: Callable[[], str],
         default_timeout_ms: int = 30_000,
+        sent: Callable[[str], None] = lambda _agent: None,
     ) -> None:
         self._agent = agent
         self._transport = transport
         self._now_ms = now_ms
         self._new_id = new_id
         self._default_timeout_ms = default_timeout_ms
+        self._sent = sent
         self._handler: Handler | None = None
         self._waiting: dict[str, asyncio.Queue[Message]] = {}
         self._questions = Questions(transport, self._reply)
@@ -57,6 +62,10 @@ class MessageBus:
         await self.talks.close(drain_seconds)
         await self._transport.close(drain_seconds)
 
+    async def backlog(self) -> int:
+        """Returns how many messages to this agent are not handled yet. Raises `BusError`."""
+        return await self._transport.backlog()
+
     async def ping(self) -> None:
         """Returns when the bus can be reached. Raises `BusError`."""
         await self._transport.ping()
@@ -64,7 +73,7 @@ class MessageBus:
     async def send(self, to: str | Sequence[str], payload: dict[str, Any], *, timeout_ms: int | None = None) -> None:
         """Leaves a message for one agent or several and expects no answer. Raises `BusError`."""
         for agent in [to] if isinstance(to, str) else to:
-            await self._transport.publish(agent, self._message(agent, "request", payload, timeout_ms, answer=False))
+            await self._publish(agent, self._message(agent, "request", payload, timeout_ms, answer=False))
 
     async def hold(self, name: str, seconds: float) -> None:
         """Has the other replicas of this agent know, for so long, that this one holds `name`. Raises `BusError`."""
@@ -106,7 +115,7 @@ class MessageBus:
                 TimeLimit(message.timeout / 1000) as limit,
                 self._questions.answered(answerer, limit) as answered,
             ):
-                await self._transport.publish(to, message)
+                await self._publish(to, message)
                 while (reply := await replies.get()).type == "question":
                     answered(reply)
         except TimeoutError:
@@ -133,7 +142,7 @@ class MessageBus:
             with suppress(TimeoutError):
                 async with asyncio.timeout(message.timeout / 1000):
                     for agent in targets:
-                        await self._transport.publish(agent, message)
+                        await self._publish(agent, message)
                     while len(answers) < len(targets):
                         reply = await replies.get()
                         error = str(reply.payload.get("message", "unknown error")) if reply.type == "error" else None
@@ -142,6 +151,10 @@ class MessageBus:
             del self._waiting[message.id]
         silent = f"no answer within {message.timeout} ms"
         return [answers.get(agent, Answer(agent, error=silent)) for agent in targets]
+
+    async def _publish(self, agent: str, message: Message) -> None:
+        await self._transport.publish(agent, message)
+        self._sent(agent)
 
     def _message(
         self, to: str | list[str], kind: MessageType, payload: dict[str, Any], timeout_ms: int | None, *, answer: bool

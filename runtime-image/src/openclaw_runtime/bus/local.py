@@ -116,6 +116,10 @@ class LocalTransport:
         if self._reader is None or self._reader.done():
             raise BusError("the bus is not running")
 
+    async def backlog(self) -> int:
+        """See `Transport`."""
+        return self._broker.queue(self._agent).qsize() + len(self._running)
+
     async def pause(self) -> None:
         """See `Transport`."""
         if self._reader is not None:

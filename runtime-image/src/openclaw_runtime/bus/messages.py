@@ -100,6 +100,10 @@ class Transport(Protocol):
     async def ping(self) -> None:
         """Returns when the transport works. Raises `BusError`."""
 
+    async def backlog(self) -> int:
+        """Returns how many messages to this agent are not handled yet. Raises `BusError`."""
+        ...
+
     async def pause(self) -> None:
         """Takes no more messages; answers to this replica still arrive."""
 

@@ -143,6 +143,13 @@ class RedisTransport:
         except RedisError as error:
             raise BusError(f"the bus cannot be reached: {error}") from error
 
+    async def backlog(self) -> int:
+        """See `Transport`. Entries leave the stream when they were handled."""
+        try:
+            return int(await self._redis.xlen(self._stream))
+        except RedisError as error:
+            raise BusError(f"the bus cannot be reached: {error}") from error
+
     async def pause(self) -> None:
         """See `Transport`."""
         self._paused = True

@@ -50,7 +50,7 @@ def create_app(state: GatewayState, token: Secret) -> Starlette:
             Mount("/api/v1", create_api(state)),
         ],
         middleware=[
-            Middleware(Measure, metrics=state.metrics, timer=state.timer),
+            Middleware(Measure, metrics=state.metrics, timer=state.timer, idle=state.idle),
             Middleware(BearerToken, token=token),
         ],
         exception_handlers={

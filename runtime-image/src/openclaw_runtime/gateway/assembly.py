@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import SecretStr
 
+from openclaw_runtime.activator.client import ActivatorClient
 from openclaw_runtime.agent.loop import AgentLoop
 from openclaw_runtime.agent.questions import Questions
 from openclaw_runtime.agent.tools import Skills
@@ -20,6 +21,7 @@ from openclaw_runtime.config import Embedding, RuntimeConfig, read_secret
 from openclaw_runtime.errors import ConfigError, ConfigProblem, OpenClawError
 from openclaw_runtime.follow import Secret, SecretFile
 from openclaw_runtime.gateway.conversations import Conversations
+from openclaw_runtime.gateway.idle import IdleClock, Reporter
 from openclaw_runtime.gateway.reload import restart_needed
 from openclaw_runtime.gateway.state import GatewayState
 from openclaw_runtime.memory.files import MemoryFiles
@@ -168,14 +170,17 @@ class Gateway:
             files=self._files,
             on_search=metrics.searched,
         )
+        self._activator = ActivatorClient(lambda: self._config.activator)
         self._bus = MessageBus(
             config.claw.name,
             _transport(config, around),
             now_ms=lambda: int(around.now() * 1000),
             new_id=around.new_id,
             default_timeout_ms=config.bus.timeout,
+            sent=self._activator.wake,
         )
         self._bus.talks.answer = self._answer
+        self._idle = IdleClock(around.timer, self._works)
         self._tracing = build_tracing(around.environ, agent=config.claw.name, version=around.version)
         self._opening = Opening(around.sleep)
         self._opener: asyncio.Task[None] | None = None
@@ -196,6 +201,7 @@ class Gateway:
             now=around.now,
             new_id=around.new_id,
             executor_status=skills.status,
+            idle=self._idle,
         )
         claw = config.claw
         self.scheduler = Scheduler(
@@ -209,6 +215,16 @@ class Gateway:
             audit=around.audit,
         )
         self.state.schedules = self.scheduler.view
+        self._reporter = _reporter(
+            config,
+            around,
+            self._activator,
+            self._idle,
+            lambda: self._config,
+            self._bus.backlog,
+            self.scheduler.due,
+        )
+        self._reporting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Loads the skills and begins to open stores and bus. Raises `ConfigError`. /ready tells when all is open."""
@@ -226,6 +242,8 @@ class Gateway:
         self._opening.errors.update(dict.fromkeys(steps, "starting"))
         self._opener = asyncio.create_task(self._opening.run(steps), name="open-stores")
         self.scheduler.start(self.opened)
+        if self._reporter is not None:
+            self._reporting = asyncio.create_task(self._report(self._reporter), name="report-idleness")
 
     async def opened(self) -> None:
         """Returns when stores, bus and executor are open."""
@@ -271,6 +289,11 @@ class Gateway:
         await self._bus.pause()
         # The sandboxes of open questions go with this gateway: their skills are told, and the turns end.
         await self._questions.end("the gateway is shutting down before an answer came; ask again in the next call")
+        if self._reporter is not None and self._reporting is not None:
+            self._reporting.cancel()
+            await asyncio.gather(self._reporting, return_exceptions=True)
+            # Now that no more messages are taken: one that is left wakes the agent again.
+            await self._reporter.leave()
         finished = await self.state.drain(drain_seconds)
         await self.scheduler.close()
         await self.state.conversations.close()
@@ -278,6 +301,7 @@ class Gateway:
         if self._opener is not None:
             self._opener.cancel()
             await asyncio.gather(self._opener, return_exceptions=True)
+        await self._activator.close()
         await self._skills.close()
         for task in self._background:
             task.cancel()
@@ -313,8 +337,17 @@ class Gateway:
             )
         return self._redis_cache
 
+    def _works(self) -> bool:
+        """Whether a turn runs, or waits for its user."""
+        return bool(self.state.running or self.state.conversations.open())
+
+    async def _report(self, reporter: Reporter) -> None:
+        await self.opened()
+        await reporter.run()
+
     async def _handle_message(self, message: Message) -> dict[str, Any]:
-        return await self.state.loop.handle_message(message)
+        with self._idle.busy():
+            return await self.state.loop.handle_message(message)
 
     async def _answer(self, message: Message) -> AsyncGenerator[dict[str, Any], None]:
         async with aclosing(self.state.answer(message)) as parts:
@@ -367,6 +400,37 @@ def _cache_dir(around: Surroundings) -> Path:
     """Returns where answers of models are kept: OPENCLAW_CACHE_DIR, else a folder of the data."""
     chosen = around.environment.get("OPENCLAW_CACHE_DIR")
     return (Path(chosen).expanduser() if chosen else around.data_dir / "cache") / "models"
+
+
+def _reporter(
+    config: RuntimeConfig,
+    around: Surroundings,
+    client: ActivatorClient,
+    idle: IdleClock,
+    current: Callable[[], RuntimeConfig],
+    backlog: Callable[[], Awaitable[int]],
+    due: Callable[[], float | None],
+) -> Reporter | None:
+    """What tells the activator how this gateway is; None outside a cluster, where there is no activator."""
+    address, token = around.environ.get("POD_IP"), config.gateway.token_file
+    if not address or token is None:
+        return None
+
+    def reports() -> bool:
+        activator = current().activator
+        return activator is not None and activator.reports
+
+    return Reporter(
+        client,
+        SecretFile(token, "gateway.token_file"),
+        replica=around.replica,
+        address=f"http://{f'[{address}]' if ':' in address else address}:{config.gateway.port}",
+        idle=idle,
+        wanted=reports,
+        backlog=backlog,
+        due=due,
+        sleep=around.sleep,
+    )
 
 
 def _files(config: RuntimeConfig, data_dir: Path) -> MemoryFiles | None:

@@ -3,6 +3,7 @@
 import hmac
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from openclaw_runtime.follow import Secret
+from openclaw_runtime.gateway.idle import IdleClock
 from openclaw_runtime.gateway.openai import RequestError, error_body
 from openclaw_runtime.telemetry import Metrics
 
@@ -47,12 +49,16 @@ def route_label(path: str) -> str:
 
 
 class Measure:
-    """Measures every request until its last byte. `timer` is a monotonic clock in seconds."""
+    """Measures every request until its last byte. `timer` is a monotonic clock in seconds.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, timer: Callable[[], float]) -> None:
+    While one is served that is no probe or scrape, the gateway is not idle.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, timer: Callable[[], float], idle: IdleClock) -> None:
         self._app = app
         self._metrics = metrics
         self._timer = timer
+        self._idle = idle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves a request."""
@@ -68,7 +74,8 @@ class Measure:
             await send(message)
 
         try:
-            await self._app(scope, receive, watched)
+            with nullcontext() if scope["path"] in OPEN_PATHS else self._idle.busy():
+                await self._app(scope, receive, watched)
         finally:
             duration = (self._timer() - started) * 1000
             route = route_label(scope["path"])

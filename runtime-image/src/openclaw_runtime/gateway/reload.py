@@ -10,7 +10,7 @@ from openclaw_runtime.errors import OpenClawError
 
 logger = logging.getLogger(__name__)
 
-_LIVE = frozenset({"claw", "models", "skills", "schedules", "team", "execution"})
+_LIVE = frozenset({"claw", "models", "skills", "schedules", "team", "execution", "activator"})
 """The sections whose changes take effect at once."""
 
 _FIXED_IN_LIVE = {"claw": ("name", "namespace"), "execution": ("sandbox",)}

@@ -12,6 +12,7 @@ from openclaw_runtime.agent.loop import AgentLoop
 from openclaw_runtime.bus.messages import Message
 from openclaw_runtime.errors import OpenClawError
 from openclaw_runtime.gateway.conversations import Conversations
+from openclaw_runtime.gateway.idle import IdleClock
 from openclaw_runtime.gateway.openai import RequestError
 from openclaw_runtime.memory.types import MemoryStore
 from openclaw_runtime.models.spending import Spending
@@ -47,6 +48,7 @@ class GatewayState:
     now: Callable[[], float]
     new_id: Callable[[], str]
     executor_status: Callable[[], dict[str, Any]]
+    idle: IdleClock
     schedules: "Callable[[], Awaitable[list[dict[str, Any]]]] | None" = None
     config_error: str | None = None
     restart_needed: list[str] = field(default_factory=list)

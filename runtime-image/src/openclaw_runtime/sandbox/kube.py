@@ -1,4 +1,4 @@
-"""The little of the Kubernetes API that a gateway uses: watch pods, read a ConfigMap. Nothing is ever written."""
+"""The little of the Kubernetes API that the runtime uses: watch pods, read a ConfigMap; an activator changes one."""
 
 import json
 import ssl
@@ -64,6 +64,16 @@ class KubeApi:
     async def get_config_map(self, namespace: str, name: str) -> dict[str, Any]:
         """Returns a ConfigMap. Raises `KubeError`."""
         return await self.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
+
+    async def merge_config_map(self, namespace: str, name: str, change: dict[str, Any]) -> dict[str, Any]:
+        """Merges a change into a ConfigMap (JSON merge patch: None removes) and returns it. Raises `KubeError`."""
+        path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
+        headers = self._headers() | {"Content-Type": "application/merge-patch+json"}
+        try:
+            response = await self._client.patch(path, content=json.dumps(change), headers=headers, timeout=_GET_SECONDS)
+        except httpx.HTTPError as error:
+            raise KubeError(f"PATCH {path}: {error or type(error).__name__}") from None
+        return _object(path, response.status_code, response.content)
 
     async def watch(self, path: str, params: dict[str, str]) -> AsyncIterator[dict[str, Any]]:
         """Yields watch events until the server ends the watch. Raises `KubeError`; status 410 means: list again."""

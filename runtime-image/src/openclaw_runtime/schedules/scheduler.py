@@ -153,10 +153,18 @@ class Scheduler:
             except TimeoutError:
                 pass
 
+    def due(self) -> float | None:
+        """Returns when something is to run next, in Unix seconds; None if nothing is."""
+        return self._next(self._now())
+
+    def _next(self, after: float) -> float | None:
+        upcoming = (next_after(item.cron, item.time_zone, after) for item in self._plan if not item.suspend)
+        return min((moment for moment in upcoming if moment is not None), default=None)
+
     def _wait(self, now: float) -> float:
         longest = _RETRY_WAIT if self._taking else _RUNNING_WAIT if self._runs else LONGEST_WAIT
-        upcoming = (next_after(item.cron, item.time_zone, now) for item in self._plan if not item.suspend)
-        return min([longest, *(moment - now for moment in upcoming if moment is not None)])
+        due = self._next(now)
+        return longest if due is None else min(longest, due - now)
 
     def _begin(self, item: Planned, slot: float) -> None:
         self._taking.add(item.name)
