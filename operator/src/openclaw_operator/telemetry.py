@@ -45,8 +45,15 @@ class Metrics:
         self.queue = Gauge("openclaw_operator_queue_length", "Resources waiting for a worker.", registry=self.registry)
         self.resources = Gauge(
             "openclaw_operator_resources",
-            "Resources served: ready is True, False, Unknown, or Suspended where an agent is meant to stand still.",
+            "Resources served: ready is True, False, Unknown, Suspended where an agent is meant to stand still, or "
+            "Hibernated where it sleeps until the next message.",
             ("kind", "ready"),
+            registry=self.registry,
+        )
+        self.wakes = Histogram(
+            "openclaw_operator_agent_wake_seconds",
+            "How long hibernated agents took from the message that woke them until a gateway was ready.",
+            buckets=(1, 2, 5, 10, 20, 40, 80, 160),
             registry=self.registry,
         )
         self.pool_pods = Gauge(

@@ -18,6 +18,7 @@ from openclaw_operator.errors import SpecError
 from openclaw_operator.reconcile import status as statuses
 from openclaw_operator.reconcile.agent import conditions
 from openclaw_operator.reconcile.children import Outcome
+from openclaw_operator.reconcile.hibernation import Phase
 from openclaw_operator.reconcile.shortage import sandbox_condition
 from openclaw_operator.reconcile.status import MEANT_TO_STOP
 from tests.cluster.paths import REPOSITORY
@@ -115,6 +116,18 @@ def test_a_problem_is_degraded_and_says_which(kind: str) -> None:
 def test_an_agent_that_is_meant_to_stop_is_suspended(reason: str) -> None:
     status = reported("Agent", "False", reason, "set it to false to start the agent")
     assert health("Agent", resource("Agent", status)) == ("Suspended", "set it to false to start the agent")
+
+
+def test_an_agent_that_hibernates_is_healthy_and_says_why_it_has_no_pods() -> None:
+    spec = AgentSpec.model_validate({**SPECS["Agent"], "gateway": {"hibernation": {}}})
+    live = cast("Live", SimpleNamespace(facts={**GATEWAY, "wanted": 0, "replicas": 0, "ready": 0, "updated": 0}))
+    for phase, wanted in (("asleep", "Healthy"), ("stranded", "Degraded"), ("waking", "Progressing")):
+        told = conditions(spec, live, None, Outcome(), sandbox_condition(None, {}), phase=cast("Phase", phase))
+        found = statuses.conditions([], told, 4, "2026-01-01T12:00:00Z")
+        status = {"replicas": 0, "readyReplicas": 0, "observedGeneration": 4, "conditions": found}
+        health_, message = health("Agent", resource("Agent", status))
+        assert health_ == wanted
+        assert ("the next message" in message) == (phase == "asleep")
 
 
 GATEWAY = {"wanted": 3, "replicas": 3, "ready": 3, "updated": 3, "current": True, "problem": None}

@@ -66,6 +66,7 @@ def test_a_suspended_or_missing_backup_is_not_expected() -> None:
     ("status", "reason", "counted"),
     [
         ("True", "Ready", "True"),
+        ("True", "Hibernated", "Hibernated"),
         ("False", "Progressing", "False"),
         ("False", "Suspended", "Suspended"),
         ("False", "ScaledToZero", "Suspended"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,17 @@ import yaml
 
 from openclaw_operator.api.memoryrestore import MemoryRestoreSpec
 from openclaw_operator.api.memorystore import MemoryStoreSpec
-from openclaw_operator.resources import agent, egress, memorystore, network, package, restore, sandbox, secrets
+from openclaw_operator.resources import (
+    activator,
+    agent,
+    egress,
+    memorystore,
+    network,
+    package,
+    restore,
+    sandbox,
+    secrets,
+)
 from openclaw_operator.resources.pool import pool_for
 from tests.unit.operator.builders import EGRESS, IMAGES, agent_inputs, owner, skill_spec, store
 
@@ -122,6 +133,13 @@ def cases() -> dict[str, list[dict[str, Any]]]:
         "agent-external-store": agent.build(agent_inputs("ada", {}, memory=store(**EXTERNAL))),
         "agent-reached": agent.build(agent_inputs("ada", REACHED, memory=store())),
         "agent-keda": agent.build(agent_inputs("ada", KEDA, memory=store())),
+        "agent-hibernating": agent.build(
+            replace(agent_inputs("ada", FULL | {"gateway": {"hibernation": {}}}), asleep=True, held=True)
+        ),
+        "activator": [
+            network.activator_policy("demo"),
+            *activator.build("demo", [activator.Sleeper("ada", "ab" * 32, 900, 60)], IMAGES),
+        ],
         "agent-suspended": agent.build(agent_inputs("ada", FULL | {"suspend": True}, memory=store())),
         "store-managed": memorystore.build(
             owner("MemoryStore", "mem"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from openclaw_operator.cluster.kinds import BY_NAME
@@ -105,7 +106,7 @@ def test_verified_survives_what_does_not_matter_only() -> None:
 def test_values_of_secrets_are_not_kept() -> None:
     secret = item(5, data={"token": "c2VjcmV0", "empty": ""})
     live = observe(SECRET, secret)
-    assert live.facts == {"keys": ["token"]}
+    assert live.facts == {"keys": ["token"], "token_sha256": hashlib.sha256(b"secret").hexdigest()}
     assert b"c2VjcmV0" not in (live.content or b"")
 
 

@@ -164,6 +164,23 @@ class Rollout(Model):
     )
 
 
+class Hibernation(Model):
+    """No gateway pods while nobody needs the agent; the next message starts them and is answered."""
+
+    idle_seconds: int = Field(
+        900,
+        ge=30,
+        le=604800,
+        description="Seconds without a request, a turn, a skill call or a message of another agent until it sleeps.",
+    )
+    wake_timeout_seconds: int = Field(
+        60,
+        ge=5,
+        le=600,
+        description="Longest a request is held while the gateway starts; then it is answered 503 with Retry-After.",
+    )
+
+
 class Probe(Model):
     """When and how often the kubelet asks."""
 
@@ -243,6 +260,9 @@ class Gateway(Model):
 
     replicas: int = Field(1, ge=0, le=100, description="Number of gateway pods; unused while autoscaling is set.")
     autoscaling: Autoscaling | None = Field(None, description="Let a HorizontalPodAutoscaler choose the replicas.")
+    hibernation: Hibernation | None = Field(
+        None, description="Scale to zero while the agent is idle, and wake it by the next message; never when unset."
+    )
     resources: Resources = Field(default_factory=_gateway_resources, description="Resources of a gateway pod.")
     service: GatewayService = Field(default_factory=GatewayService, description="The Service in front of the pods.")
     pod_disruption_budget: PodDisruptionBudget = Field(

@@ -7,6 +7,7 @@ until it has once been found to be as desired.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ IMAGE_PULL_FAILED = "ImagePullFailed"
 _ROTATION_ANNOTATIONS = frozenset({"openclaw.io/rotate", "openclaw.io/rotated", "openclaw.io/signs-since"})
 # In the ConfigMap of an egress proxy: the keys it goes by.
 PUBLIC_KEYS = "public.keys"
+_NAME, _COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
 _VOLATILE_META = frozenset({"resourceVersion", "generation", "managedFields", "creationTimestamp", "selfLink"})
 
 
@@ -170,10 +172,16 @@ def _facts(kind: str, item: Object) -> dict[str, Any]:
             "complete": "Complete" in ended,
             "failed": str(failed.get("message") or failed.get("reason") or "it failed") if failed else None,
         }
+    if kind == "Service":
+        return {"selects": ((item.get("spec") or {}).get("selector") or {}).get(_NAME)}
     if kind == "ConfigMap":
+        if (item["metadata"].get("labels") or {}).get(_COMPONENT) == "hibernation":
+            return dict(data)
         return {"public_keys": data[PUBLIC_KEYS], "written": _written(item)} if PUBLIC_KEYS in data else {}
     if kind == "Secret":
         facts: dict[str, Any] = {"keys": sorted(key for key, value in data.items() if value)}
+        if data.get("token"):
+            facts["token_sha256"] = hashlib.sha256(base64.b64decode(data["token"])).hexdigest()
         if "public.key" in data:
             facts |= {key: value for key, value in data.items() if key.endswith(("public.key", "public.keys"))}
             facts |= {

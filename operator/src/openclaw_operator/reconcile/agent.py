@@ -13,7 +13,7 @@ from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.live import Live
 from openclaw_operator.cluster.references import Key as ReferenceKey
 from openclaw_operator.errors import SpecError
-from openclaw_operator.reconcile import claim, egress, pause
+from openclaw_operator.reconcile import activator, claim, egress, hibernation, pause
 from openclaw_operator.reconcile.agent_skills import SkillResolver
 from openclaw_operator.reconcile.children import Children, Outcome
 from openclaw_operator.reconcile.context import USERS_SETTLE_SECONDS, Context
@@ -21,7 +21,7 @@ from openclaw_operator.reconcile.primaries import Primary
 from openclaw_operator.reconcile.required import require_secret
 from openclaw_operator.reconcile.shortage import sandbox_condition
 from openclaw_operator.reconcile.signing import ensure_signing_key
-from openclaw_operator.reconcile.status import Condition
+from openclaw_operator.reconcile.status import HIBERNATED, Condition
 from openclaw_operator.resources import agent as builders
 from openclaw_operator.resources import agent_config, agent_deployment, schedules
 from openclaw_operator.resources.agent_identity import TOKEN_KEY, token_secret_name
@@ -56,6 +56,7 @@ class AgentReconciler:
         self._context = context
         self._pools = pools
         self._skills = SkillResolver(context)
+        self._sleep = hibernation.Hibernation(context)
 
     async def reconcile(self, primary: Primary) -> float | None:
         """Bring one Agent to its spec. Raises ApiError for a passing fault."""
@@ -68,15 +69,19 @@ class AgentReconciler:
         if self._skills.waits(primary, spec, content["status"]):
             return None
         children = Children(self._context.client, self._context.children, owner)
+        phase, again = self._sleep.phase(primary, spec)
         try:
             gathered = await self._gather(primary, owner, spec)
         except SpecError as problem:
             # Without it the agent would start as somebody else, or not at all: what runs is left as it is.
             if not children.owns("Deployment", owner.child("gateway")):
                 self._set_pools(primary, {})
-            await self._report(primary, content["status"], spec, None, problem, Outcome(), restore)
+            await self._report(primary, content["status"], spec, None, problem, Outcome(), phase, restore)
             return None
-        skills = () if spec.suspend else gathered.inputs.skills
+        gathered.inputs = replace(
+            gathered.inputs, asleep=phase in hibernation.NO_PODS, held=phase not in (None, "awake")
+        )
+        skills = () if gathered.inputs.stopped else gathered.inputs.skills
         pools = {skill.name: skill.pool for skill in skills if skill.pool}
         try:
             outcome = await self._apply(children, gathered.inputs)
@@ -85,16 +90,17 @@ class AgentReconciler:
             # handed to skills.
             claimed = children.owns("PersistentVolumeClaim", owner.child("workspace"))
             self._set_pools(primary, {name: pool for name, pool in pools.items() if claimed or not pool.shape.claim})
-        await self._report(primary, content["status"], spec, gathered.inputs, gathered.problem, outcome, restore)
+        await self._report(primary, content["status"], spec, gathered.inputs, gathered.problem, outcome, phase, restore)
         if outcome.refusal:
             raise outcome.refusal
         if outcome.problem and outcome.problem.reason == "OwnershipConflict":
             return CONFLICT_RECHECK_SECONDS
-        return None
+        return again
 
     def gone(self, key: tuple[str, str, str]) -> None:
         """The Agent was deleted; its children go with it."""
         self._skills.gone(key)
+        self._sleep.gone(key)
         self._context.references.expect(key, set())
         self._context.board.use(key[1], key[2], {})
         if self._pools.get(key[1], {}).pop(key[2], None) is not None:
@@ -119,7 +125,11 @@ class AgentReconciler:
         token = token_secret_name(owner)
         try:
             await ensure_signing_key(context, owner.namespace)
+            fresh = context.children.get("Secret", owner.namespace, token) is None
             await children.ensure_secret(token, "gateway", (TOKEN_KEY,), self._new_token)
+            if fresh and inputs.spec.gateway.hibernation:
+                # Nobody is told of what the operator made itself, and the activator has to know the token's hash.
+                context.queue.add((activator.KIND, owner.namespace, ""))
             live = context.children.get("PersistentVolumeClaim", owner.namespace, owner.child("workspace"))
             workspace, unmet = claim.settle(inputs.spec.workspace, live)
             inputs = replace(inputs, spec=inputs.spec.model_copy(update={"workspace": workspace}))
@@ -142,7 +152,7 @@ class AgentReconciler:
         live = context.children.get("Deployment", owner.namespace, inputs.gateway)
         if (
             live is None
-            or not agent_deployment.autoscaled(inputs.spec)
+            or not inputs.autoscaled
             or live.labels.get(agent_deployment.SCALED_BY) != "agent"
             or live.owner is None
             or live.owner.uid != owner.uid
@@ -256,7 +266,8 @@ class AgentReconciler:
             if name in names or matches:
                 member = content["spec"]
                 skills = tuple(sorted(skill["name"] for skill in member.get("skills") or ()))
-                members.append(Member(name, member.get("role", ""), member.get("description", ""), skills))
+                hibernates = (member.get("gateway") or {}).get("hibernation") is not None
+                members.append(Member(name, member.get("role", ""), member.get("description", ""), skills, hibernates))
         return tuple(members)
 
     # --- report ---
@@ -268,6 +279,7 @@ class AgentReconciler:
         inputs: AgentInputs | None,
         problem: SpecError | None,
         outcome: Outcome,
+        phase: hibernation.Phase | None,
         restore: str | None,
     ) -> None:
         context = self._context
@@ -292,16 +304,15 @@ class AgentReconciler:
             ]
         networked = (
             sorted(skill.name for skill in inputs.skills if skill.pool and skill.pool.shape.egress == "proxied")
-            if inputs and not spec.suspend
+            if inputs and not inputs.stopped
             else []
         )
         way_out = egress.condition(context, primary.namespace, networked)
         known = context.board.knows(primary.namespace)
         sandbox = sandbox_condition(context.board.of_agent(primary.namespace, primary.name) if known else None, old)
         timed = schedules_condition(spec, inputs)
-        found = conditions(
-            spec, live, problem, outcome, sandbox, *([way_out] if way_out else []), *([timed] if timed else [])
-        )
+        of_skills = [sandbox, *([way_out] if way_out else []), *([timed] if timed else [])]
+        found = conditions(spec, live, problem, outcome, *of_skills, phase=phase)
         await context.report(primary, old, fields, pause.told(found, restore) if restore else found)
 
 
@@ -338,23 +349,28 @@ def conditions(
     problem: SpecError | None,
     outcome: Outcome,
     *of_skills: Condition,
+    phase: hibernation.Phase | None = None,
 ) -> list[Condition]:
-    """The conditions of an Agent, Ready last; `of_skills` are about what its skills need, and when they run."""
+    """The conditions of an Agent, Ready last; `of_skills` are about what its skills need, and when they run.
+
+    One that hibernates is ready: what it is sent wakes it, and is answered.
+    """
     resolved = (
         Condition("ReferencesResolved", False, problem.reason, problem.message)
         if problem
         else Condition("ReferencesResolved", True, "Resolved", "everything the spec names was found")
     )
     applied = applied_condition(outcome)
-    available = _available(spec, live)
+    available = hibernation.available(phase) or _available(spec, live, waking=phase == "waking")
     parts = [resolved, applied, available, *of_skills]
     worst = next((part for part in parts if part.status is not True), None)
-    ready = (
-        Condition("Ready", False, worst.reason, worst.message)
-        if worst
-        else Condition("Ready", True, "Ready", "the gateway answers")
-    )
-    return [*parts, ready]
+    if worst:
+        ready = Condition("Ready", False, worst.reason, worst.message)
+    elif available.reason == HIBERNATED:
+        ready = Condition("Ready", True, HIBERNATED, available.message)
+    else:
+        ready = Condition("Ready", True, "Ready", "the gateway answers")
+    return [*parts, *([hibernation.condition(phase)] if phase else []), ready]
 
 
 def schedules_condition(spec: AgentSpec, inputs: AgentInputs | None) -> Condition | None:
@@ -376,13 +392,13 @@ def applied_condition(outcome: Outcome) -> Condition:
     return Condition("ChildrenApplied", True, "Applied", "every child object is as desired")
 
 
-def _available(spec: AgentSpec, live: Live | None) -> Condition:
+def _available(spec: AgentSpec, live: Live | None, *, waking: bool) -> Condition:
     if spec.suspend:
         return Condition("Available", False, "Suspended", "spec.suspend is true: set it to false to start the agent")
     if live is None:
         return Condition("Available", False, "Progressing", "the gateway has not been created yet")
     facts = live.facts
-    if facts["wanted"] == 0:
+    if facts["wanted"] == 0 and not waking:
         return Condition("Available", False, "ScaledToZero", "spec.gateway.replicas is 0: raise it to start the agent")
     if facts["problem"]:
         return Condition("Available", False, "GatewayFailing", facts["problem"])

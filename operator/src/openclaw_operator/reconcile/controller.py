@@ -19,7 +19,7 @@ from openclaw_operator.cluster.reflector import ABSENT_SECONDS, Reflector
 from openclaw_operator.cluster.store import ChildStore
 from openclaw_operator.errors import ApiError, NotFoundError, RejectedError, SettingsError
 from openclaw_operator.fetch.guard import Guard
-from openclaw_operator.reconcile import pause, unfit
+from openclaw_operator.reconcile import activator, pause, unfit
 from openclaw_operator.reconcile.agent import AgentReconciler
 from openclaw_operator.reconcile.context import USERS_SETTLE_SECONDS, Context
 from openclaw_operator.reconcile.memoryrestore import MemoryRestoreReconciler
@@ -29,6 +29,8 @@ from openclaw_operator.reconcile.primaries import Key, Primary, PrimaryStore, co
 from openclaw_operator.reconcile.queue import WorkQueue
 from openclaw_operator.reconcile.recorder import Recorder
 from openclaw_operator.reconcile.skill import SkillReconciler
+from openclaw_operator.reconcile.status import HIBERNATED
+from openclaw_operator.resources.activator import COMPONENT as ACTIVATOR
 from openclaw_operator.resources.egress import EgressOptions
 from openclaw_operator.resources.meta import Images
 from openclaw_operator.resources.pool import Pool
@@ -53,6 +55,13 @@ class Reconciler(Protocol):
 
     def gone(self, key: Key) -> None:
         """One was deleted."""
+
+
+class SharedReconciler(Protocol):
+    """What brings a part of a namespace that its agents share to what they need."""
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Bring that of one namespace there; returns after how many seconds to look again."""
 
 
 def images(settings: Settings) -> Images:
@@ -128,6 +137,11 @@ class Controller:
             selective=bool(settings.agent_selector),
             max_key_age_seconds=settings.signing_key_max_age_days * DAY_SECONDS or None,
         )
+        # What the agents of a namespace have in common.
+        self._shared: dict[str, SharedReconciler] = {
+            "Pool": self._pool,
+            activator.KIND: activator.ActivatorReconciler(context, selective=bool(settings.agent_selector)),
+        }
         self._reconcilers: dict[str, Reconciler] = {
             "Agent": AgentReconciler(context, pools),
             "Skill": SkillReconciler(context, Guard(settings.source_hosts, settings.source_private_hosts), jitter),
@@ -182,11 +196,14 @@ class Controller:
     def primary_changed(self, kind: str, item: Object) -> None:
         """An Agent, Skill or MemoryStore was added or modified."""
         after = condense(kind, item)
+        hibernated = self._primaries.hibernates(after.key)
         before = self._primaries.put(after)
         if self._primaries.get(after.key) is not after:
             return
         if before and before.uid == after.uid and _same(before, after):
             return
+        if hibernated or self._primaries.hibernates(after.key):
+            self._queue.add_after((activator.KIND, after.namespace, ""), CHILD_SETTLE_SECONDS)
         if before and before.generation != after.generation:
             self._queue.add_changed(after.key)
         else:
@@ -196,7 +213,7 @@ class Controller:
     def primary_removed(self, kind: str, namespace: str, name: str, version: str) -> None:
         """An Agent, Skill or MemoryStore is gone since resource version `version`."""
         key = (kind, namespace, name)
-        used = self._primaries.uses(key)
+        used, hibernated = self._primaries.uses(key), self._primaries.hibernates(key)
         before = self._primaries.remove(key, version)
         if before is None:
             return
@@ -207,6 +224,8 @@ class Controller:
             self._queue.add_after(related, USERS_SETTLE_SECONDS)
         if kind == "Agent":
             self._queue.add(("Pool", namespace, ""))
+        if hibernated:
+            self._queue.add((activator.KIND, namespace, ""))
 
     def _addon_seen(self, kind: Kind, served: bool) -> None:
         """Whether the API server serves a kind of an add-on; agents that ask for one look again when that changes."""
@@ -258,8 +277,11 @@ class Controller:
         for seen in (before, after):
             if seen:
                 key = _owner_key(seen)
-                if key[0] == "Pool" or self._primaries.get(key):
+                if key[0] in self._shared or self._primaries.get(key):
                     self._queue.add_after(key, pause)
+                if seen.kind == "Secret" and self._primaries.hibernates(key):
+                    # The activator knows the token by its hash.
+                    self._queue.add_after((activator.KIND, live.namespace, ""), pause)
 
     # --- what is done ---
     async def _reconcile(self, key: Key) -> float | None:
@@ -267,8 +289,8 @@ class Controller:
         with TRACER.start_as_current_span(f"reconcile {kind}") as span:
             span.set_attribute("k8s.namespace.name", namespace)
             span.set_attribute("openclaw.name", name)
-            if kind == "Pool":
-                return await self._pool.reconcile(key)
+            if kind in self._shared:
+                return await self._shared[kind].reconcile(key)
             primary = self._primaries.get(key)
             if primary is None or primary.deleting:
                 return None
@@ -300,6 +322,10 @@ class Controller:
                     self.primary_removed(*key, version)
         for namespace in {live.namespace for live in self._children.all_of_kind("Pod")}:
             self._queue.add(("Pool", namespace, ""))
+        # The policy is the first of an activator that comes, and the last that goes.
+        for live in self._children.all_of_kind("NetworkPolicy"):
+            if _owner_key(live)[0] == activator.KIND:
+                self._queue.add((activator.KIND, live.namespace, ""))
 
     async def _list(self, kind: Kind, namespace: str | None, selector: str | None) -> tuple[set[Key], str]:
         present: set[Key] = set()
@@ -333,7 +359,7 @@ class Controller:
         while True:
             counts = Counter((primary.kind, primary.ready) for primary in self._primaries)
             for kind in PRIMARY:
-                for state in ("True", "False", "Unknown", "Suspended"):
+                for state in ("True", "False", "Unknown", "Suspended", HIBERNATED):
                     self._metrics.resources.labels(kind.name, state).set(counts[kind.name, state])
             await asyncio.sleep(COUNT_SECONDS)
 
@@ -353,4 +379,5 @@ def _owner_key(live: Live) -> Key:
         name = live.labels.get(f"openclaw.io/{kind.lower()}")
         if name:
             return (kind, live.namespace, name)
-    return ("Pool", live.namespace, "")
+    is_activators = live.labels.get("app.kubernetes.io/component") == ACTIVATOR
+    return (activator.KIND if is_activators else "Pool", live.namespace, "")

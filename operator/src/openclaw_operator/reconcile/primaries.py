@@ -71,6 +71,7 @@ class PrimaryStore:
         self._users: defaultdict[Key, set[str]] = defaultdict(set)
         self._uses: dict[Key, frozenset[Key]] = {}
         self._coordinators: defaultdict[str, set[str]] = defaultdict(set)
+        self._hibernating: defaultdict[str, set[str]] = defaultdict(set)
         self._agents: defaultdict[str, set[str]] = defaultdict(set)
         # MemoryRestores that hold agents back → the MemoryStore of their namespace that they restore.
         self._restoring: dict[Key, str] = {}
@@ -91,6 +92,14 @@ class PrimaryStore:
     def coordinators(self, namespace: str) -> list[str]:
         """Names of the agents with a team."""
         return sorted(self._coordinators.get(namespace, ()))
+
+    def hibernating(self, namespace: str) -> list[str]:
+        """Names of the agents of a namespace that go to sleep while they are idle."""
+        return sorted(self._hibernating.get(namespace, ()))
+
+    def hibernates(self, key: Key) -> bool:
+        """Whether this is an agent that goes to sleep while it is idle."""
+        return key[0] == "Agent" and key[2] in self._hibernating.get(key[1], ())
 
     def agents(self, namespace: str) -> list[str]:
         """Names of the agents of a namespace."""
@@ -136,6 +145,7 @@ class PrimaryStore:
         if before and before.kind == "Agent":
             self._set_uses(before, frozenset())
             self._coordinators[before.namespace].discard(before.name)
+            self._hibernating[before.namespace].discard(before.name)
             self._agents[before.namespace].discard(before.name)
         return before
 
@@ -171,6 +181,10 @@ class PrimaryStore:
             self._coordinators[agent.namespace].add(agent.name)
         else:
             self._coordinators[agent.namespace].discard(agent.name)
+        if (spec.get("gateway") or {}).get("hibernation") is not None and not spec.get("suspend"):
+            self._hibernating[agent.namespace].add(agent.name)
+        else:
+            self._hibernating[agent.namespace].discard(agent.name)
 
     def _set_uses(self, agent: Primary, used: frozenset[Key]) -> None:
         for key in self._uses.pop(agent.key, frozenset()) - used:

@@ -8,6 +8,8 @@ from typing import Any
 
 # Reasons of an agent that its author stopped: not ready, and nothing is wrong.
 MEANT_TO_STOP = frozenset({"Suspended", "ScaledToZero"})
+# Ready, because the next message wakes it.
+HIBERNATED = "Hibernated"
 # A message quotes what the user wrote. The CRD takes 32768 characters; nobody reads more than this.
 MESSAGE_LENGTH = 2048
 
@@ -82,8 +84,11 @@ def ready_condition(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def readiness(status: Mapping[str, Any]) -> str:
-    """True, False or Unknown as the Ready condition says; Suspended where the author stopped the agent."""
+    """True, False or Unknown as the Ready condition says; Suspended where the author stopped the agent, Hibernated
+    where it sleeps until the next message."""
     ready = ready_condition(status)
     if ready is None:
         return "Unknown"
-    return "Suspended" if ready["reason"] in MEANT_TO_STOP else str(ready["status"])
+    if ready["reason"] in MEANT_TO_STOP:
+        return "Suspended"
+    return HIBERNATED if ready["reason"] == HIBERNATED else str(ready["status"])

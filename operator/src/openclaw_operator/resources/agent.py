@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from openclaw_operator.resources import (
+    activator,
     agent_access,
     agent_config,
     agent_deployment,
@@ -17,11 +18,12 @@ from openclaw_operator.resources.meta import Object
 def build(inputs: AgentInputs) -> list[Object]:
     """Every child but the token Secret, whose value is made once and not built."""
     config = agent_config.render(inputs)
-    outside = (
+    optional = (
         agent_service.autoscaler(inputs),
         agent_access.ingress(inputs),
         agent_access.http_route(inputs),
         agent_access.service_monitor(inputs),
+        activator.state(inputs),
     )
     return [
         agent_identity.service_account(inputs),
@@ -33,5 +35,5 @@ def build(inputs: AgentInputs) -> list[Object]:
         network.gateway_policy(inputs),
         agent_deployment.deployment(inputs, config),
         agent_service.disruption_budget(inputs),
-        *(item for item in outside if item),
+        *(item for item in optional if item),
     ]

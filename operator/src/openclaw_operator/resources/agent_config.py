@@ -8,6 +8,8 @@ from typing import Any
 from openclaw_operator.resources import agent_models, schedules, stores
 from openclaw_operator.resources.inputs import AgentInputs, ResolvedSkill
 from openclaw_operator.resources.meta import (
+    ACTIVATOR_API_PORT,
+    ACTIVATOR_NAME,
     EGRESS_API_PORT,
     EGRESS_NAME,
     EGRESS_PORT,
@@ -80,6 +82,12 @@ def render(inputs: AgentInputs) -> dict[str, Any]:
     }
     if timed := schedules.render(spec, inputs.skills):
         config["schedules"] = timed
+    if inputs.meets_activator:
+        config["activator"] = {
+            "host": ACTIVATOR_NAME,
+            "port": ACTIVATOR_API_PORT,
+            "reports": spec.gateway.hibernation is not None,
+        }
     if spec.team:
         config["team"] = {
             "members": [

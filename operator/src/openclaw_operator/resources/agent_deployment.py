@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.api.base import KeyRef
 from openclaw_operator.api.gateway import EnvVar, Probe
 from openclaw_operator.resources import agent_config, agent_models, secrets, stores
@@ -43,11 +42,6 @@ def selector(name: str) -> dict[str, str]:
     return {"app.kubernetes.io/name": "gateway", "openclaw.io/agent": name}
 
 
-def autoscaled(spec: AgentSpec) -> bool:
-    """Whether a HorizontalPodAutoscaler decides the replicas."""
-    return spec.gateway.autoscaling is not None and not spec.suspend
-
-
 def deployment(inputs: AgentInputs, config: dict[str, Any]) -> Object:
     """The Deployment <agent>-gateway; `config` is its rendered configuration."""
     spec, owner = inputs.spec, inputs.owner
@@ -73,9 +67,9 @@ def deployment(inputs: AgentInputs, config: dict[str, Any]) -> Object:
     }
     if spec.gateway.rollout.paused:
         body["paused"] = True
-    if not autoscaled(spec):
-        body["replicas"] = 0 if spec.suspend else spec.gateway.replicas
-    scaled_by = "autoscaler" if autoscaled(spec) else "agent"
+    if not inputs.autoscaled:
+        body["replicas"] = 0 if inputs.stopped else spec.gateway.replicas
+    scaled_by = "autoscaler" if inputs.autoscaled else "agent"
     return child("apps/v1", "Deployment", inputs.gateway, owner, {**pod_labels, SCALED_BY: scaled_by}, spec=body)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from openclaw_operator.api.gateway import Autoscaling, ScalingRule
-from openclaw_operator.resources.agent_deployment import autoscaled, selector
+from openclaw_operator.resources import activator
+from openclaw_operator.resources.agent_deployment import selector
 from openclaw_operator.resources.inputs import AgentInputs
 from openclaw_operator.resources.meta import GATEWAY_PORT, Object, child, labels, pvc_spec
 
@@ -23,7 +24,7 @@ def service(inputs: AgentInputs) -> Object:
         annotations=wanted.annotations or None,
         spec={
             "type": wanted.type,
-            "selector": selector(inputs.owner.name),
+            "selector": activator.LABELS if inputs.held else selector(inputs.owner.name),
             "ports": [{"name": "http", "port": GATEWAY_PORT, "targetPort": "http", "protocol": "TCP"}],
         },
     )
@@ -32,7 +33,7 @@ def service(inputs: AgentInputs) -> Object:
 def autoscaler(inputs: AgentInputs) -> Object | None:
     """The HorizontalPodAutoscaler, None when the Agent decides its replicas itself."""
     scaling = inputs.spec.gateway.autoscaling
-    if scaling is None or not autoscaled(inputs.spec):
+    if scaling is None or not inputs.autoscaled:
         return None
     if scaling.scaler == "KEDA":
         return _scaled_object(inputs, scaling)

@@ -60,6 +60,7 @@ class Member:
     role: str
     description: str
     skills: tuple[str, ...]
+    hibernates: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,29 @@ class AgentInputs:
     team: tuple[Member, ...]
     # How namespaces' egress proxies are set up. Gateways go by the same rules where they call remote MCP servers.
     egress: EgressOptions = field(default_factory=EgressOptions)
+    # Whether the agent hibernates now: no pods; and whether its Service leads to the activator, which holds requests.
+    asleep: bool = False
+    held: bool = False
 
     @property
     def embedded(self) -> bool:
         """Whether memory lives on the workspace volume."""
         return self.store is None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether there are to be no pods, whatever replicas and autoscaling say."""
+        return self.spec.suspend or self.asleep
+
+    @property
+    def autoscaled(self) -> bool:
+        """Whether a HorizontalPodAutoscaler decides the replicas."""
+        return self.spec.gateway.autoscaling is not None and not self.stopped
+
+    @property
+    def meets_activator(self) -> bool:
+        """Whether the gateway talks to the activator: to say that it is idle, or to wake a member of its team."""
+        return self.spec.gateway.hibernation is not None or any(member.hibernates for member in self.team)
 
     @property
     def gateway(self) -> str:

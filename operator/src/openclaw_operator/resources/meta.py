@@ -25,6 +25,8 @@ GATEWAY_PORT = 7456
 SANDBOX_PORT = 7460
 EGRESS_PORT = 3128
 EGRESS_API_PORT = 7470
+ACTIVATOR_NAME = "openclaw-activator"
+ACTIVATOR_API_PORT = 7471
 # The user of every image of the project.
 USER_ID = 10001
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-from openclaw_operator.resources import agent_models, stores
+from openclaw_operator.resources import activator, agent_models, stores
 from openclaw_operator.resources import egress as proxies
 from openclaw_operator.resources.agent_deployment import selector
 from openclaw_operator.resources.inputs import AgentInputs
 from openclaw_operator.resources.meta import (
+    ACTIVATOR_API_PORT,
     EGRESS_API_PORT,
     EGRESS_LABEL,
     EGRESS_PORT,
@@ -27,6 +28,7 @@ SANDBOX_POLICY = "openclaw-sandbox"
 SANDBOX_NAME_POLICY = "openclaw-sandbox-by-name"
 SANDBOX_EGRESS_POLICY = "openclaw-sandbox-egress"
 EGRESS_POLICY = "openclaw-egress"
+ACTIVATOR_POLICY = activator.NAME
 # Pods of other namespaces that may talk to gateways, for example an ingress controller, get there by this label on
 # their namespace.
 ACCESS_LABEL = "openclaw.io/gateway-access"
@@ -39,6 +41,15 @@ _ALL_BUT_SKILLS: Object = {
             {"key": "app.kubernetes.io/name", "operator": "NotIn", "values": ["sandbox", "egress-proxy"]}
         ]
     }
+}
+# Who may talk to a gateway, or to the activator in its place.
+_CLIENTS: Object = {
+    "from": [
+        _ALL_BUT_SKILLS,
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}},
+        {"namespaceSelector": {"matchLabels": {ACCESS_LABEL: "true"}}},
+    ],
+    "ports": [{"protocol": "TCP", "port": GATEWAY_PORT}],
 }
 _LINK_LOCAL = ("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32")
 _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "198.18.0.0/15", "fc00::/7")
@@ -86,14 +97,8 @@ def gateway_policy(inputs: AgentInputs) -> Object:
     # The API server has no label to select it by; 443 and 6443 are where it and HTTPS services listen.
     egress.append({"ports": _tcp(*sorted({443, 6443, *stores.ports(outside)}))})
     egress.append({"to": [_pods(proxies.LABELS)], "ports": _tcp(EGRESS_API_PORT)})
-    ingress: Object = {
-        "from": [
-            _ALL_BUT_SKILLS,
-            {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}},
-            {"namespaceSelector": {"matchLabels": {ACCESS_LABEL: "true"}}},
-        ],
-        "ports": _tcp(GATEWAY_PORT),
-    }
+    if inputs.meets_activator:
+        egress.append({"to": [_pods(activator.LABELS)], "ports": _tcp(ACTIVATOR_API_PORT)})
     return child(
         "networking.k8s.io/v1",
         "NetworkPolicy",
@@ -103,10 +108,24 @@ def gateway_policy(inputs: AgentInputs) -> Object:
         spec={
             "podSelector": {"matchLabels": selector(inputs.owner.name)},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [ingress],
+            "ingress": [_CLIENTS],
             "egress": egress,
         },
     )
+
+
+def activator_policy(namespace: str) -> Object:
+    """In: who may talk to gateways, since it stands in for them, and gateways. Out: gateways and the API server."""
+    spec: Object = {
+        "podSelector": {"matchLabels": activator.LABELS},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [_CLIENTS, {"from": [_pods(_GATEWAYS)], "ports": _tcp(ACTIVATOR_API_PORT)}],
+        "egress": [
+            {"to": [_pods(_GATEWAYS)], "ports": _tcp(GATEWAY_PORT)},
+            {"ports": _tcp(443, 6443)},
+        ],
+    }
+    return _policy(ACTIVATOR_POLICY, namespace, activator.COMPONENT, spec, component=activator.COMPONENT)
 
 
 def server_policy(owner: Owner, server: str, ports: tuple[int, ...], peer_ports: tuple[int, ...] = ()) -> Object:
@@ -135,12 +154,12 @@ def server_policy(owner: Owner, server: str, ports: tuple[int, ...], peer_ports:
     )
 
 
-def _policy(name: str, namespace: str, component: str, spec: Object) -> Object:
-    """A policy that belongs to the namespace."""
+def _policy(name: str, namespace: str, of: str, spec: Object, *, component: str = "network") -> Object:
+    """A policy that belongs to the namespace; `of` is the app.kubernetes.io/name of what it is about."""
     labels_ = {
         MANAGED_BY: OPERATOR,
-        "app.kubernetes.io/name": component,
-        "app.kubernetes.io/component": "network",
+        "app.kubernetes.io/name": of,
+        "app.kubernetes.io/component": component,
     }
     return {
         "apiVersion": "networking.k8s.io/v1",

@@ -25,7 +25,7 @@ for _, condition in ipairs(status.conditions or {}) do
     hs.message = condition.message
     if condition.status == "True" then
       hs.status = "Healthy"
-      if status.replicas ~= nil and status.readyReplicas ~= nil then
+      if condition.reason ~= "Hibernated" and status.replicas ~= nil and status.readyReplicas ~= nil then
         hs.message = status.readyReplicas .. " of " .. status.replicas .. " gateway pods are ready"
       end
     elseif condition.status == "Unknown" or condition.reason == "Progressing" or condition.reason == "SkillNotReady" then

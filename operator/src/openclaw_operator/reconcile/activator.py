@@ -1,0 +1,90 @@
+"""Keeps the activator of a namespace for as long as one of its agents hibernates."""
+
+from __future__ import annotations
+
+import logging
+
+from openclaw_operator.api.agent import AgentSpec
+from openclaw_operator.cluster.kinds import BY_NAME
+from openclaw_operator.errors import SpecError
+from openclaw_operator.reconcile.children import NAMESPACE, Children
+from openclaw_operator.reconcile.context import Context
+from openclaw_operator.reconcile.queue import Key
+from openclaw_operator.resources import activator, network
+from openclaw_operator.resources.agent_identity import token_secret_name
+from openclaw_operator.resources.meta import Owner
+
+LOG = logging.getLogger(__name__)
+# The kind of the queue's keys that stand for it.
+KIND = "Activator"
+REFUSED_RECHECK_SECONDS = 15.0
+# In the order in which they go: no pod without its policy, which is also what tells that the others are to go.
+_PARTS = ("Deployment", "Service", "RoleBinding", "Role", "ServiceAccount", "Secret", "NetworkPolicy")
+
+
+def ready(context: Context, namespace: str) -> bool:
+    """Whether an activator takes requests."""
+    live = context.children.get("Deployment", namespace, activator.NAME)
+    return live is not None and live.owner is None and live.facts["ready"] > 0
+
+
+class ActivatorReconciler:
+    """Reconciles the activators, one for each namespace with an agent that hibernates.
+
+    `selective` means that other operators serve other agents: an activator that was not ours may be theirs.
+    """
+
+    def __init__(self, context: Context, *, selective: bool = False) -> None:
+        self._context = context
+        self._selective = selective
+        self._ready: dict[str, bool] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Bring the activator of one namespace to what it should be. Raises ApiError for a passing fault."""
+        context, namespace = self._context, key[1]
+        names = context.primaries.hibernating(namespace)
+        if not names:
+            if namespace in self._ready or not self._selective:
+                await self._drop(namespace)
+            self._ready.pop(namespace, None)
+            return None
+        children = Children(context.client, context.children, Owner(NAMESPACE, namespace, namespace, ""))
+        sleepers = [sleeper for name in names if (sleeper := self._sleeper(namespace, name))]
+        try:
+            # The policy first: no pod runs without it.
+            for item in (
+                network.activator_policy(namespace),
+                *activator.build(namespace, sleepers, context.images),
+            ):
+                await children.ensure_shared(item)
+        except SpecError as error:
+            LOG.warning("activator of namespace %s: %s", namespace, error.message)
+            return REFUSED_RECHECK_SECONDS
+        now = ready(context, namespace)
+        if self._ready.get(namespace) != now:
+            self._ready[namespace] = now
+            for name in names:
+                context.queue.add(("Agent", namespace, name))
+        return None
+
+    def _sleeper(self, namespace: str, name: str) -> activator.Sleeper | None:
+        """An agent as the activator has to know it; None until its token is there."""
+        context = self._context
+        primary = context.primaries.get(("Agent", namespace, name))
+        if primary is None or primary.deleting:
+            return None
+        hibernation = AgentSpec.model_validate(primary.load()["spec"]).gateway.hibernation
+        secret = token_secret_name(Owner("Agent", name, namespace, primary.uid))
+        token = context.children.get("Secret", namespace, secret)
+        if hibernation is None or token is None or "token_sha256" not in token.facts:
+            return None
+        return activator.Sleeper(
+            name, token.facts["token_sha256"], hibernation.idle_seconds, hibernation.wake_timeout_seconds
+        )
+
+    async def _drop(self, namespace: str) -> None:
+        context = self._context
+        for kind in _PARTS:
+            live = context.children.get(kind, namespace, activator.NAME)
+            if live is not None and live.owner is None and not live.deleting:
+                await context.client.delete(BY_NAME[kind], namespace, live.name, "prune", uid=live.uid)
