@@ -53,11 +53,11 @@ def restored_store() -> list[Object]:
         "vector": {"qdrant": {"external": {"url": "http://qdrant.invalid:6333"}}},
         "records": {"postgresql": {"external": {"url": "postgresql://me@db.invalid/x"}}},
         "cache": {"redis": {"external": {"url": "redis://cache.invalid:6379/0"}}},
-        "backup": {"destination": {"s3": {"bucket": "backups"}}},
     }
+    source = {"destination": {"s3": {"bucket": "backups"}}}
     return [
         _object("MemoryStore", "archive", spec=spec),
-        _object("MemoryRestore", "back", spec={"storeRef": {"name": "archive"}}),
+        _object("MemoryRestore", "back", spec={"storeRef": {"name": "archive"}, "source": source}),
     ]
 
 

@@ -263,7 +263,9 @@ class Store:
         shutil.rmtree(fresh, ignore_errors=True)
         try:
             with tarfile.open(archive) as tar:
-                tar.extractall(fresh, filter="data")
+                # The Python of Debian 12 does not know the argument of this name yet.
+                tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, _path: member)
+                tar.extractall(fresh)
             Collection(fresh).close()
         except (tarfile.TarError, OSError, ValueError, FrontError) as error:
             shutil.rmtree(fresh, ignore_errors=True)

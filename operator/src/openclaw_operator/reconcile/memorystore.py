@@ -72,11 +72,10 @@ class MemoryStoreReconciler:
             await children.ensure_secret(name, "memory", _KEYS, self._new_password, owned=owned)
         except SpecError as problem:
             return Outcome(problem=problem)
-        if spec.backup and context.primaries.restoring(owner.namespace, owner.name):
-            # What is half restored would make a backup that looks good.
-            stopped = spec.backup.model_copy(update={"suspend": True})
-            spec = spec.model_copy(update={"backup": stopped})
-        desired = builders.build(owner, spec, context.images, self._users(owner) if spec.backup else {})
+        users = self._users(owner) if spec.backup else {}
+        # What is half restored would make a backup that looks good.
+        held = context.primaries.restoring(owner.namespace, owner.name) is not None
+        desired = builders.build(owner, spec, context.images, users, held=held)
         return await children.converge(desired, keep=[("Secret", name)])
 
     def _users(self, owner: Owner) -> dict[str, Any]:

@@ -37,11 +37,14 @@ Objects = list[Object]
 Users = Mapping[str, Object]
 
 
-def build(owner: Owner, spec: MemoryStoreSpec, images: Images, users: Users) -> list[Object]:
-    """ConfigMap and CronJob; nothing without spec.backup. `users` are the specs of the Agents that use the store."""
+def build(owner: Owner, spec: MemoryStoreSpec, images: Images, users: Users, *, held: bool = False) -> list[Object]:
+    """ConfigMap and CronJob; nothing without spec.backup. `users` are the specs of the Agents that use the store.
+
+    `held`: none is to be made for now.
+    """
     if spec.backup is None:
         return []
-    return [_config_map(owner, spec, spec.backup, users), _cron_job(owner, spec, spec.backup, images)]
+    return [_config_map(owner, spec, spec.backup, users), _cron_job(owner, spec, spec.backup, images, held=held)]
 
 
 def destination(where: BackupDestination) -> dict[str, Any]:
@@ -111,11 +114,11 @@ def _config_map(owner: Owner, spec: MemoryStoreSpec, backup: Backup, users: User
     )
 
 
-def _cron_job(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Images) -> Object:
+def _cron_job(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Images, *, held: bool) -> Object:
     child_labels = labels(owner, SERVER, "backup")
     job: Object = {
         "schedule": backup.schedule,
-        "suspend": backup.suspend,
+        "suspend": backup.suspend or held,
         "concurrencyPolicy": "Forbid",
         # A start missed by more than an hour, for example while the cluster was down, is left to the next day.
         "startingDeadlineSeconds": 3600,

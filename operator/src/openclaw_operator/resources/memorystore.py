@@ -7,10 +7,12 @@ from openclaw_operator.resources import backup, databases, qdrant
 from openclaw_operator.resources.meta import Images, Object, Owner
 
 
-def build(owner: Owner, spec: MemoryStoreSpec, images: Images, users: backup.Users) -> list[Object]:
+def build(
+    owner: Owner, spec: MemoryStoreSpec, images: Images, users: backup.Users, *, held: bool = False
+) -> list[Object]:
     """Every child but the credentials Secret, whose values are made once and not built.
 
-    `users` are the specs of the Agents that use the store, which its backups keep a copy of.
+    `users` are the specs of the Agents that use the store, which its backups keep a copy of; `held` ones are not made.
     """
     children: list[Object] = []
     policy = spec.deletion_policy
@@ -20,4 +22,4 @@ def build(owner: Owner, spec: MemoryStoreSpec, images: Images, users: backup.Use
         children += databases.postgresql(owner, spec.records.postgresql.managed, policy, images)
     if spec.cache.redis.managed:
         children += databases.redis(owner, spec.cache.redis.managed, policy, images)
-    return children + backup.build(owner, spec, images, users)
+    return children + backup.build(owner, spec, images, users, held=held)
