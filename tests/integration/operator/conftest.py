@@ -30,6 +30,7 @@ __all__ = ["api_server", "api_server_with_controllers"]
 NAMESPACE = Kind("Namespace", "", "v1", "namespaces")
 CRD = Kind("CustomResourceDefinition", "apiextensions.k8s.io", "v1", "customresourcedefinitions")
 USER = "openclaw-operator-under-test"
+READER = "reader-under-test"
 # Far above what anything takes, so that a loaded machine fails nothing.
 WAIT_SECONDS = 60.0
 Check = Callable[[Object], bool]
@@ -351,3 +352,36 @@ def audit(server: ApiServer, cluster: Cluster) -> Audit:
 def full_audit(server_with_controllers: ApiServer, full_cluster: Cluster) -> Audit:
     """The operator's requests in the test's namespace of the server with controllers."""
     return Audit(server_with_controllers, full_cluster.namespace)
+
+
+@pytest.fixture(scope="session")
+def reader(server: ApiServer) -> Path:
+    """A kubeconfig of somebody who may look, but not into Secrets."""
+    pair = pki.Pair((server.pki / "ca.crt").read_bytes(), (server.pki / "ca.key").read_bytes())
+    pki.Authority(pair, datetime.now(UTC)).issue(READER).write(server.pki, READER)
+    asyncio.run(_let_read(server))
+    return write_kubeconfig(server.pki.parent / f"{READER}.kubeconfig", server.url, server.pki, READER)
+
+
+async def _let_read(server: ApiServer) -> None:
+    group = "rbac.authorization.k8s.io"
+    groups = ["apps", "batch", "autoscaling", "policy", "networking.k8s.io", "rbac.authorization.k8s.io", "openclaw.io"]
+    rules = [
+        {"apiGroups": groups, "resources": ["*"], "verbs": ["get", "list"]},
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps", "services", "serviceaccounts", "persistentvolumeclaims"],
+            "verbs": ["get", "list"],
+        },
+    ]
+    async with admin(server) as client:
+        meta = {"apiVersion": f"{group}/v1", "metadata": {"name": READER}}
+        role = {**meta, "kind": "ClusterRole", "rules": rules}
+        await _create_global(client, f"/apis/{group}/v1/clusterroles", role)
+        binding = {
+            **meta,
+            "kind": "ClusterRoleBinding",
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": READER},
+            "subjects": [{"apiGroup": group, "kind": "User", "name": READER}],
+        }
+        await _create_global(client, f"/apis/{group}/v1/clusterrolebindings", binding)

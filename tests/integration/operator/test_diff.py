@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,50 +15,14 @@ import yaml
 from openclaw_operator.cli.fields import differences
 from openclaw_operator.cluster.client import Object
 from openclaw_operator.cluster.kinds import CHILDREN
-from tests.cluster import pki
 from tests.cluster.apiserver import ApiServer
-from tests.cluster.kubeconfig import write_kubeconfig
-from tests.integration.operator.conftest import Cluster, _create_global, admin, exists
+from tests.integration.operator.conftest import Cluster, exists
 from tests.integration.operator.manifests import AGENT, FULL_AGENT, SKILL, STORE
 from tests.integration.operator.process import OperatorProcess
 from tests.integration.operator.test_bad_input import changed
 from tests.integration.operator.test_quiet import settle
 
-READER = "reader-under-test"
 OPENCLAW = Path(sys.executable).with_name("openclaw")
-
-
-@pytest.fixture(scope="session")
-def reader(server: ApiServer) -> Path:
-    """A kubeconfig of somebody who may look, but not into Secrets."""
-    pair = pki.Pair((server.pki / "ca.crt").read_bytes(), (server.pki / "ca.key").read_bytes())
-    pki.Authority(pair, datetime.now(UTC)).issue(READER).write(server.pki, READER)
-    asyncio.run(_let_read(server))
-    return write_kubeconfig(server.pki.parent / f"{READER}.kubeconfig", server.url, server.pki, READER)
-
-
-async def _let_read(server: ApiServer) -> None:
-    group = "rbac.authorization.k8s.io"
-    groups = ["apps", "batch", "autoscaling", "policy", "networking.k8s.io", "rbac.authorization.k8s.io", "openclaw.io"]
-    rules = [
-        {"apiGroups": groups, "resources": ["*"], "verbs": ["get", "list"]},
-        {
-            "apiGroups": [""],
-            "resources": ["configmaps", "services", "serviceaccounts", "persistentvolumeclaims"],
-            "verbs": ["get", "list"],
-        },
-    ]
-    async with admin(server) as client:
-        meta = {"apiVersion": f"{group}/v1", "metadata": {"name": READER}}
-        role = {**meta, "kind": "ClusterRole", "rules": rules}
-        await _create_global(client, f"/apis/{group}/v1/clusterroles", role)
-        binding = {
-            **meta,
-            "kind": "ClusterRoleBinding",
-            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": READER},
-            "subjects": [{"apiGroup": group, "kind": "User", "name": READER}],
-        }
-        await _create_global(client, f"/apis/{group}/v1/clusterrolebindings", binding)
 
 
 async def diff(kubeconfig: Path, cluster: Cluster, manifest: str, *arguments: str) -> tuple[int, str]:
@@ -108,6 +71,8 @@ async def test_what_is_predicted_comes_true(
     kubeconfig = server.kubeconfig if who == "admin" else reader
     env = [{"name": "KEPT", "value": "1"}, {"name": "GONE", "value": "2"}]
     await settle(cluster, changed(FULL_AGENT, "spec.gateway.extraEnv", env))
+    # The store's backups keep a copy of the agent, which follows a moment later.
+    await cluster.wait("ConfigMap", "mem-backup", lambda item: "GONE" in str(item["data"]))
     before = await state(cluster)
     predicted = await children_of(kubeconfig, cluster, edited())
     assert await state(cluster) == before

@@ -19,9 +19,7 @@ from tests.cluster.apiserver import ApiServer
 from tests.integration.operator.conftest import Cluster, _create_global
 from tests.integration.operator.manifests import AGENT
 from tests.integration.operator.test_bad_input import changed
-from tests.integration.operator.test_diff import OPENCLAW, reader
-
-__all__ = ["reader"]
+from tests.integration.operator.test_diff import OPENCLAW
 
 GROUP = "rbac.authorization.k8s.io"
 VERSION = metadata.version("openclaw-operator")
