@@ -4,9 +4,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
-
-from openclaw_runtime.config import read_secret
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -42,25 +40,6 @@ class FollowedFile(Generic[T]):
             self._seen, self._told = seen, None
             _log.info("%s was replaced; the new one is in use", self._path)
         return self._value
-
-
-class Secret(Protocol):
-    """A secret that is looked up when it is used: pydantic's SecretStr, or a file that is followed."""
-
-    def get_secret_value(self) -> str:
-        """Returns the secret."""
-        ...
-
-
-class SecretFile:
-    """A secret that is read from a file again when that is replaced. Raises `ConfigError` when it is made."""
-
-    def __init__(self, path: Path, field: str) -> None:
-        self._file = FollowedFile(path.expanduser(), lambda file: read_secret(file, field))
-
-    def get_secret_value(self) -> str:
-        """Returns what the file holds now."""
-        return self._file.get().get_secret_value()
 
 
 def _identity(path: Path) -> tuple[int, int, int, int] | None:

@@ -12,10 +12,10 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from openclaw_runtime.errors import ConfigError
-from openclaw_runtime.follow import SecretFile
 from openclaw_runtime.gateway.middleware import BearerToken
 from openclaw_runtime.sandbox.keyfile import PublicKeysFile
 from openclaw_runtime.sandbox.signing import Signer
+from openclaw_runtime.secrets import SecretFile
 
 
 @pytest.fixture

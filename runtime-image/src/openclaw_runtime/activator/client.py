@@ -11,7 +11,7 @@ import msgspec
 from openclaw_runtime.activator.board import Report
 from openclaw_runtime.config import Activator
 from openclaw_runtime.egress.client import lookup
-from openclaw_runtime.follow import Secret
+from openclaw_runtime.secrets import Secret
 
 ASK_SECONDS: Final = 2.0
 WAKE_SECONDS: Final = 30.0

@@ -7,7 +7,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from openclaw_runtime.follow import Secret
 from openclaw_runtime.gateway.api import create_api
 from openclaw_runtime.gateway.chat import routes as chat_routes
 from openclaw_runtime.gateway.middleware import (
@@ -19,6 +18,7 @@ from openclaw_runtime.gateway.middleware import (
 )
 from openclaw_runtime.gateway.openai import RequestError
 from openclaw_runtime.gateway.state import GatewayState
+from openclaw_runtime.secrets import Secret
 
 
 def create_app(state: GatewayState, token: Secret) -> Starlette:

@@ -19,7 +19,6 @@ from openclaw_runtime.bus.bus import MessageBus
 from openclaw_runtime.bus.messages import Message, Transport
 from openclaw_runtime.config import Embedding, RuntimeConfig, read_secret
 from openclaw_runtime.errors import ConfigError, ConfigProblem, OpenClawError
-from openclaw_runtime.follow import Secret, SecretFile
 from openclaw_runtime.gateway.conversations import Conversations
 from openclaw_runtime.gateway.idle import IdleClock, Reporter
 from openclaw_runtime.gateway.reload import restart_needed
@@ -34,6 +33,7 @@ from openclaw_runtime.models.spending import Spending
 from openclaw_runtime.schedules import plan
 from openclaw_runtime.schedules.scheduler import Scheduler, Turns
 from openclaw_runtime.schedules.store import ScheduleStore
+from openclaw_runtime.secrets import Secret, SecretFile
 from openclaw_runtime.skills.audit import Audit
 from openclaw_runtime.skills.types import QueueObserver
 from openclaw_runtime.telemetry import Metrics, build_tracing

@@ -9,7 +9,7 @@ from typing import Final
 from openclaw_runtime.activator.board import Report
 from openclaw_runtime.activator.client import ActivatorClient
 from openclaw_runtime.errors import OpenClawError
-from openclaw_runtime.follow import Secret
+from openclaw_runtime.secrets import Secret
 
 REPORT_SECONDS: Final = 5.0
 

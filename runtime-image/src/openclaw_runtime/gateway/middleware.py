@@ -10,9 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from openclaw_runtime.follow import Secret
 from openclaw_runtime.gateway.idle import IdleClock
 from openclaw_runtime.gateway.openai import RequestError, error_body
+from openclaw_runtime.secrets import Secret
 from openclaw_runtime.telemetry import Metrics
 
 logger = logging.getLogger(__name__)

@@ -14,10 +14,10 @@ import uvicorn
 
 from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.errors import OpenClawError
-from openclaw_runtime.follow import Secret
 from openclaw_runtime.gateway.app import create_app
 from openclaw_runtime.gateway.assembly import Gateway, SkillHost, Surroundings
 from openclaw_runtime.gateway.reload import again, changes, follow
+from openclaw_runtime.secrets import Secret
 
 logger = logging.getLogger(__name__)
 
