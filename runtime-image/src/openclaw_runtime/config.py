@@ -4,32 +4,25 @@ Secrets are never in the file: it names files that hold them, or they come from 
 refused. `load_config` raises `ConfigError` with one line per problem: path, value, what is allowed.
 """
 
-import difflib
 import os
-import re
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     Field,
-    SecretStr,
-    ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
-from openclaw_runtime.errors import ConfigError, ConfigProblem
+from openclaw_runtime import yamlfile
 from openclaw_runtime.models.sections import Endpoint, Models, ModelSettings, Pricing, Provider
 from openclaw_runtime.schedules.cron import check_cron
 from openclaw_runtime.schedules.sections import Schedule, names_once
-from openclaw_runtime.sections import SECTION, UserPath
+from openclaw_runtime.sections import Section, UserPath
 
 ENVIRONMENT_KEYS = (
     "OPENAI_API_KEY",
@@ -45,9 +38,6 @@ ENVIRONMENT_KEYS = (
 )
 """What the runtime reads from the environment or a `.env` file beside the configuration."""
 
-_MAX_SHOWN = 60
-_URL_PASSWORD = re.compile(r"(?<=:)[^:@/\s]+(?=@)")
-
 
 def _without_password(url: str) -> str:
     if urlsplit(url).password:
@@ -57,15 +47,6 @@ def _without_password(url: str) -> str:
 
 ServiceUrl = Annotated[str, AfterValidator(_without_password)]
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?$")]
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys are refused, values do not change."""
-
-    model_config = SECTION
-
-
-SectionT = TypeVar("SectionT", bound=Section)
 
 
 class Claw(Section):
@@ -228,10 +209,10 @@ class SkillTrigger(Section):
 class McpServerConfig(Section):
     """An MCP server: started in a sandbox by `command`, or at `url`. `${NAME}` in env and headers is a secret."""
 
-    command: list[str] = []
-    env: dict[str, str] = {}
+    command: list[str] = Field(default_factory=list)
+    env: dict[str, str] = Field(default_factory=dict)
     url: Annotated[ServiceUrl, Field(pattern=r"^https?://")] | None = None
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = Field(default_factory=dict)
     tools: list[str] | None = None
     timeout_seconds: float = Field(default=60, gt=0)
 
@@ -246,17 +227,17 @@ class InstalledSkillConfig(Section):
     package: PackageRef | None = None
     runtime: str = "python"
     entrypoint: str = ""
-    command: list[str] = []
-    actions: list[SkillAction] = []
+    command: list[str] = Field(default_factory=list)
+    actions: list[SkillAction] = Field(default_factory=list)
     mcp: McpServerConfig | None = None
-    permissions: list[str] = []
-    allowed_domains: list[str] = []
+    permissions: list[str] = Field(default_factory=list)
+    allowed_domains: list[str] = Field(default_factory=list)
     level: Literal["isolated", "restricted", "trusted"] = "isolated"
     pool: str | None = None
-    config: dict[str, Any] = {}
-    secret_files: dict[str, UserPath] = {}
+    config: dict[str, Any] = Field(default_factory=dict)
+    secret_files: dict[str, UserPath] = Field(default_factory=dict)
     rate_limit: RateLimit | None = None
-    triggers: list[SkillTrigger] = []
+    triggers: list[SkillTrigger] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _callable(self) -> "InstalledSkillConfig":
@@ -269,10 +250,10 @@ class Skills(Section):
     """Which skills the agent has: resolved by an operator (`installed`) or found in folders (`directories`)."""
 
     auto_discover: bool = True
-    trusted_registries: list[str] = []
+    trusted_registries: list[str] = Field(default_factory=list)
     security_level: Literal["strict", "moderate", "permissive"] = "strict"
-    directories: list[UserPath] = []
-    installed: list[InstalledSkillConfig] = []
+    directories: list[UserPath] = Field(default_factory=list)
+    installed: list[InstalledSkillConfig] = Field(default_factory=list)
 
 
 class Egress(Section):
@@ -340,13 +321,13 @@ class TeamMember(Section):
     name: Name
     role: str = ""
     description: str = ""
-    skills: list[str] = []
+    skills: list[str] = Field(default_factory=list)
 
 
 class Team(Section):
     """The agents a coordinator delegates to."""
 
-    members: list[TeamMember] = []
+    members: list[TeamMember] = Field(default_factory=list)
 
 
 class Activator(Section):
@@ -377,105 +358,20 @@ class RuntimeConfig(Section):
     bus: Bus = Bus()
     skills: Skills = Skills()
     execution: Execution = Execution()
-    schedules: Annotated[list[Schedule], AfterValidator(names_once)] = []
+    schedules: Annotated[list[Schedule], AfterValidator(names_once)] = Field(default_factory=list)
     team: Team = Team()
     activator: Activator | None = None
     developer: Developer = Developer()
 
 
-def _shown(value: object) -> str:
-    text = _URL_PASSWORD.sub("***", repr(value))
-    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
-
-
-def _value_at(data: object, location: tuple[int | str, ...]) -> object:
-    for part in location:
-        try:
-            data = data[part]  # type: ignore[index]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return data
-
-
-def _fields_at(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
-    """Returns the keys allowed in the section that `location` (a path ending in the unknown key) lies in."""
-    for part in location[:-1]:
-        if isinstance(part, int) or part not in model.model_fields:
-            continue
-        annotation = model.model_fields[part].annotation
-        candidates = [annotation, *get_args(annotation)]
-        model = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), model)
-    return sorted(model.model_fields)
-
-
-def _problem(error: ErrorDetails, data: object, model: type[BaseModel]) -> ConfigProblem:
-    location = tuple(error["loc"])
-    path = ".".join(str(part) for part in location)
-    if error["type"] == "extra_forbidden":
-        allowed = _fields_at(location, model)
-        near = difflib.get_close_matches(str(location[-1]), allowed, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        return ConfigProblem(path, f"unknown key; {hint}allowed here: {', '.join(allowed)}")
-    if error["type"] == "missing":
-        return ConfigProblem(path, "is missing and has no default")
-    if error["type"] == "value_error":
-        return ConfigProblem(path, error["msg"].removeprefix("Value error, "))
-    value = _shown(_value_at(data, location))
-    if error["type"] == "literal_error":
-        expected = str(error["ctx"]["expected"]).replace(" or ", ", ")
-        return ConfigProblem(path, f"{value} is not allowed; allowed: {expected}")
-    return ConfigProblem(path, f"{value} is not allowed; {error['msg'][:1].lower()}{error['msg'][1:]}")
-
-
 def parse_config(text: str, source: str) -> RuntimeConfig:
     """Reads a configuration from YAML text. Raises `ConfigError`; `source` is named in its message."""
-    return parse_as(RuntimeConfig, text, source)
-
-
-def parse_as(model: type[SectionT], text: str, source: str) -> SectionT:
-    """Reads a file of the same manners with another content. Raises `ConfigError`."""
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        detail = getattr(error, "problem", None) or "cannot be read"
-        raise ConfigError(source, [ConfigProblem(where, f"not valid YAML: {detail}")]) from None
-    if data is None:
-        data = {}
-    if not isinstance(data, dict):
-        raise ConfigError(source, [ConfigProblem("", "must be a mapping of sections, like claw: and memory:")])
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(source, [_problem(detail, data, model) for detail in error.errors()]) from None
+    return yamlfile.parse(RuntimeConfig, text, source)
 
 
 def load_config(path: Path) -> RuntimeConfig:
     """Reads the configuration file. Raises `ConfigError` when it cannot be read or used."""
-    return load_as(RuntimeConfig, path)
-
-
-def load_as(model: type[SectionT], path: Path) -> SectionT:
-    """Reads a file of the same manners with another content. Raises `ConfigError`."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise ConfigError(str(path), [ConfigProblem("", f"cannot be read: {reason}")]) from None
-    return parse_as(model, text, str(path))
-
-
-def read_secret(path: Path, field: str) -> SecretStr:
-    """Reads a secret from a file, without surrounding white space. Raises `ConfigError` if it is missing or empty."""
-    try:
-        value = path.expanduser().read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise ConfigError(field, [ConfigProblem("", f"{path} cannot be read: {reason}")]) from None
-    if not value:
-        raise ConfigError(field, [ConfigProblem("", f"{path} is empty; write the secret into it")])
-    return SecretStr(value)
+    return yamlfile.load(RuntimeConfig, path)
 
 
 def load_environment(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:

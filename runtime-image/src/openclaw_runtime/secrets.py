@@ -3,8 +3,22 @@
 from pathlib import Path
 from typing import Protocol
 
-from openclaw_runtime.config import read_secret
+from pydantic import SecretStr
+
+from openclaw_runtime.errors import ConfigError, ConfigProblem
 from openclaw_runtime.follow import FollowedFile
+
+
+def read_secret(path: Path, field: str) -> SecretStr:
+    """Reads a secret from a file, without surrounding white space. Raises `ConfigError` if it is missing or empty."""
+    try:
+        value = path.expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+        raise ConfigError(field, [ConfigProblem("", f"{path} cannot be read: {reason}")]) from None
+    if not value:
+        raise ConfigError(field, [ConfigProblem("", f"{path} is empty; write the secret into it")])
+    return SecretStr(value)
 
 
 class Secret(Protocol):

@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 
-SECTION = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-"""Unknown keys are refused, values do not change."""
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)

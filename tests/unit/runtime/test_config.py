@@ -10,11 +10,11 @@ from openclaw_runtime.config import (
     load_config,
     load_environment,
     parse_config,
-    read_secret,
 )
 from openclaw_runtime.errors import ConfigError
 from openclaw_runtime.gateway.assembly import gateway_token
 from openclaw_runtime.gateway.reload import restart_needed
+from openclaw_runtime.secrets import read_secret
 
 LAPTOP = """
 version: '2026.1'

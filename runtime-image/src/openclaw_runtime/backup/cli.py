@@ -18,8 +18,8 @@ from openclaw_runtime.backup.config import BackupConfig, load
 from openclaw_runtime.backup.destination import open_destination
 from openclaw_runtime.backup.manifest import LATEST, pick
 from openclaw_runtime.backup.vectors import TIMEOUT, VectorServer
-from openclaw_runtime.config import read_secret
 from openclaw_runtime.errors import BackupError
+from openclaw_runtime.secrets import read_secret
 
 LOG = logging.getLogger(__name__)
 _KINDS = ("records", "vectors")

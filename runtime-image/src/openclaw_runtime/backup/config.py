@@ -5,8 +5,9 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from openclaw_runtime.config import Name, Section, ServiceUrl, load_as
-from openclaw_runtime.sections import UserPath
+from openclaw_runtime import yamlfile
+from openclaw_runtime.config import Name, ServiceUrl
+from openclaw_runtime.sections import Section, UserPath
 
 
 class Qdrant(Section):
@@ -58,4 +59,4 @@ class BackupConfig(Section):
 
 def load(path: Path) -> BackupConfig:
     """Reads the file. Raises `ConfigError`."""
-    return load_as(BackupConfig, path)
+    return yamlfile.load(BackupConfig, path)

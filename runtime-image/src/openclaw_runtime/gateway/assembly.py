@@ -17,7 +17,7 @@ from openclaw_runtime.agent.questions import Questions
 from openclaw_runtime.agent.tools import Skills
 from openclaw_runtime.bus.bus import MessageBus
 from openclaw_runtime.bus.messages import Message, Transport
-from openclaw_runtime.config import Embedding, RuntimeConfig, read_secret
+from openclaw_runtime.config import Embedding, RuntimeConfig
 from openclaw_runtime.errors import ConfigError, ConfigProblem, OpenClawError
 from openclaw_runtime.gateway.conversations import Conversations
 from openclaw_runtime.gateway.idle import IdleClock, Reporter
@@ -33,7 +33,7 @@ from openclaw_runtime.models.spending import Spending
 from openclaw_runtime.schedules import plan
 from openclaw_runtime.schedules.scheduler import Scheduler, Turns
 from openclaw_runtime.schedules.store import ScheduleStore
-from openclaw_runtime.secrets import Secret, SecretFile
+from openclaw_runtime.secrets import Secret, SecretFile, read_secret
 from openclaw_runtime.skills.audit import Audit
 from openclaw_runtime.skills.types import QueueObserver
 from openclaw_runtime.telemetry import Metrics, build_tracing

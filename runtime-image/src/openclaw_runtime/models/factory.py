@@ -6,9 +6,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openclaw_runtime.config import RuntimeConfig, read_secret
+from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.errors import ConfigError, ConfigProblem
 from openclaw_runtime.models.sections import Endpoint, ModelSettings, Provider
+from openclaw_runtime.secrets import read_secret
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model

@@ -2,18 +2,14 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
-from openclaw_runtime.sections import SECTION, UserPath
+from openclaw_runtime.sections import Section, UserPath
 
 Provider = Literal["openai", "anthropic", "groq", "local", "openai-compatible"]
 
 
-class _Section(BaseModel):
-    model_config = SECTION
-
-
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """Sampling defaults; a request may override them."""
 
     temperature: float | None = Field(default=None, ge=0, le=2)
@@ -22,14 +18,14 @@ class ModelSettings(_Section):
     seed: int | None = None
 
 
-class Pricing(_Section):
+class Pricing(Section):
     """What a model costs, in US dollars per million tokens."""
 
     input_per_million: float = Field(ge=0)
     output_per_million: float = Field(ge=0)
 
 
-class Endpoint(_Section):
+class Endpoint(Section):
     """One model and where it is.
 
     `api_key_file` holds its key; without one the provider's key comes from the environment. `settings` are those of
@@ -46,14 +42,14 @@ class Endpoint(_Section):
     speed: float | None = Field(default=None, ge=0, le=100)
 
 
-class Budget(_Section):
+class Budget(Section):
     """Limits in US dollars. `per_day` is kept by all replicas together; `per_request` is what the router aims at."""
 
     per_day: float | None = Field(default=None, gt=0)
     per_request: float | None = Field(default=None, gt=0)
 
 
-class Retry(_Section):
+class Retry(Section):
     """How often a model is asked again after a failure that may pass; times in milliseconds.
 
     `timeout` is how long one attempt may take: until the answer begins where it is streamed, else until it is there.
@@ -71,7 +67,7 @@ class Retry(_Section):
         return self
 
 
-class Cache(_Section):
+class Cache(Section):
     """Answers that are given again to equal requests; times in seconds.
 
     From `refresh_ahead` · `ttl` on an answer in use is asked for anew, and for `stale` seconds after its `ttl` it may
@@ -88,7 +84,7 @@ class Cache(_Section):
     disk_megabytes: int = Field(default=64, ge=0)
 
 
-class Models(_Section):
+class Models(Section):
     """Which model answers, and what happens when it does not.
 
     The router chooses for each request among `candidates` and the model of `claw`; `fallbacks` are asked after that, in
@@ -96,7 +92,7 @@ class Models(_Section):
     """
 
     retry: Retry = Retry()
-    fallbacks: list[Endpoint] = []
-    candidates: list[Endpoint] = []
+    fallbacks: list[Endpoint] = Field(default_factory=list)
+    candidates: list[Endpoint] = Field(default_factory=list)
     budget: Budget = Budget()
     cache: Cache = Cache()

@@ -2,25 +2,21 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from openclaw_runtime.schedules.cron import check_cron, check_time_zone
-from openclaw_runtime.sections import SECTION
+from openclaw_runtime.sections import Section
 
 
-class _Section(BaseModel):
-    model_config = SECTION
-
-
-class ScheduledCall(_Section):
+class ScheduledCall(Section):
     """A skill call that no model has to choose: `name` is a skill, `input` what its action is given."""
 
     name: str = Field(min_length=1, max_length=253)
     action: str = Field(min_length=1)
-    input: dict[str, Any] = {}
+    input: dict[str, Any] = Field(default_factory=dict)
 
 
-class Schedule(_Section):
+class Schedule(Section):
     """A prompt or a skill call at set times; the words are those of a Kubernetes CronJob."""
 
     name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)

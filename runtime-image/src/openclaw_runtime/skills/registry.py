@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from openclaw_runtime.config import InstalledSkillConfig, PackageRef, Skills, read_secret
+from openclaw_runtime.config import InstalledSkillConfig, PackageRef, Skills
 from openclaw_runtime.sandbox.archive import ArchiveError, verify
+from openclaw_runtime.secrets import read_secret
 from openclaw_runtime.skills.errors import ManifestError, PackageUnavailableError, SkillsError
 from openclaw_runtime.skills.folder import is_skill_folder, read_skill
 from openclaw_runtime.skills.manifest import mcp_server
