@@ -11,6 +11,7 @@ import msgspec
 from openclaw_runtime.activator.board import Report
 from openclaw_runtime.config import Activator
 from openclaw_runtime.egress.client import lookup
+from openclaw_runtime.netloc import in_url
 from openclaw_runtime.secrets import Secret
 
 ASK_SECONDS: Final = 2.0
@@ -69,7 +70,10 @@ class ActivatorClient:
         try:
             pods = await self._find(place.host, place.port)
             answers = await asyncio.gather(
-                *(self._http.post(_url(pod, place.port, path), content=body, headers=headers) for pod in pods),
+                *(
+                    self._http.post(f"http://{in_url(pod)}:{place.port}{path}", content=body, headers=headers)
+                    for pod in pods
+                ),
                 return_exceptions=True,
             )
         except OSError as error:
@@ -79,10 +83,6 @@ class ActivatorClient:
             self._problem = problem
             _log.info("the activator %s", f"is not there: {problem}" if problem else "is there")
         return any(_problem(answer) is None for answer in answers)
-
-
-def _url(pod: str, port: int, path: str) -> str:
-    return f"http://{f'[{pod}]' if ':' in pod else pod}:{port}{path}"
 
 
 def _problem(answer: Any) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import httpx
 
 from openclaw_runtime.egress.grant import Grant, GrantError, issue
+from openclaw_runtime.netloc import in_url
 from openclaw_runtime.sandbox.client import CallOptions, Calls, UnreachableError
 from openclaw_runtime.sandbox.endpoint import Endpoint
 from openclaw_runtime.sandbox.errors import SandboxBusyError, SandboxError, SandboxUnavailableError, UnauthorizedError
@@ -98,9 +99,7 @@ class EgressClient:
                     "is its Deployment there?"
                 ) from None
             self._address = (now + CACHE_SECONDS, address)
-        address = self._address[1]
-        host = f"[{address}]" if ":" in address else address
-        return f"http://{call.call_id}:{token}@{host}:{self._port}"
+        return f"http://{call.call_id}:{token}@{in_url(self._address[1])}:{self._port}"
 
     async def end(self, call_id: str, token: str) -> tuple[bool, list[dict[str, Any]]]:
         """Ends a call's way out.
@@ -126,8 +125,7 @@ class EgressClient:
             return None
 
     async def _ask(self, pod: str, call_id: str, token: str) -> list[dict[str, Any]]:
-        host = f"[{pod}]" if ":" in pod else pod
-        url = f"http://{host}:{self._api_port}/v1/calls/{call_id}/end"
+        url = f"http://{in_url(pod)}:{self._api_port}/v1/calls/{call_id}/end"
         answer = (await self._http.get(url, headers={"Authorization": f"Bearer {token}"})).raise_for_status().json()
         decisions: list[dict[str, Any]] = list(answer["decisions"])
         if answer.get("more"):

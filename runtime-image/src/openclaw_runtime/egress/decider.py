@@ -13,6 +13,7 @@ from openclaw_runtime.egress.grant import Grant, GrantError
 from openclaw_runtime.egress.journal import Decision, Journal
 from openclaw_runtime.egress.resolver import Resolve
 from openclaw_runtime.egress.squid import LOG_FIELDS, REQUEST_FIELDS
+from openclaw_runtime.netloc import in_url
 from openclaw_runtime.sandbox.signing import Checks
 
 MAX_RESOLVING: Final = 8
@@ -122,7 +123,7 @@ class Decider:
         decision = self._journal.open(identity.strip())
         if decision is None or decision.verdict != "allowed" or not decision.address:
             return "BH message=no_decision"
-        host = f"[{decision.address}]" if ":" in decision.address else decision.address
+        host = in_url(decision.address)
         scheme, found, rest = url.partition("://")
         if decision.method == "CONNECT" or not found:
             return f"OK rewrite-url={host}:{decision.port} pinned=yes"

@@ -30,6 +30,7 @@ from openclaw_runtime.memory.types import Embedder, VectorIndex
 from openclaw_runtime.models.factory import CacheParts, ModelParts, build_model, check_models
 from openclaw_runtime.models.sections import Endpoint, Models
 from openclaw_runtime.models.spending import Spending
+from openclaw_runtime.netloc import in_url
 from openclaw_runtime.schedules import plan
 from openclaw_runtime.schedules.scheduler import Scheduler, Turns
 from openclaw_runtime.schedules.store import ScheduleStore
@@ -424,7 +425,7 @@ def _reporter(
         client,
         SecretFile(token, "gateway.token_file"),
         replica=around.replica,
-        address=f"http://{f'[{address}]' if ':' in address else address}:{config.gateway.port}",
+        address=f"http://{in_url(address)}:{config.gateway.port}",
         idle=idle,
         wanted=reports,
         backlog=backlog,

@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMes
 from websockets.typing import Subprotocol
 
 from openclaw_runtime.errors import NoAnswerError
+from openclaw_runtime.netloc import in_url
 from openclaw_runtime.sandbox import errors
 from openclaw_runtime.sandbox.endpoint import Endpoint
 from openclaw_runtime.sandbox.mcp import StdioServer
@@ -175,8 +176,7 @@ class SandboxClient:
         try:
             if isinstance(endpoint.address, tuple):
                 host, port = endpoint.address
-                host = f"[{host}]" if ":" in host else host
-                return await connect(f"ws://{host}:{port}{CALL_PATH}", proxy=None, **options)
+                return await connect(f"ws://{in_url(host)}:{port}{CALL_PATH}", proxy=None, **options)
             return await unix_connect(str(endpoint.address), f"ws://localhost{CALL_PATH}", **options)
         except (OSError, TimeoutError, InvalidHandshake, InvalidMessage, ConnectionClosed) as error:
             reason = str(error) or type(error).__name__

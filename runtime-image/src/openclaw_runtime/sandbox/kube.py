@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import httpx
 
+from openclaw_runtime.netloc import in_url
+
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _WATCH_SECONDS: Final = 300
 _GET_SECONDS: Final = 10.0
@@ -38,8 +40,7 @@ class KubeApi:
             raise KubeError("KUBERNETES_SERVICE_HOST: missing; sandbox pods can only be used inside a cluster")
         if not (folder / "token").is_file():
             raise KubeError(f"{folder}/token: missing; the gateway needs its service account's token")
-        host = f"[{host}]" if ":" in host else host
-        return cls(f"https://{host}:{port}", folder / "token", folder / "ca.crt")
+        return cls(f"https://{in_url(host)}:{port}", folder / "token", folder / "ca.crt")
 
     async def close(self) -> None:
         """Closes every connection."""
