@@ -22,7 +22,8 @@ from openclaw_runtime.egress.decider import MAX_RESOLVING, Decider
 from openclaw_runtime.egress.ended import Ended
 from openclaw_runtime.egress.grant import CONTEXT, Grant, GrantError, issue, refusal, verify
 from openclaw_runtime.egress.journal import MAX_PER_CALL, Decision, Journal
-from openclaw_runtime.egress.settings import SettingsError, read_settings
+from openclaw_runtime.egress.settings import read_settings
+from openclaw_runtime.environ import SettingsError
 from openclaw_runtime.sandbox.client import CallOptions
 from openclaw_runtime.sandbox.endpoint import Endpoint
 from openclaw_runtime.sandbox.errors import SandboxUnavailableError, SkillCrashedError

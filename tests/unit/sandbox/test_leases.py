@@ -2,10 +2,11 @@
 
 import pytest
 
+from openclaw_runtime.environ import SettingsError
 from openclaw_runtime.sandbox.endpoint import Endpoint
 from openclaw_runtime.sandbox.leases import Lease, Leases
 from openclaw_runtime.sandbox.protocol import Holder
-from openclaw_runtime.sandbox.runner.settings import SettingsError, read_settings
+from openclaw_runtime.sandbox.runner.settings import read_settings
 from openclaw_runtime.sandbox.runner.tenancy import Tenancy
 from openclaw_runtime.skills.types import stricter
 

@@ -8,7 +8,8 @@ import sys
 import uvloop
 
 from openclaw_runtime.activator.service import on_signals, run
-from openclaw_runtime.activator.settings import Settings, SettingsError, read_settings, read_sleepers
+from openclaw_runtime.activator.settings import Settings, read_settings, read_sleepers
+from openclaw_runtime.environ import SettingsError
 from openclaw_runtime.follow import FollowedFile
 from openclaw_runtime.jsonlog import JsonFormatter
 from openclaw_runtime.sandbox.kube import KubeApi, KubeError

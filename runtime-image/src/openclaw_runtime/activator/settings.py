@@ -6,9 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-
-class SettingsError(Exception):
-    """A setting is missing or wrong. `str()` names the variable, its value and what is allowed."""
+from openclaw_runtime.environ import SettingsError, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +58,10 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         agents_file=Path(_required(environ, "OPENCLAW_ACTIVATOR_AGENTS_FILE")),
         namespace=_required(environ, "POD_NAMESPACE"),
         host=environ.get("OPENCLAW_ACTIVATOR_HOST", "") or "0.0.0.0",
-        port=_number(environ, "OPENCLAW_ACTIVATOR_PORT", 7456),
-        api_port=_number(environ, "OPENCLAW_ACTIVATOR_API_PORT", 7471),
-        grace_seconds=_number(environ, "OPENCLAW_ACTIVATOR_GRACE_SECONDS", 120),
-        settle_seconds=_number(environ, "OPENCLAW_ACTIVATOR_SETTLE_SECONDS", 150),
+        port=number(environ, "OPENCLAW_ACTIVATOR_PORT", 7456, 65_535),
+        api_port=number(environ, "OPENCLAW_ACTIVATOR_API_PORT", 7471, 65_535),
+        grace_seconds=number(environ, "OPENCLAW_ACTIVATOR_GRACE_SECONDS", 120, 65_535),
+        settle_seconds=number(environ, "OPENCLAW_ACTIVATOR_SETTLE_SECONDS", 150, 65_535),
     )
 
 
@@ -72,12 +70,3 @@ def _required(environ: Mapping[str, str], name: str) -> str:
     if not value:
         raise SettingsError(f"{name}: missing")
     return value
-
-
-def _number(environ: Mapping[str, str], name: str, default: int) -> int:
-    text = environ.get(name, "")
-    if not text:
-        return default
-    if not text.isascii() or not text.isdigit() or int(text) > 65_535:
-        raise SettingsError(f"{name}: {text!r} is not a number from 0 to 65535")
-    return int(text)

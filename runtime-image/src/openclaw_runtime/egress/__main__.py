@@ -6,7 +6,8 @@ import os
 import sys
 
 from openclaw_runtime.egress.service import run
-from openclaw_runtime.egress.settings import SettingsError, read_settings
+from openclaw_runtime.egress.settings import read_settings
+from openclaw_runtime.environ import SettingsError
 from openclaw_runtime.jsonlog import JsonFormatter
 from openclaw_runtime.sandbox.keyfile import PublicKeysFile
 from openclaw_runtime.sandbox.signing import SigningError

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openclaw_runtime.egress.policy import Address, Network, Rules
-
-
-class SettingsError(Exception):
-    """A setting is missing or wrong. `str()` names the variable, its value and what is allowed."""
+from openclaw_runtime.environ import SettingsError, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +82,4 @@ def _networks(environ: Mapping[str, str], name: str) -> tuple[Network, ...]:
 
 
 def _port(environ: Mapping[str, str], name: str, default: int) -> int:
-    text = environ.get(name, "")
-    if not text:
-        return default
-    if not text.isascii() or not text.isdigit() or int(text) > 65_535:
-        raise SettingsError(f"{name}: {text!r} is not a port number")
-    return int(text)
+    return number(environ, name, default, 65_535, expected="a port number")

@@ -9,7 +9,8 @@ from typing import Any
 from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.egress.policy import Rules
 from openclaw_runtime.egress.resolver import Resolver
-from openclaw_runtime.egress.settings import SettingsError, api_server
+from openclaw_runtime.egress.settings import api_server
+from openclaw_runtime.environ import SettingsError
 from openclaw_runtime.errors import ConfigError, ConfigProblem
 from openclaw_runtime.sandbox.executors import create_executor
 from openclaw_runtime.sandbox.kube import KubeApi, KubeError

@@ -13,9 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from openclaw_runtime.environ import SettingsError
 from openclaw_runtime.sandbox.runner import linux
 from openclaw_runtime.sandbox.runner.child import fork_child
-from openclaw_runtime.sandbox.runner.settings import Settings, SettingsError, read_settings
+from openclaw_runtime.sandbox.runner.settings import Settings, read_settings
 from openclaw_runtime.sandbox.runner.zygote import fork_zygote
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from openclaw_runtime.environ import SettingsError, number
 from openclaw_runtime.sandbox.runner.languages import SERVED, Languages
 
 LEASE_IDLE_SECONDS: Final = 300
@@ -15,10 +16,6 @@ LEASE_MAX_SECONDS: Final = 3600
 _LEVELS: Final = ("isolated", "restricted")
 _OWN: Final = ("OPENCLAW_", "POD_", "KUBERNETES_", "PYTHONPATH")
 """What is the runner's in the environment of a container; the rest is its image's."""
-
-
-class SettingsError(Exception):
-    """A setting is missing or wrong. `str()` names the variable, its value and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +45,8 @@ class Settings:
     languages: Languages = field(default_factory=Languages)
 
 
-def _number(environ: Mapping[str, str], name: str, default: int | None, most: int) -> int | None:
-    text = environ.get(name, "")
-    if not text:
-        return default
-    if not text.isascii() or not text.isdigit() or int(text) > most:
-        raise SettingsError(f"{name}: {text!r} is not a number from 0 to {most}")
-    return int(text)
-
-
 def _seconds(environ: Mapping[str, str], name: str, default: int) -> int:
-    value = _number(environ, name, default, 86_400)
+    value = number(environ, name, default, 86_400)
     if not value:
         raise SettingsError(f"{name}: 0 is not a number from 1 to 86400")
     return value
@@ -91,9 +79,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         pod_name=environ.get("POD_NAME", "") or "sandbox",
         pod_uid=uid,
         host=environ.get("OPENCLAW_SANDBOX_HOST", "") or "0.0.0.0",
-        port=_number(environ, "OPENCLAW_SANDBOX_PORT", 7460, 65_535) or 0,
+        port=number(environ, "OPENCLAW_SANDBOX_PORT", 7460, 65_535) or 0,
         socket_path=Path(socket_path) if socket_path else None,
-        lifeline=_number(environ, "OPENCLAW_SANDBOX_LIFELINE_FD", None, 1 << 20),
+        lifeline=number(environ, "OPENCLAW_SANDBOX_LIFELINE_FD", None, 1 << 20),
         workspace=Path(environ.get("OPENCLAW_SANDBOX_WORKSPACE", "") or "/workspace"),
         scratch_root=Path(environ.get("OPENCLAW_SANDBOX_SCRATCH", "") or "/tmp"),  # noqa: S108 - the pod's emptyDir
         log_level=environ.get("OPENCLAW_SANDBOX_LOG_LEVEL", "") or "info",
