@@ -4,47 +4,17 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-import uvicorn
-from starlette.types import ASGIApp
+from collections.abc import Callable
+from functools import partial
 
 from openclaw_runtime.activator.api import create_api
 from openclaw_runtime.activator.board import Board
 from openclaw_runtime.activator.proxy import Metrics, Proxy
 from openclaw_runtime.activator.settings import Settings, Sleepers
 from openclaw_runtime.activator.states import ConfigMaps, States
+from openclaw_runtime.httpserver import http_server
 
 _log = logging.getLogger(__name__)
-
-
-class _Server(uvicorn.Server):
-    """Stops when told to, not on a signal: what is held goes first."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Captures none."""
-        yield
-
-
-def _server(app: ASGIApp, host: str, port: int, grace_seconds: int) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            app,
-            host=host,
-            port=port,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=grace_seconds,
-        )
-    )
 
 
 async def run(settings: Settings, sleepers: Callable[[], Sleepers], api: ConfigMaps, stop: asyncio.Event) -> None:
@@ -53,8 +23,9 @@ async def run(settings: Settings, sleepers: Callable[[], Sleepers], api: ConfigM
     board = Board(time.monotonic, time.time, states.note, settle_seconds=settings.settle_seconds)
     metrics = Metrics(board)
     proxy = Proxy(board, sleepers, metrics)
-    requests = _server(proxy, settings.host, settings.port, settings.grace_seconds)
-    told = _server(create_api(board, sleepers, metrics), settings.host, settings.api_port, 1)
+    serve = partial(http_server, host=settings.host, date_header=False)
+    requests = serve(proxy, port=settings.port, grace_seconds=settings.grace_seconds)
+    told = serve(create_api(board, sleepers, metrics), port=settings.api_port, grace_seconds=1)
     serving = [asyncio.create_task(server.serve()) for server in (requests, told)]
     writing = asyncio.create_task(states.run(board))
     stopping = asyncio.create_task(stop.wait())

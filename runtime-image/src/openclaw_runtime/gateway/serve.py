@@ -4,19 +4,16 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-
-import uvicorn
 
 from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.errors import OpenClawError
 from openclaw_runtime.gateway.app import create_app
 from openclaw_runtime.gateway.assembly import Gateway, SkillHost, Surroundings
 from openclaw_runtime.gateway.reload import again, changes, follow
+from openclaw_runtime.httpserver import http_server
 from openclaw_runtime.secrets import Secret
 
 logger = logging.getLogger(__name__)
@@ -44,15 +41,6 @@ def listen(host: str, port: int) -> socket.socket:
         raise OpenClawError(f"gateway.port: cannot listen on {host}:{port}: {reason}; choose another port") from None
 
 
-class _Server(uvicorn.Server):
-    """Stops when told to, not on a signal: turns in flight come first."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Captures none."""
-        yield
-
-
 async def serve(config: RuntimeConfig, around: Surroundings, skills: SkillHost, token: Secret, place: Place) -> bool:
     """Runs the gateway until SIGTERM or SIGINT; a second signal does not wait for turns.
 
@@ -68,7 +56,7 @@ async def serve(config: RuntimeConfig, around: Surroundings, skills: SkillHost, 
     try:
         gateway = Gateway(config, around, skills)
         await gateway.start()
-        server = _server(gateway, token)
+        server = http_server(create_app(gateway.state, token), grace_seconds=_CONNECTIONS_SECONDS)
         serving = asyncio.create_task(server.serve(sockets=[place.listener]), name="http")
         following = asyncio.create_task(_follow(gateway, config, place, stop), name="follow-config")
         host, port = place.listener.getsockname()[:2]
@@ -83,22 +71,6 @@ async def serve(config: RuntimeConfig, around: Surroundings, skills: SkillHost, 
             signal.signal(number, handler)
     logger.info("the gateway ended", extra={"all_turns_finished": finished})
     return finished
-
-
-def _server(gateway: Gateway, token: Secret) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            create_app(gateway.state, token),
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=_CONNECTIONS_SECONDS,
-        )
-    )
 
 
 async def _drain(gateway: Gateway, seconds: float, hurry: asyncio.Event) -> bool:
