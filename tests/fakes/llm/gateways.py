@@ -18,7 +18,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from openclaw_runtime.bus.local import LocalBroker
 from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.gateway.app import create_app
-from openclaw_runtime.gateway.assembly import Gateway, Surroundings
+from openclaw_runtime.gateway.assembly import Gateway
+from openclaw_runtime.gateway.surroundings import Surroundings
 from openclaw_runtime.sandbox.errors import SkillFailedError
 from openclaw_runtime.skills.audit import Audit
 from openclaw_runtime.skills.errors import ManifestError

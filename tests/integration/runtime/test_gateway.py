@@ -23,8 +23,8 @@ from openclaw_runtime.bus.messages import Message
 from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.errors import BusError, ModelError
 from openclaw_runtime.gateway import chat
-from openclaw_runtime.gateway.assembly import Opening
 from openclaw_runtime.gateway.openai import Answer, comment
+from openclaw_runtime.gateway.opening import Opening
 from openclaw_runtime.models.sections import Models, Pricing
 from tests.cluster.qdrant_front.app import create_app as create_front
 from tests.fakes.llm.gateways import ANSWER, TOKEN, FakeSkills, House, Model, broken_stream, failure

@@ -8,14 +8,14 @@ import pytest
 
 from openclaw_runtime.config import Embedding
 from openclaw_runtime.errors import ConfigError
-from openclaw_runtime.gateway.assembly import _embedder
+from openclaw_runtime.gateway.stores import embedder
 from openclaw_runtime.memory.embeddings import EndpointEmbedder
 
 AGENTS_OWN = {"OPENAI_API_KEY": "of the agent"}
 
 
 def key_of(embedding: Embedding, environment: dict[str, str]) -> str | None:
-    made = _embedder(embedding, environment)
+    made = embedder(embedding, environment)
     assert isinstance(made, EndpointEmbedder)
     return made._api_key.get_secret_value() if made._api_key else None
 
@@ -31,4 +31,4 @@ def test_the_key_of_its_own_comes_before_that_of_the_agent(tmp_path: Path) -> No
 
 def test_openai_without_any_key_is_refused() -> None:
     with pytest.raises(ConfigError, match="api_key_file, or OPENAI_API_KEY"):
-        _embedder(Embedding(provider="openai", model="m"), {})
+        embedder(Embedding(provider="openai", model="m"), {})

@@ -3,9 +3,8 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,17 +15,17 @@ from openclaw_runtime.agent.loop import AgentLoop
 from openclaw_runtime.agent.questions import Questions
 from openclaw_runtime.agent.tools import Skills
 from openclaw_runtime.bus.bus import MessageBus
-from openclaw_runtime.bus.messages import Message, Transport
-from openclaw_runtime.config import Embedding, RuntimeConfig
+from openclaw_runtime.bus.messages import Message
+from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.errors import ConfigError, ConfigProblem, OpenClawError
+from openclaw_runtime.gateway import stores
 from openclaw_runtime.gateway.conversations import Conversations
 from openclaw_runtime.gateway.idle import IdleClock, Reporter
+from openclaw_runtime.gateway.opening import Opening
 from openclaw_runtime.gateway.reload import restart_needed
 from openclaw_runtime.gateway.state import GatewayState
-from openclaw_runtime.memory.files import MemoryFiles
-from openclaw_runtime.memory.records import RecordStore
+from openclaw_runtime.gateway.surroundings import Surroundings
 from openclaw_runtime.memory.store import AgentMemory
-from openclaw_runtime.memory.types import Embedder, VectorIndex
 from openclaw_runtime.models.factory import CacheParts, ModelParts, build_model, check_models
 from openclaw_runtime.models.sections import Endpoint, Models
 from openclaw_runtime.models.spending import Spending
@@ -34,44 +33,16 @@ from openclaw_runtime.netloc import in_url
 from openclaw_runtime.schedules import plan
 from openclaw_runtime.schedules.scheduler import Scheduler, Turns
 from openclaw_runtime.schedules.store import ScheduleStore
-from openclaw_runtime.secrets import Secret, SecretFile, read_secret
-from openclaw_runtime.skills.audit import Audit
+from openclaw_runtime.secrets import Secret, SecretFile
 from openclaw_runtime.skills.types import QueueObserver
 from openclaw_runtime.telemetry import Metrics, build_tracing
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model
 
-    from openclaw_runtime.bus.local import LocalBroker
     from openclaw_runtime.models.cache import RedisLayer
 
 logger = logging.getLogger(__name__)
-
-_FIRST_PAUSE = 0.2
-_LONGEST_PAUSE = 5.0
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a gateway takes from outside: the process environment, folders, clocks, randomness.
-
-    `environment` holds the runtime's keys (`load_environment`), `environ` the whole process environment. `now` is Unix
-    time and `timer` a monotonic clock, both in seconds; `replica` is unique among all replicas. `broker` joins
-    gateways of one process.
-    """
-
-    environment: Mapping[str, str]
-    environ: Mapping[str, str]
-    data_dir: Path
-    version: str
-    replica: str
-    now: Callable[[], float]
-    timer: Callable[[], float]
-    new_id: Callable[[], str]
-    random: Callable[[], float]
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-    broker: "LocalBroker | None" = None
-    audit: Audit = field(default_factory=lambda: Audit([]))
 
 
 class SkillHost(Skills, Protocol):
@@ -97,50 +68,6 @@ class SkillHost(Skills, Protocol):
         """Tells `queue` from now on how calls wait for sandboxes."""
 
 
-@dataclass
-class Opening:
-    """Opens the stores and the bus, again and again until they are there. `error` says what is missing."""
-
-    sleep: Callable[[float], Awaitable[None]]
-    errors: dict[str, str] = field(default_factory=dict)
-
-    async def run(self, steps: Mapping[str, Callable[[], Awaitable[None]]]) -> None:
-        """Returns when every step has worked."""
-        self.errors.update(dict.fromkeys(steps, "starting"))
-        await asyncio.gather(*(self._open(name, step) for name, step in steps.items()))
-
-    async def _open(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                await step()
-            except OpenClawError as error:
-                if self.errors[name] != str(error):
-                    logger.warning("%s is not there yet: %s", name, error)
-                self.errors[name] = str(error)
-            except Exception as error:
-                # Whatever it is, it is tried again and the others open. Anybody may read /ready: no details there.
-                told = f"{type(error).__name__}; the log has the details"
-                if self.errors[name] != told:
-                    logger.exception("opening %s failed", name)
-                self.errors[name] = told
-            else:
-                del self.errors[name]
-                return
-            await self.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
-
-    def check(self, name: str, check: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
-        """Returns a readiness check that first asks whether the part was opened."""
-
-        async def checked() -> None:
-            if name in self.errors:
-                raise OpenClawError(self.errors[name])
-            await check()
-
-        return checked
-
-
 class Gateway:
     """A gateway without its HTTP server: the state its routes share, and everything that must be opened and closed."""
 
@@ -157,8 +84,8 @@ class Gateway:
         metrics = Metrics(version=around.version, agent=config.claw.name, start_time=around.now())
         self._metrics = metrics
         skills.observe(metrics)
-        self._files = _files(config, around.data_dir)
-        records = _records(config, around.data_dir)
+        self._files = stores.files(config, around.data_dir)
+        records = stores.records(config, around.data_dir)
         self._spending = Spending(records, namespace=config.claw.namespace, agent=config.claw.name, now=around.now)
         self._memory = AgentMemory(
             namespace=config.claw.namespace,
@@ -167,14 +94,14 @@ class Gateway:
             now=around.now,
             timer=around.timer,
             new_id=around.new_id,
-            vectors=_vectors(config, around),
+            vectors=stores.vectors(config, around),
             files=self._files,
             on_search=metrics.searched,
         )
         self._activator = ActivatorClient(lambda: self._config.activator)
         self._bus = MessageBus(
             config.claw.name,
-            _transport(config, around),
+            stores.transport(config, around),
             now_ms=lambda: int(around.now() * 1000),
             new_id=around.new_id,
             default_timeout_ms=config.bus.timeout,
@@ -329,11 +256,10 @@ class Gateway:
             from openclaw_runtime.models.cache import RedisLayer
 
             claw = self._started_with.claw
-            password = read_secret(bus.password_file, "bus.password_file") if bus.password_file else None
             self._redis_cache = RedisLayer(
                 bus.url,
                 prefix=f"openclaw:{claw.namespace}:model-cache:{claw.name}:",
-                password=password.get_secret_value() if password else None,
+                password=stores.bus_password(bus),
                 timer=self._around.timer,
             )
         return self._redis_cache
@@ -431,81 +357,4 @@ def _reporter(
         backlog=backlog,
         due=due,
         sleep=around.sleep,
-    )
-
-
-def _files(config: RuntimeConfig, data_dir: Path) -> MemoryFiles | None:
-    """Files belong to memory that is on this machine; replicas of a shared memory have no folder in common."""
-    memory = config.memory
-    if memory.type == "vector":
-        return None
-    if memory.file_memory.path is not None:
-        return MemoryFiles(memory.file_memory.path)
-    return (
-        None
-        if memory.records.url and not memory.records.url.startswith("sqlite")
-        else MemoryFiles(data_dir / "memories")
-    )
-
-
-def _records(config: RuntimeConfig, data_dir: Path) -> RecordStore:
-    records = config.memory.records
-    password = read_secret(records.password_file, "memory.records.password_file") if records.password_file else None
-    return RecordStore(records.url or f"sqlite+aiosqlite:///{data_dir / 'records.db'}", password=password)
-
-
-def _vectors(config: RuntimeConfig, around: Surroundings) -> tuple[VectorIndex, Embedder] | None:
-    store = config.memory.vector_store
-    if config.memory.type == "file":
-        return None
-    embedder = _embedder(config.memory.embedding, around.environment)
-    if store.url:
-        from openclaw_runtime.memory.qdrant_server import ServerIndex
-
-        key = read_secret(store.api_key_file, "memory.vector_store.api_key_file") if store.api_key_file else None
-        return ServerIndex(store.collection, url=store.url, api_key=key), embedder
-    from openclaw_runtime.memory.qdrant_embedded import EmbeddedIndex
-
-    return EmbeddedIndex(store.path or around.data_dir / "vector_db"), embedder
-
-
-def _embedder(embedding: Embedding, environment: Mapping[str, str]) -> Embedder:
-    from openclaw_runtime.memory.embeddings import EndpointEmbedder, WordLlamaEmbedder
-
-    if embedding.provider == "wordllama":
-        return WordLlamaEmbedder()
-    if embedding.api_key_file:
-        key: SecretStr | None = read_secret(embedding.api_key_file, "memory.embedding.api_key_file")
-    else:
-        own = environment.get("OPENAI_API_KEY")
-        key = SecretStr(own) if own else None
-    if embedding.provider == "openai" and not key:
-        problem = ConfigProblem(
-            "memory.embedding.provider", "openai needs api_key_file, or OPENAI_API_KEY in the environment or .env"
-        )
-        raise ConfigError("memory", [problem])
-    return EndpointEmbedder(
-        embedding.model or "",
-        embedding.dimensions,
-        base_url=embedding.base_url,
-        api_key=key,
-    )
-
-
-def _transport(config: RuntimeConfig, around: Surroundings) -> Transport:
-    bus = config.bus
-    if bus.provider == "memory":
-        from openclaw_runtime.bus.local import LocalBroker, LocalTransport
-
-        return LocalTransport(around.broker or LocalBroker())
-    from openclaw_runtime.bus.streams import RedisTransport
-
-    password = read_secret(bus.password_file, "bus.password_file") if bus.password_file else None
-    assert bus.url is not None
-    return RedisTransport(
-        bus.url,
-        namespace=config.claw.namespace,
-        replica=around.replica,
-        now_ms=lambda: int(around.now() * 1000),
-        password=password.get_secret_value() if password else None,
     )

@@ -18,9 +18,10 @@ import uvloop
 
 from openclaw_runtime.config import RuntimeConfig, default_config_path, load_config, load_environment
 from openclaw_runtime.errors import ConfigError, ConfigProblem
-from openclaw_runtime.gateway.assembly import Surroundings, gateway_token
+from openclaw_runtime.gateway.assembly import gateway_token
 from openclaw_runtime.gateway.serve import Place, listen, serve
 from openclaw_runtime.gateway.skills import RuntimeSkills, audit_of
+from openclaw_runtime.gateway.surroundings import Surroundings
 from openclaw_runtime.models.factory import check_models
 from openclaw_runtime.telemetry import configure_logging
 

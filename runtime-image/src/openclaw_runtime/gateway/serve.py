@@ -11,8 +11,9 @@ from types import FrameType
 from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.errors import OpenClawError
 from openclaw_runtime.gateway.app import create_app
-from openclaw_runtime.gateway.assembly import Gateway, SkillHost, Surroundings
+from openclaw_runtime.gateway.assembly import Gateway, SkillHost
 from openclaw_runtime.gateway.reload import again, changes, follow
+from openclaw_runtime.gateway.surroundings import Surroundings
 from openclaw_runtime.httpserver import http_server
 from openclaw_runtime.secrets import Secret
 
