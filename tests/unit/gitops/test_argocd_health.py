@@ -16,7 +16,7 @@ from openclaw_operator.api.skill import Skill
 from openclaw_operator.cluster.live import Live
 from openclaw_operator.errors import SpecError
 from openclaw_operator.reconcile import status as statuses
-from openclaw_operator.reconcile.agent import conditions
+from openclaw_operator.reconcile.agent_conditions import conditions
 from openclaw_operator.reconcile.children import Outcome
 from openclaw_operator.reconcile.hibernation import Phase
 from openclaw_operator.reconcile.shortage import sandbox_condition

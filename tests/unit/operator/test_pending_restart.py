@@ -6,7 +6,7 @@ from typing import Any
 
 from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.cluster.live import Live
-from openclaw_operator.reconcile.agent import conditions, pending_restart
+from openclaw_operator.reconcile.agent_conditions import conditions, pending_restart
 from openclaw_operator.reconcile.children import Outcome
 from tests.unit.operator.fake_api import Bench
 

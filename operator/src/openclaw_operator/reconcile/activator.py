@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from openclaw_operator.api.agent import AgentSpec
-from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.errors import SpecError
 from openclaw_operator.reconcile.children import NAMESPACE, Children
 from openclaw_operator.reconcile.context import Context
@@ -42,13 +41,13 @@ class ActivatorReconciler:
     async def reconcile(self, key: Key) -> float | None:
         """Bring the activator of one namespace to what it should be. Raises ApiError for a passing fault."""
         context, namespace = self._context, key[1]
+        children = Children(context.client, context.children, Owner(NAMESPACE, namespace, namespace, ""))
         names = context.primaries.hibernating(namespace)
         if not names:
             if namespace in self._ready or not self._selective:
-                await self._drop(namespace)
+                await children.drop_shared((kind, activator.NAME) for kind in _PARTS)
             self._ready.pop(namespace, None)
             return None
-        children = Children(context.client, context.children, Owner(NAMESPACE, namespace, namespace, ""))
         sleepers = [sleeper for name in names if (sleeper := self._sleeper(namespace, name))]
         try:
             # The policy first: no pod runs without it.
@@ -81,10 +80,3 @@ class ActivatorReconciler:
         return activator.Sleeper(
             name, token.facts["token_sha256"], hibernation.idle_seconds, hibernation.wake_timeout_seconds
         )
-
-    async def _drop(self, namespace: str) -> None:
-        context = self._context
-        for kind in _PARTS:
-            live = context.children.get(kind, namespace, activator.NAME)
-            if live is not None and live.owner is None and not live.deleting:
-                await context.client.delete(BY_NAME[kind], namespace, live.name, "prune", uid=live.uid)

@@ -10,10 +10,10 @@ from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.api.base import KeyRef
 from openclaw_operator.api.memorystore import MemoryStoreSpec
 from openclaw_operator.cluster.kinds import BY_NAME
-from openclaw_operator.cluster.live import Live
 from openclaw_operator.cluster.references import Key as ReferenceKey
 from openclaw_operator.errors import SpecError
 from openclaw_operator.reconcile import activator, claim, egress, hibernation, pause
+from openclaw_operator.reconcile.agent_conditions import conditions, pending_restart, schedules_condition
 from openclaw_operator.reconcile.agent_skills import SkillResolver
 from openclaw_operator.reconcile.children import Children, Outcome
 from openclaw_operator.reconcile.context import USERS_SETTLE_SECONDS, Context
@@ -21,9 +21,8 @@ from openclaw_operator.reconcile.primaries import Primary
 from openclaw_operator.reconcile.required import require_secret
 from openclaw_operator.reconcile.shortage import sandbox_condition
 from openclaw_operator.reconcile.signing import ensure_signing_key
-from openclaw_operator.reconcile.status import HIBERNATED, Condition
 from openclaw_operator.resources import agent as builders
-from openclaw_operator.resources import agent_config, agent_deployment, schedules
+from openclaw_operator.resources import agent_config, agent_deployment
 from openclaw_operator.resources.agent_identity import TOKEN_KEY, token_secret_name
 from openclaw_operator.resources.inputs import AgentInputs, Member, Store
 from openclaw_operator.resources.meta import GATEWAY_PORT, Owner
@@ -324,87 +323,3 @@ def addon_missing(kind_name: str) -> SpecError:
         f"{_ASKED_BY[kind_name]}: the API server does not know {kind.name} of {kind.api_version}: install "
         f"{kind.from_addon}, which is noticed within a minute, or remove the field",
     )
-
-
-def pending_restart(spec: AgentSpec, facts: dict[str, Any], old: Any) -> dict[str, Any] | None:
-    """Gateway pods that still run what the spec asked for before; `old` while that cannot be told."""
-    if not facts:
-        return None
-    if not facts["current"]:
-        return dict(old) if old else None
-    pods = max(facts["replicas"] - facts["updated"], 0)
-    if not pods:
-        return None
-    message = (
-        "spec.gateway.rollout.paused is true: set it to false to restart them"
-        if spec.gateway.rollout.paused
-        else "they are being replaced"
-    )
-    return {"pods": pods, "message": message}
-
-
-def conditions(
-    spec: AgentSpec,
-    live: Live | None,
-    problem: SpecError | None,
-    outcome: Outcome,
-    *of_skills: Condition,
-    phase: hibernation.Phase | None = None,
-) -> list[Condition]:
-    """The conditions of an Agent, Ready last; `of_skills` are about what its skills need, and when they run.
-
-    One that hibernates is ready: what it is sent wakes it, and is answered.
-    """
-    resolved = (
-        Condition("ReferencesResolved", False, problem.reason, problem.message)
-        if problem
-        else Condition("ReferencesResolved", True, "Resolved", "everything the spec names was found")
-    )
-    applied = applied_condition(outcome)
-    available = hibernation.available(phase) or _available(spec, live, waking=phase == "waking")
-    parts = [resolved, applied, available, *of_skills]
-    worst = next((part for part in parts if part.status is not True), None)
-    if worst:
-        ready = Condition("Ready", False, worst.reason, worst.message)
-    elif available.reason == HIBERNATED:
-        ready = Condition("Ready", True, HIBERNATED, available.message)
-    else:
-        ready = Condition("Ready", True, "Ready", "the gateway answers")
-    return [*parts, *([hibernation.condition(phase)] if phase else []), ready]
-
-
-def schedules_condition(spec: AgentSpec, inputs: AgentInputs | None) -> Condition | None:
-    """Whether every schedule can run; None where there is none, or it is not known which skills there are."""
-    if not spec.schedules or inputs is None:
-        return None
-    problem = schedules.first_problem(spec, inputs.skills)
-    if problem:
-        return Condition("SchedulesValid", False, problem.reason, problem.message)
-    return Condition("SchedulesValid", True, "Valid", "every schedule can run")
-
-
-def applied_condition(outcome: Outcome) -> Condition:
-    """Whether the children are what they should be."""
-    if outcome.problem:
-        return Condition("ChildrenApplied", False, outcome.problem.reason, outcome.problem.message)
-    if outcome.refusal:
-        return Condition("ChildrenApplied", False, "Refused", outcome.refusal.message)
-    return Condition("ChildrenApplied", True, "Applied", "every child object is as desired")
-
-
-def _available(spec: AgentSpec, live: Live | None, *, waking: bool) -> Condition:
-    if spec.suspend:
-        return Condition("Available", False, "Suspended", "spec.suspend is true: set it to false to start the agent")
-    if live is None:
-        return Condition("Available", False, "Progressing", "the gateway has not been created yet")
-    facts = live.facts
-    if facts["wanted"] == 0 and not waking:
-        return Condition("Available", False, "ScaledToZero", "spec.gateway.replicas is 0: raise it to start the agent")
-    if facts["problem"]:
-        return Condition("Available", False, "GatewayFailing", facts["problem"])
-    if spec.gateway.rollout.paused and facts["ready"] >= facts["wanted"]:
-        return Condition("Available", True, "Available", "gateway pods are ready, and not restarted while paused")
-    rolled_out = facts["current"] and facts["updated"] >= facts["wanted"] and facts["replicas"] <= facts["updated"]
-    if rolled_out and facts["ready"] > 0:
-        return Condition("Available", True, "Available", "gateway pods are ready")
-    return Condition("Available", False, "Progressing", "waiting for gateway pods to be ready")

@@ -20,6 +20,7 @@ from openclaw_operator.errors import (
     SpecError,
 )
 from openclaw_operator.reconcile.diff import contains
+from openclaw_operator.reconcile.status import Condition
 from openclaw_operator.resources.meta import MANAGED_BY, OPERATOR, Object, Owner, digest, owner_reference
 from openclaw_operator.resources.secrets import encode, generated
 
@@ -35,6 +36,15 @@ class Outcome:
 
     problem: SpecError | None = None
     refusal: ApiError | None = None
+
+
+def applied_condition(outcome: Outcome) -> Condition:
+    """Whether the children are what they should be."""
+    if outcome.problem:
+        return Condition("ChildrenApplied", False, outcome.problem.reason, outcome.problem.message)
+    if outcome.refusal:
+        return Condition("ChildrenApplied", False, "Refused", outcome.refusal.message)
+    return Condition("ChildrenApplied", True, "Applied", "every child object is as desired")
 
 
 class Children:
@@ -98,6 +108,14 @@ class Children:
         if live is not None and live.owner is not None:
             raise OwnershipConflictError(live.kind, live.name)
         return await self.ensure(desired)
+
+    async def drop_shared(self, parts: Iterable[tuple[str, str]]) -> None:
+        """Delete those of the objects (kind, name) that are there and carry no owner, one after the other."""
+        for kind, name in parts:
+            live = self._store.get(kind, self._owner.namespace, name)
+            if live is not None and live.owner is None and not live.deleting:
+                # Whatever it looks like by now.
+                await self._client.delete(BY_NAME[kind], live.namespace, name, "prune", uid=live.uid)
 
     async def ensure_secret(
         self, name: str, kind: str, keys: tuple[str, ...], make: Callable[[], bytes], *, owned: bool = True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.live import Live
 from openclaw_operator.errors import SpecError
 from openclaw_operator.reconcile.children import NAMESPACE, Children
@@ -34,7 +33,7 @@ async def keep(context: Context, namespace: str, public_keys: str, *, internal: 
     if not options.enabled:
         await drop(context, namespace)
         return
-    children = Children(context.client, context.children, Owner(NAMESPACE, namespace, namespace, ""))
+    children = _children(context, namespace)
     # The policies first, then the keys: no pod runs without them.
     desired = [
         *network.egress_policies(namespace, internal=internal, denied=options.denied),
@@ -49,10 +48,11 @@ async def keep(context: Context, namespace: str, public_keys: str, *, internal: 
 
 async def drop(context: Context, namespace: str) -> None:
     """Delete what there is of the proxy. Raises ApiError for a fault."""
-    for kind, name in _PARTS:
-        live = context.children.get(kind, namespace, name)
-        if live is not None and live.owner is None and not live.deleting:
-            await context.client.delete(BY_NAME[kind], namespace, name, "prune", uid=live.uid)
+    await _children(context, namespace).drop_shared(_PARTS)
+
+
+def _children(context: Context, namespace: str) -> Children:
+    return Children(context.client, context.children, Owner(NAMESPACE, namespace, namespace, ""))
 
 
 def ready(live: Live | None) -> bool:

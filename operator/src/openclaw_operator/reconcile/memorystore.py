@@ -9,8 +9,8 @@ from typing import Any
 from openclaw_operator.api.memorystore import MemoryStoreSpec
 from openclaw_operator.cluster.references import Key as ReferenceKey
 from openclaw_operator.errors import SpecError
-from openclaw_operator.reconcile.agent import CONFLICT_RECHECK_SECONDS, applied_condition
-from openclaw_operator.reconcile.children import Children, Outcome
+from openclaw_operator.reconcile.agent import CONFLICT_RECHECK_SECONDS
+from openclaw_operator.reconcile.children import Children, Outcome, applied_condition
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.primaries import Primary
 from openclaw_operator.reconcile.required import require_secret

@@ -13,8 +13,8 @@ import jsonschema
 from openclaw_operator.api.skill import SkillSpec
 from openclaw_operator.errors import FetchError, SpecError
 from openclaw_operator.fetch.guard import Guard
-from openclaw_operator.reconcile.agent import CONFLICT_RECHECK_SECONDS, applied_condition
-from openclaw_operator.reconcile.children import Children, Outcome
+from openclaw_operator.reconcile.agent import CONFLICT_RECHECK_SECONDS
+from openclaw_operator.reconcile.children import Children, Outcome, applied_condition
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.downloads import PendingError
 from openclaw_operator.reconcile.primaries import Primary

@@ -26,6 +26,7 @@ from openclaw_operator.resources.meta import (
     pod_security,
 )
 from openclaw_operator.resources.secrets import encode
+from openclaw_operator.resources.shared import deployment, probes, shared
 
 NAME = ACTIVATOR_NAME
 COMPONENT = "activator"
@@ -62,11 +63,6 @@ def state(inputs: AgentInputs) -> Object | None:
     return child("v1", "ConfigMap", name, inputs.owner, labels(inputs.owner, "gateway", STATE_COMPONENT))
 
 
-def _object(api_version: str, kind: str, namespace: str, **body: object) -> Object:
-    metadata = {"name": NAME, "namespace": namespace, "labels": dict(LABELS)}
-    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **body}
-
-
 def build(namespace: str, sleepers: Iterable[Sleeper], images: Images) -> list[Object]:
     """Everything of it but its NetworkPolicy, in the order it is needed."""
     known = sorted(sleepers, key=lambda each: each.name)
@@ -90,14 +86,16 @@ def build(namespace: str, sleepers: Iterable[Sleeper], images: Images) -> list[O
     service = {"type": "ClusterIP", "clusterIP": "None", "publishNotReadyAddresses": True, "selector": LABELS}
     subject = {"kind": "ServiceAccount", "name": NAME, "namespace": namespace}
     return [
-        _object("v1", "ServiceAccount", namespace, automountServiceAccountToken=False),
-        _object("rbac.authorization.k8s.io/v1", "Role", namespace, rules=[rule]),
-        _object("v1", "Secret", namespace, type="Opaque", data=encode({AGENTS_KEY: text.encode()})),
-        _object("v1", "Service", namespace, spec={**service, "ports": [port]}),
-        _object(
+        shared("v1", "ServiceAccount", NAME, namespace, LABELS, automountServiceAccountToken=False),
+        shared("rbac.authorization.k8s.io/v1", "Role", NAME, namespace, LABELS, rules=[rule]),
+        shared("v1", "Secret", NAME, namespace, LABELS, type="Opaque", data=encode({AGENTS_KEY: text.encode()})),
+        shared("v1", "Service", NAME, namespace, LABELS, spec={**service, "ports": [port]}),
+        shared(
             "rbac.authorization.k8s.io/v1",
             "RoleBinding",
+            NAME,
             namespace,
+            LABELS,
             roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME},
             subjects=[subject],
         ),
@@ -125,8 +123,7 @@ def _deployment(namespace: str, images: Images) -> Object:
         ],
         "resources": _RESOURCES,
         "securityContext": container_security(),
-        "readinessProbe": {"httpGet": {"path": "/ready", "port": "api"}, "periodSeconds": 2},
-        "livenessProbe": {"httpGet": {"path": "/health", "port": "api"}, "periodSeconds": 10, "failureThreshold": 6},
+        **probes(),
         "volumeMounts": [{"name": "agents", "mountPath": AGENTS_DIR, "readOnly": True}],
     }
     pod: Object = {
@@ -138,14 +135,4 @@ def _deployment(namespace: str, images: Images) -> Object:
         "containers": [container],
         "volumes": [{"name": "agents", "secret": {"secretName": NAME}}],
     }
-    return _object(
-        "apps/v1",
-        "Deployment",
-        namespace,
-        spec={
-            "replicas": 1,
-            "selector": {"matchLabels": LABELS},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {"metadata": {"labels": LABELS}, "spec": pod},
-        },
-    )
+    return deployment(NAME, namespace, LABELS, replicas=1, pod=pod)

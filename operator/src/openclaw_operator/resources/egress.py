@@ -17,6 +17,7 @@ from openclaw_operator.resources.meta import (
     field_env,
     pod_security,
 )
+from openclaw_operator.resources.shared import deployment, probes, shared
 
 NAME = EGRESS_NAME
 # Headless: a gateway asks each replica what it decided for a call.
@@ -45,23 +46,21 @@ class EgressOptions:
         return bool(self.image)
 
 
-def _object(api_version: str, kind: str, name: str, namespace: str, **body: object) -> Object:
-    metadata = {"name": name, "namespace": namespace, "labels": dict(LABELS)}
-    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **body}
-
-
 def build(namespace: str, public_keys: str, options: EgressOptions) -> list[Object]:
     """Keys, Services and Deployment; `public_keys` are base64 and comma separated: whose grants are good."""
     proxy = {"name": "proxy", "port": EGRESS_PORT, "targetPort": "proxy", "protocol": "TCP"}
     api = {"name": "api", "port": EGRESS_API_PORT, "targetPort": "api", "protocol": "TCP"}
     return [
-        _object("v1", "ConfigMap", KEYS_NAME, namespace, data={KEYS_FILE: public_keys}),
-        _object("v1", "Service", NAME, namespace, spec={"type": "ClusterIP", "selector": LABELS, "ports": [proxy]}),
-        _object(
+        shared("v1", "ConfigMap", KEYS_NAME, namespace, LABELS, data={KEYS_FILE: public_keys}),
+        shared(
+            "v1", "Service", NAME, namespace, LABELS, spec={"type": "ClusterIP", "selector": LABELS, "ports": [proxy]}
+        ),
+        shared(
             "v1",
             "Service",
             API_NAME,
             namespace,
+            LABELS,
             spec={"type": "ClusterIP", "clusterIP": "None", "selector": LABELS, "ports": [api]},
         ),
         _deployment(namespace, options),
@@ -89,8 +88,7 @@ def _deployment(namespace: str, options: EgressOptions) -> Object:
         ],
         "resources": options.resources,
         "securityContext": container_security(),
-        "readinessProbe": {"httpGet": {"path": "/ready", "port": "api"}, "periodSeconds": 2},
-        "livenessProbe": {"httpGet": {"path": "/health", "port": "api"}, "periodSeconds": 10, "failureThreshold": 6},
+        **probes(),
         "volumeMounts": [
             {"name": "run", "mountPath": RUN_DIR},
             {"name": "tmp", "mountPath": SCRATCH_DIR},
@@ -111,15 +109,4 @@ def _deployment(namespace: str, options: EgressOptions) -> Object:
             {"name": "keys", "configMap": {"name": KEYS_NAME}},
         ],
     }
-    return _object(
-        "apps/v1",
-        "Deployment",
-        NAME,
-        namespace,
-        spec={
-            "replicas": options.replicas,
-            "selector": {"matchLabels": LABELS},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": {"metadata": {"labels": LABELS}, "spec": pod},
-        },
-    )
+    return deployment(NAME, namespace, LABELS, replicas=options.replicas, pod=pod)

@@ -1,0 +1,89 @@
+"""What the status of an Agent says, judged from its spec and what there is of it. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openclaw_operator.api.agent import AgentSpec
+from openclaw_operator.cluster.live import Live
+from openclaw_operator.errors import SpecError
+from openclaw_operator.reconcile import hibernation
+from openclaw_operator.reconcile.children import Outcome, applied_condition
+from openclaw_operator.reconcile.status import HIBERNATED, Condition
+from openclaw_operator.resources import schedules
+from openclaw_operator.resources.inputs import AgentInputs
+
+
+def pending_restart(spec: AgentSpec, facts: dict[str, Any], old: Any) -> dict[str, Any] | None:
+    """Gateway pods that still run what the spec asked for before; `old` while that cannot be told."""
+    if not facts:
+        return None
+    if not facts["current"]:
+        return dict(old) if old else None
+    pods = max(facts["replicas"] - facts["updated"], 0)
+    if not pods:
+        return None
+    message = (
+        "spec.gateway.rollout.paused is true: set it to false to restart them"
+        if spec.gateway.rollout.paused
+        else "they are being replaced"
+    )
+    return {"pods": pods, "message": message}
+
+
+def conditions(
+    spec: AgentSpec,
+    live: Live | None,
+    problem: SpecError | None,
+    outcome: Outcome,
+    *of_skills: Condition,
+    phase: hibernation.Phase | None = None,
+) -> list[Condition]:
+    """The conditions of an Agent, Ready last; `of_skills` are about what its skills need, and when they run.
+
+    One that hibernates is ready: what it is sent wakes it, and is answered.
+    """
+    resolved = (
+        Condition("ReferencesResolved", False, problem.reason, problem.message)
+        if problem
+        else Condition("ReferencesResolved", True, "Resolved", "everything the spec names was found")
+    )
+    applied = applied_condition(outcome)
+    available = hibernation.available(phase) or _available(spec, live, waking=phase == "waking")
+    parts = [resolved, applied, available, *of_skills]
+    worst = next((part for part in parts if part.status is not True), None)
+    if worst:
+        ready = Condition("Ready", False, worst.reason, worst.message)
+    elif available.reason == HIBERNATED:
+        ready = Condition("Ready", True, HIBERNATED, available.message)
+    else:
+        ready = Condition("Ready", True, "Ready", "the gateway answers")
+    return [*parts, *([hibernation.condition(phase)] if phase else []), ready]
+
+
+def schedules_condition(spec: AgentSpec, inputs: AgentInputs | None) -> Condition | None:
+    """Whether every schedule can run; None where there is none, or it is not known which skills there are."""
+    if not spec.schedules or inputs is None:
+        return None
+    problem = schedules.first_problem(spec, inputs.skills)
+    if problem:
+        return Condition("SchedulesValid", False, problem.reason, problem.message)
+    return Condition("SchedulesValid", True, "Valid", "every schedule can run")
+
+
+def _available(spec: AgentSpec, live: Live | None, *, waking: bool) -> Condition:
+    if spec.suspend:
+        return Condition("Available", False, "Suspended", "spec.suspend is true: set it to false to start the agent")
+    if live is None:
+        return Condition("Available", False, "Progressing", "the gateway has not been created yet")
+    facts = live.facts
+    if facts["wanted"] == 0 and not waking:
+        return Condition("Available", False, "ScaledToZero", "spec.gateway.replicas is 0: raise it to start the agent")
+    if facts["problem"]:
+        return Condition("Available", False, "GatewayFailing", facts["problem"])
+    if spec.gateway.rollout.paused and facts["ready"] >= facts["wanted"]:
+        return Condition("Available", True, "Available", "gateway pods are ready, and not restarted while paused")
+    rolled_out = facts["current"] and facts["updated"] >= facts["wanted"] and facts["replicas"] <= facts["updated"]
+    if rolled_out and facts["ready"] > 0:
+        return Condition("Available", True, "Available", "gateway pods are ready")
+    return Condition("Available", False, "Progressing", "waiting for gateway pods to be ready")
