@@ -75,6 +75,18 @@ class Identities:
 
 
 @pytest.fixture
+def server(server_with_controllers: ApiServer) -> ApiServer:
+    """The server that no operator of all namespaces, which would look after these agents too, ever serves."""
+    return server_with_controllers
+
+
+@pytest.fixture
+def cluster(full_cluster: Cluster) -> Cluster:
+    """A namespace of the test's own, there."""
+    return full_cluster
+
+
+@pytest.fixture
 def identities(server: ApiServer, cluster: Cluster, tmp_path: Path) -> Iterator[Identities]:
     found = Identities(server, cluster, tmp_path)
     yield found
