@@ -11,8 +11,9 @@ from websockets.asyncio.client import ClientConnection, unix_connect
 from websockets.typing import Subprotocol
 
 from openclaw_runtime.sandbox.archive import PackageFile
+from openclaw_runtime.sandbox.jsonrpc import Notification, decode
 from openclaw_runtime.sandbox.local import LocalRunner
-from openclaw_runtime.sandbox.protocol import CALL_PATH, SUBPROTOCOL, CallPayload, Hello, Limits, Notification, decode
+from openclaw_runtime.sandbox.protocol import CALL_PATH, SUBPROTOCOL, CallPayload, Hello, Limits
 from openclaw_runtime.skills.package import Package, pack_files
 from openclaw_runtime.skills.types import ActionSpec, InstalledSkill, SkillCall
 

@@ -10,8 +10,9 @@ import pytest
 from openclaw_runtime.errors import NoAnswerError
 from openclaw_runtime.sandbox import errors
 from openclaw_runtime.sandbox.archive import PackageFile
+from openclaw_runtime.sandbox.jsonrpc import Request, decode, encode
 from openclaw_runtime.sandbox.local_executor import SubprocessExecutor
-from openclaw_runtime.sandbox.protocol import CALL_ID, Request, decode, encode
+from openclaw_runtime.sandbox.protocol import CALL_ID
 from openclaw_runtime.sandbox.signing import Signer
 from openclaw_runtime.skills.package import pack_files
 from openclaw_runtime.skills.types import SkillResult

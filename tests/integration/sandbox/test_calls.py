@@ -13,8 +13,9 @@ import pytest
 
 from openclaw_runtime.sandbox import errors
 from openclaw_runtime.sandbox.archive import PackageFile
+from openclaw_runtime.sandbox.jsonrpc import canonical_sha256
 from openclaw_runtime.sandbox.local_executor import SubprocessExecutor
-from openclaw_runtime.sandbox.protocol import ErrorCode, canonical_sha256
+from openclaw_runtime.sandbox.protocol import ErrorCode
 from openclaw_runtime.sandbox.runner import linux, output
 from openclaw_runtime.skills.package import pack_files
 from openclaw_runtime.skills.types import SkillResult

@@ -15,18 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from openclaw_runtime.sandbox.jsonrpc import Failure, Message, Request, Success, decode, encode
 from openclaw_runtime.sandbox.local import LocalRunner
-from openclaw_runtime.sandbox.protocol import (
-    MAX_FRAME_BYTES,
-    CallPayload,
-    ErrorCode,
-    Failure,
-    Message,
-    Request,
-    Success,
-    decode,
-    encode,
-)
+from openclaw_runtime.sandbox.protocol import MAX_FRAME_BYTES, CallPayload, ErrorCode
 from openclaw_runtime.sandbox.runner import server
 from openclaw_runtime.sandbox.signing import Signer
 from tests.integration.sandbox.conftest import Start

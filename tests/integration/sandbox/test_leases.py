@@ -15,20 +15,15 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from openclaw_runtime.sandbox import errors
+from openclaw_runtime.sandbox.jsonrpc import Failure, Message, Request, Success, decode, encode
 from openclaw_runtime.sandbox.local import LocalRunner
 from openclaw_runtime.sandbox.local_executor import SubprocessExecutor
 from openclaw_runtime.sandbox.protocol import (
     RELEASE_CONTEXT,
     SIGNING_CONTEXT,
     ErrorCode,
-    Failure,
     Holder,
-    Message,
     ReleasePayload,
-    Request,
-    Success,
-    decode,
-    encode,
 )
 from openclaw_runtime.sandbox.signing import Signer
 from openclaw_runtime.skills.types import SkillCall

@@ -11,13 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openclaw_runtime.sandbox import protocol
-from openclaw_runtime.sandbox.protocol import (
-    CallPayload,
-    CallResult,
+from openclaw_runtime.sandbox import jsonrpc, protocol
+from openclaw_runtime.sandbox.jsonrpc import (
     Failure,
-    Hello,
-    Limits,
     Notification,
     ProtocolError,
     Request,
@@ -25,6 +21,7 @@ from openclaw_runtime.sandbox.protocol import (
     decode,
     encode,
 )
+from openclaw_runtime.sandbox.protocol import CallPayload, CallResult, Hello, Limits
 from openclaw_runtime.sandbox.runner.call import Ended, nonsense
 from openclaw_runtime.sandbox.runner.channel import ChannelError, FrameReader, Kind, pack
 from openclaw_runtime.sandbox.runner.output import MAX_LINE_BYTES, Allowance, LineSplitter
@@ -63,7 +60,7 @@ CALL = CallPayload(
 
 
 @given(MESSAGES)
-def test_every_message_survives_the_wire(message: protocol.Message) -> None:
+def test_every_message_survives_the_wire(message: jsonrpc.Message) -> None:
     assert decode(encode(message)) == message
     assert encode(message).isascii()
 
@@ -76,7 +73,7 @@ def test_no_text_breaks_the_parser(text: str | bytes) -> None:
 
 @given(JSON)
 def test_no_json_breaks_the_parser(value: Any) -> None:
-    text = protocol.dumps(value)
+    text = jsonrpc.dumps(value)
     with contextlib.suppress(ProtocolError):
         decode(text)
     with pytest.raises(ProtocolError):
@@ -117,21 +114,21 @@ def test_a_payload_and_a_hello_survive_the_wire() -> None:
     ],
 )
 def test_a_wrong_payload_is_refused_by_field(change: dict[str, Any], field: str) -> None:
-    body = protocol.loads(CALL.encode())
+    body = jsonrpc.loads(CALL.encode())
     assert isinstance(body, dict)
     with pytest.raises(ProtocolError, match=field):
-        CallPayload.parse(protocol.dumps(body | change))
+        CallPayload.parse(jsonrpc.dumps(body | change))
 
 
 def test_a_result_whose_hash_is_wrong_is_refused() -> None:
-    wire = CallResult({"a": 1}, 1.0, protocol.canonical_sha256({"a": 1})).wire()
+    wire = CallResult({"a": 1}, 1.0, jsonrpc.canonical_sha256({"a": 1})).wire()
     assert CallResult.parse(wire).output == {"a": 1}
     with pytest.raises(ProtocolError, match="resultSha256"):
         CallResult.parse(wire | {"output": {"a": 2}})
 
 
 def test_the_canonical_hash_ignores_the_order_of_keys() -> None:
-    assert protocol.canonical_sha256({"b": 1, "a": 2}) == protocol.canonical_sha256({"a": 2, "b": 1})
+    assert jsonrpc.canonical_sha256({"b": 1, "a": 2}) == jsonrpc.canonical_sha256({"a": 2, "b": 1})
 
 
 # --- signatures -------------------------------------------------------------------------------------------------------

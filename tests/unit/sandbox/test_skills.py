@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from openclaw_runtime.config import InstalledSkillConfig, PackageRef, SkillAction, Skills
 from openclaw_runtime.errors import ConfigError
 from openclaw_runtime.sandbox.errors import SkillCrashedError, SkillFailedError
-from openclaw_runtime.sandbox.protocol import canonical_sha256
+from openclaw_runtime.sandbox.jsonrpc import canonical_sha256
 from openclaw_runtime.skills import cli
 from openclaw_runtime.skills.audit import Audit, ExecutionRecord, FileAudit, Record
 from openclaw_runtime.skills.checks import Attempt, check

@@ -16,6 +16,18 @@ from openclaw_runtime.errors import NoAnswerError
 from openclaw_runtime.netloc import in_url
 from openclaw_runtime.sandbox import errors
 from openclaw_runtime.sandbox.endpoint import Endpoint
+from openclaw_runtime.sandbox.jsonrpc import (
+    Failure,
+    Fields,
+    Json,
+    Message,
+    Notification,
+    ProtocolError,
+    Request,
+    Success,
+    decode,
+    encode,
+)
 from openclaw_runtime.sandbox.mcp import StdioServer
 from openclaw_runtime.sandbox.protocol import (
     ASK,
@@ -30,20 +42,10 @@ from openclaw_runtime.sandbox.protocol import (
     CallPayload,
     CallResult,
     ErrorCode,
-    Failure,
-    Fields,
     Hello,
     Holder,
-    Json,
     Limits,
-    Message,
-    Notification,
-    ProtocolError,
     ReleasePayload,
-    Request,
-    Success,
-    decode,
-    encode,
 )
 from openclaw_runtime.sandbox.signing import Signs
 from openclaw_runtime.skills.types import CallContext, SkillCall, SkillResult

@@ -7,7 +7,7 @@ is imported here, because the pod imports it too. Everything a server sent is an
 from dataclasses import dataclass
 from typing import Any, Final
 
-from openclaw_runtime.sandbox.protocol import Fields, Json
+from openclaw_runtime.sandbox.jsonrpc import Fields, Json
 
 MAX_TOOLS: Final = 256
 MAX_PAGES: Final = 32

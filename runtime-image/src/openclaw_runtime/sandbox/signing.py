@@ -14,7 +14,13 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from openclaw_runtime.sandbox.protocol import RELEASE_CONTEXT, SIGNING_CONTEXT, CallPayload, Holder, ReleasePayload
+from openclaw_runtime.sandbox.protocol import (
+    RELEASE_CONTEXT,
+    SIGNING_CONTEXT,
+    CallPayload,
+    Holder,
+    ReleasePayload,
+)
 
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from openclaw_runtime.sandbox.protocol import canonical_sha256, dumps
+from openclaw_runtime.sandbox.jsonrpc import canonical_sha256, dumps
 from openclaw_runtime.skills.checks import Verdict
 
 _log = logging.getLogger("openclaw.audit")

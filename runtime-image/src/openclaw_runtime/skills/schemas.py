@@ -12,7 +12,7 @@ from jsonschema.protocols import Validator
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from openclaw_runtime.sandbox.protocol import canonical_sha256
+from openclaw_runtime.sandbox.jsonrpc import canonical_sha256
 
 MAX_STEPS: Final = 200_000
 """Keywords looked at for one value: about a second. References to oneself could go on for ever."""

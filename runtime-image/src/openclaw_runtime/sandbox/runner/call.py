@@ -7,14 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from openclaw_runtime.sandbox.protocol import (
-    ASK,
-    CALL_ID,
-    CONTEXT_METHODS,
-    LOG_LEVELS,
-    CallPayload,
-    CallResult,
-    ErrorCode,
+from openclaw_runtime.sandbox.jsonrpc import (
     Failure,
     Json,
     Message,
@@ -24,6 +17,15 @@ from openclaw_runtime.sandbox.protocol import (
     Success,
     canonical_sha256,
     dumps,
+)
+from openclaw_runtime.sandbox.protocol import (
+    ASK,
+    CALL_ID,
+    CONTEXT_METHODS,
+    LOG_LEVELS,
+    CallPayload,
+    CallResult,
+    ErrorCode,
 )
 from openclaw_runtime.sandbox.runner.channel import ChannelError, FrameTooLargeError
 from openclaw_runtime.sandbox.runner.child import Child, Usage

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from openclaw_runtime.sandbox.protocol import Message, decode, encode
+from openclaw_runtime.sandbox.jsonrpc import Message, decode, encode
 from openclaw_runtime.sandbox.runner import linux
 from openclaw_runtime.sandbox.runner.channel import ChannelError, FrameReader, Kind, pack
 from openclaw_runtime.sandbox.runner.languages import Languages

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from openclaw_runtime.sandbox.protocol import (
-    CallPayload,
+from openclaw_runtime.sandbox.jsonrpc import (
     Failure,
     Json,
     Message,
@@ -20,6 +19,7 @@ from openclaw_runtime.sandbox.protocol import (
     Success,
     encode,
 )
+from openclaw_runtime.sandbox.protocol import CallPayload
 from openclaw_runtime.sandbox.runner.channel import Kind, pack
 from openclaw_skill import Call, ContextError
 

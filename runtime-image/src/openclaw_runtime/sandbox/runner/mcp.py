@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from openclaw_runtime.sandbox.jsonrpc import Json, dumps
 from openclaw_runtime.sandbox.mcp import MAX_PAGES, MAX_TOOLS, StdioServer, ToolError, output_of
-from openclaw_runtime.sandbox.protocol import MAX_RESULT_BYTES, CallPayload, Json, dumps
+from openclaw_runtime.sandbox.protocol import MAX_RESULT_BYTES, CallPayload
 from openclaw_runtime.sandbox.runner.context import RemoteContext
 from openclaw_skill import SkillError
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from openclaw_runtime.sandbox.protocol import Notification, ProtocolError
+from openclaw_runtime.sandbox.jsonrpc import Notification, ProtocolError
 from openclaw_runtime.sandbox.runner.child import Child, Forked
 from openclaw_runtime.sandbox.runner.zygote import Zygote, ZygoteError
 

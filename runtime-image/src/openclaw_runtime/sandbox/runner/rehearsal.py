@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from openclaw_runtime.sandbox.archive import digest_of
+from openclaw_runtime.sandbox.jsonrpc import Request, Success, canonical_sha256, decode, encode
 from openclaw_runtime.sandbox.protocol import (
     CALL_ID,
     CALL_PATH,
@@ -22,11 +23,6 @@ from openclaw_runtime.sandbox.protocol import (
     SUBPROTOCOL,
     CallPayload,
     CallResult,
-    Request,
-    Success,
-    canonical_sha256,
-    decode,
-    encode,
 )
 
 SOURCE: Final = b"async def rehearse(ctx, input):\n    return {}\n"

@@ -18,6 +18,16 @@ from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from openclaw_runtime.sandbox.archive import ArchiveError, verify
+from openclaw_runtime.sandbox.jsonrpc import (
+    Failure,
+    Fields,
+    Message,
+    ProtocolError,
+    Request,
+    Success,
+    decode,
+    encode,
+)
 from openclaw_runtime.sandbox.protocol import (
     CALL_ID,
     CALL_PATH,
@@ -29,15 +39,7 @@ from openclaw_runtime.sandbox.protocol import (
     SUBPROTOCOL,
     CallPayload,
     ErrorCode,
-    Failure,
-    Fields,
     Hello,
-    Message,
-    ProtocolError,
-    Request,
-    Success,
-    decode,
-    encode,
 )
 from openclaw_runtime.sandbox.runner.call import CallRun, failure
 from openclaw_runtime.sandbox.runner.channel import ChannelError

@@ -23,18 +23,8 @@ from types import ModuleType
 from typing import Any, Final, NoReturn
 
 from openclaw_runtime.sandbox.archive import ArchiveError, unpack
-from openclaw_runtime.sandbox.protocol import (
-    CALL_ID,
-    MAX_FRAME_BYTES,
-    CallPayload,
-    ErrorCode,
-    Failure,
-    Notification,
-    Request,
-    Success,
-    decode,
-    dumps,
-)
+from openclaw_runtime.sandbox.jsonrpc import Failure, Notification, Request, Success, decode, dumps
+from openclaw_runtime.sandbox.protocol import CALL_ID, MAX_FRAME_BYTES, CallPayload, ErrorCode
 from openclaw_runtime.sandbox.runner import linux, seccomp
 from openclaw_runtime.sandbox.runner.channel import FrameReader, Kind
 from openclaw_runtime.sandbox.runner.child import Ends

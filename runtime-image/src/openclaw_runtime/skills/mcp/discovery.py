@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from openclaw_runtime.errors import OpenClawError
 from openclaw_runtime.sandbox.errors import CallTimeoutError, SandboxError, SkillCrashedError, SkillFailedError
-from openclaw_runtime.sandbox.protocol import Json, canonical_sha256
+from openclaw_runtime.sandbox.jsonrpc import Json, canonical_sha256
 from openclaw_runtime.skills.mcp.tools import Listing, to_listing
 from openclaw_runtime.skills.types import InstalledSkill
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from openclaw_runtime.sandbox import errors
+from openclaw_runtime.sandbox.jsonrpc import Json, canonical_sha256
 from openclaw_runtime.sandbox.mcp import MAX_PAGES, MAX_TOOLS, ToolError, output_of
-from openclaw_runtime.sandbox.protocol import MAX_RESULT_BYTES, Json, canonical_sha256
+from openclaw_runtime.sandbox.protocol import MAX_RESULT_BYTES
 from openclaw_runtime.skills.mcp.outward import Outward, require_permission
 from openclaw_runtime.skills.types import CallContext, McpServer, SkillCall, SkillResult
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from openclaw_runtime.sandbox.protocol import Json, dumps
+from openclaw_runtime.sandbox.jsonrpc import Json, dumps
 from openclaw_runtime.skills.schemas import check_schema
 from openclaw_runtime.skills.types import ActionSpec, McpServer
 

@@ -18,18 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from openclaw_runtime.sandbox.jsonrpc import Fields, Json, Notification, ProtocolError, dumps, loads
 from openclaw_runtime.sandbox.protocol import (
     CONTEXT_METHODS,
     LOG_LEVELS,
     MAX_FRAME_BYTES,
     CallPayload,
     ErrorCode,
-    Fields,
-    Json,
-    Notification,
-    ProtocolError,
-    dumps,
-    loads,
 )
 from openclaw_runtime.sandbox.runner.context import Link
 from openclaw_runtime.sandbox.runner.languages import LanguageError
