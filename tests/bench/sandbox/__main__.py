@@ -38,7 +38,7 @@ from tests.demo.kube import Kube
 CLIENT = Path(__file__).with_name("client.py")
 READY_SECONDS = 300.0
 LOADED_SECONDS = 180.0
-PAUSE_SECONDS = 0.25
+PAUSE_SECONDS = 0.5
 AFTER_SECONDS = 3.0
 """What a call causes in the cluster goes on for a while: the pod's end, its replacement's start."""
 
@@ -149,7 +149,8 @@ class Run:
             process.stdin.close()
             for line in process.stdout:
                 yield json.loads(line)
-            said = process.stderr.read().strip().splitlines()
+            # The last word is kubectl's, which only knows the exit code.
+            said = [line for line in process.stderr.read().splitlines() if line and "exit code" not in line]
             if process.wait():
                 raise DemoError(f"the measuring client: {said[-1] if said else 'ended without a word'}")
         finally:
@@ -190,6 +191,17 @@ class Run:
             self.results.per_second[case.title] = found["per_second"]
             self.measure_limit(found["pool"])
         self.set_warm(case, 1)
+        self.rest()
+
+    def rest(self) -> None:
+        """Until pods neither come nor go: the next case is not to pay for this one."""
+        until = time.monotonic() + LOADED_SECONDS
+        names: set[str] | None = None
+        while (now := {pod["metadata"]["name"] for pod in self.kube.items("pods")}) != names:
+            if time.monotonic() > until:
+                raise DemoError(f"pods still come and go after {LOADED_SECONDS:.0f} s; see kubectl get pods --watch")
+            names = now
+            time.sleep(AFTER_SECONDS)
 
     def measure_limit(self, pool: str) -> None:
         """What the node can start of the same pods, whoever asks for them."""

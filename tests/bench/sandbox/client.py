@@ -23,7 +23,7 @@ from openclaw_runtime.sandbox.local import start_runner, stop_runner
 from openclaw_runtime.skills.registry import SkillRegistry
 from openclaw_runtime.skills.types import InstalledSkill, SkillCall
 
-SETTLE_SECONDS = 120.0
+SETTLE_SECONDS = 300.0
 DEADLINE_SECONDS = 60.0
 
 
@@ -68,7 +68,7 @@ class Bench:
     async def serial(self, skill: InstalledSkill, calls: int, warm: int, pause: float) -> dict[str, Any]:
         """Calls one after the other, each when the pool is full again: replacing a pod is not part of a call.
 
-        Where no pod is replaced, `pause` seconds are between them, in which the next process gets ready.
+        `pause` seconds after that, in which the node comes to rest, or in a lease the next process gets ready.
         """
         await self.until_warm(skill, warm)
         if skill.level == "trusted":
@@ -81,7 +81,7 @@ class Bench:
         for _ in range(calls):
             if skill.level == "isolated":
                 await self.until_warm(skill, warm)
-            elif pause:
+            if pause:
                 await asyncio.sleep(pause)
             spent, parts = await self.call(skill, "serial")
             times.append(spent)
