@@ -132,10 +132,11 @@ class CallRun:
     async def run(self, tar: bytes) -> Success | Failure:
         """Runs the call with its package and returns the response. What the call has started is killed by then.
 
-        Skills that may start programs are also reaped before the response; of the others only the one process is left,
-        which was killed and cannot have children.
+        Skills that may start programs are also reaped before the response. Of the others only the one process is left,
+        and for Node.js a second one: they were killed and cannot have children, so that their end is not waited for.
         """
         executes = "process:execute" in self._payload.permissions
+        breeds = executes or self._payload.runtime not in ("python", "node")
         # Of another language there is always more than the one process.
         several = executes or self._payload.runtime != "python"
         started, before = time.monotonic(), self._child.usage(processes=several)
@@ -158,7 +159,7 @@ class CallRun:
         after = self._child.usage(processes=several)
         if isinstance(outcome, Ended):
             await self._child.terminate(KILL_GRACE_SECONDS)
-        elif several:
+        elif breeds:
             await self._child.finish()
         else:
             self._child.kill()
