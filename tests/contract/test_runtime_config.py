@@ -23,6 +23,7 @@ from openclaw_runtime.backup.config import load as load_backup
 from openclaw_runtime.config import ENVIRONMENT_KEYS, RuntimeConfig, load_config
 from openclaw_runtime.egress.settings import api_server
 from openclaw_runtime.gateway.reload import restart_needed
+from openclaw_runtime.memory.sections import Importance
 from openclaw_runtime.models.sections import Cache, ModelSettings, Pricing
 from openclaw_runtime.schedules import cron
 from openclaw_runtime.skills import patterns
@@ -115,6 +116,15 @@ SKILL = {
 }
 
 
+REMEMBERING = {
+    "importanceWeights": {
+        "accessCount": 0.1,
+        "recency": 0.2,
+        "relevance": 0.3,
+        "userFeedback": 0.4,
+        "adaptationRate": 0.5,
+    },
+}
 SCHEDULES = [
     {"name": "brief", "schedule": "@daily", "timeZone": "Europe/Riga", "prompt": "What is new?"},
     {
@@ -128,12 +138,21 @@ SCHEDULES = [
 ]
 
 
-def inputs(model: str, store: str, skill: str, *, team: bool, level: str, timed: bool = False) -> AgentInputs:
+def inputs(
+    model: str,
+    store: str,
+    skill: str,
+    *,
+    team: bool,
+    level: str,
+    timed: bool = False,
+    memory: dict[str, Any] | None = None,
+) -> AgentInputs:
     spec = AgentSpec.model_validate(
         {
             "model": MODELS[model],
             "execution": {"sandbox": {"level": level}},
-            "memory": {"storeRef": {"name": "memory"}} if STORES[store] is not None else {},
+            "memory": {**({"storeRef": {"name": "memory"}} if STORES[store] is not None else {}), **(memory or {})},
             "team": {"members": [{"name": "helper"}]} if team else None,
             "schedules": SCHEDULES if timed else [],
         }
@@ -308,6 +327,14 @@ def test_further_models_and_their_keys_reach_the_gateway(tmp_path: Path) -> None
     assert first.api_key_file.parts[-2:] == ("k", "v")
 
 
+def test_what_becomes_of_records_is_read_as_it_was_written(tmp_path: Path) -> None:
+    plain: dict[str, Any] = {"model": "openai", "store": "managed", "skill": "none", "team": False, "level": "isolated"}
+    memory = read(inputs(**plain, memory=REMEMBERING), tmp_path).memory
+    assert memory.importance == Importance(access_count=0.1, recency=0.2, relevance=0.3, user_feedback=0.4, rate=0.5)
+    # The defaults of both are the same.
+    assert read(inputs(**plain), tmp_path).memory.importance == Importance()
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_environment_variables_are_ones_the_runtime_reads(model: str) -> None:
     given = inputs(model, "managed", "none", team=False, level="isolated")
@@ -340,6 +367,8 @@ def test_unknown_keys_are_refused_so_that_the_table_above_means_something(tmp_pa
         {"skill": "closed"},
         {"team": True},
         {"timed": True},
+        {"memory": REMEMBERING},
+        {"memory": {"contextTokens": 4096}},
     ],
     ids=str,
 )

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from openclaw_runtime import yamlfile
+from openclaw_runtime.memory.sections import Importance
 from openclaw_runtime.models.sections import Endpoint, Models, ModelSettings, Pricing, Provider
 from openclaw_runtime.schedules.cron import check_cron
 from openclaw_runtime.schedules.sections import Schedule, names_once
@@ -150,6 +151,7 @@ class Memory(Section):
     records: Records = Records()
     file_memory: FileMemory = FileMemory()
     embedding: Embedding = Embedding()
+    importance: Importance = Importance()
 
 
 class Bus(Section):

@@ -67,6 +67,12 @@ class Metrics:
         self.search_results = Counter(
             "openclaw_vector_search_results", "Records that memory searches returned.", registry=self.registry
         )
+        self.memory_feedback = Counter(
+            "openclaw_memory_feedback",
+            "What users thought of records: useful or useless.",
+            ["verdict"],
+            registry=self.registry,
+        )
         self.queue_seconds = Histogram(
             "openclaw_sandbox_queue_seconds",
             "Time that skill calls waited for a sandbox: served, given up at their deadline, or cancelled.",

@@ -327,6 +327,12 @@ REFUSED = {
         "set exactly one of s3 and pvc",
     ),
     "restore of a long name": (RESTORE, "metadata.name", "x" * 41, "because a Job is named after it"),
+    "weights of nothing": (
+        AGENT,
+        "spec.memory.importanceWeights",
+        {"accessCount": 0, "recency": 0, "relevance": 0, "userFeedback": 0},
+        "at least one signal must count",
+    ),
     "wordllama of another size": (STORE, "spec.embedding", {"dimensions": 512}, "set embedding.dimensions to 256"),
 }
 
@@ -402,6 +408,7 @@ ACCEPTED = {
     "as many schedules as there may be": changed(
         FULL_AGENT, "spec.schedules", [{**NIGHTLY, "name": f"s{number}", "prompt": "x"} for number in range(64)]
     ),
+    "weights of importance": changed(AGENT, "spec.memory.importanceWeights", {"recency": 1, "adaptationRate": 0}),
     "smallest skill": SKILL,
     "domains with permission": changed(
         changed(SKILL, "spec.permissions", ["network:external"]), "spec.allowedDomains", ["example.org"]

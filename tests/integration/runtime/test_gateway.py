@@ -672,6 +672,12 @@ async def test_the_api_shows_skills_and_memory(house: House) -> None:
         assert found[0]["score"] > 0
         newest = (await raw.get("/api/v1/memory", params={"scope": "team"})).json()
         assert [record["kind"] for record in newest] == ["exchange", "commit"]
+        verdict = await raw.post(f"/api/v1/memory/{found[0]['id']}/feedback", json={"useful": True})
+        assert (verdict.json()["useful"], verdict.json()["id"]) == (1, found[0]["id"])
+        assert sum(verdict.json()["weights"].values()) == pytest.approx(1)
+        assert (await raw.post("/api/v1/memory/x/feedback", json={"useful": True})).status_code == 404
+        odd = await raw.post(f"/api/v1/memory/{found[0]['id']}/feedback", json={"usefull": True})
+        assert (odd.status_code, odd.json()["error"]["param"]) == (400, "useful")
         tasks = (await raw.get("/debug/tasks")).json()
         assert tasks["turns"] == []
         assert any(task["name"] == "http" or task["name"].startswith("bus") for task in tasks["tasks"])

@@ -19,11 +19,15 @@ from openclaw_runtime.errors import MemoryStoreError
 from openclaw_runtime.memory import lexical
 from openclaw_runtime.memory.embeddings import EndpointEmbedder, WordLlamaEmbedder
 from openclaw_runtime.memory.files import MemoryFiles
+from openclaw_runtime.memory.importance import Weights
 from openclaw_runtime.memory.qdrant_embedded import EmbeddedIndex
 from openclaw_runtime.memory.qdrant_server import ServerIndex
+from openclaw_runtime.memory.ranking import Ranking
 from openclaw_runtime.memory.records import RecordStore
+from openclaw_runtime.memory.sections import Importance
 from openclaw_runtime.memory.store import AgentMemory
 from openclaw_runtime.memory.types import Found, MemoryRecord, NewRecord, SessionMessage, Spent, VectorIndex, View
+from openclaw_runtime.memory.uses import UseStore
 from tests.cluster.qdrant_front.app import create_app as create_front
 from tests.fakes.llm.serve import serving
 
@@ -73,13 +77,24 @@ class Memories:
         self.clock = itertools.count(START)
         self.searches: list[int] = []
         self.opened: list[AgentMemory] = []
+        self.written = asyncio.Event()
 
-    def of(self, agent: str, namespace: str | None = None) -> AgentMemory:
+    async def sleep(self, _seconds: float) -> None:
+        """A batch of uses is written when the test says so."""
+        await self.written.wait()
+
+    def of(self, agent: str, namespace: str | None = None, importance: Importance | None = None) -> AgentMemory:
+        def now() -> float:
+            return float(next(self.clock))
+
+        space = namespace or self.namespace
+        uses = UseStore(self.records, namespace=space, agent=agent)
         return AgentMemory(
-            namespace=namespace or self.namespace,
+            namespace=space,
             agent=agent,
             records=self.records,
-            now=lambda: float(next(self.clock)),
+            ranking=Ranking(uses, importance or Importance(), now=now, sleep=self.sleep),
+            now=now,
             timer=time.perf_counter,
             new_id=lambda: str(uuid.uuid4()),
             vectors=(self.index, self.embedder) if self.index else None,
@@ -171,6 +186,67 @@ async def test_starting_again_changes_nothing(memories: Memories) -> None:
         await memories.of("code-expert").start()
     await memory.ping()
     assert await memory.recent() == [stored]
+
+
+async def test_what_users_found_useful_comes_first_and_teaches_the_weights(memories: Memories) -> None:
+    memory = await memories.open("code-expert")
+    twins = [await memory.add(NewRecord("the release is on Friday")) for _ in range(2)]
+    liked = next(item.record for item in await memory.search("when is the release?") if item.record != twins[0])
+    first = await memory.judge(liked.id, useful=True)
+    assert first is not None
+    assert (first.use.useful, first.use.useless) == (1, 0)
+    assert first.weights.recency > Weights().recency
+    assert (await memory.search("when is the release?"))[0].record == liked
+    for _ in range(3):
+        await memory.judge(liked.id, useful=False)
+    # Of another replica, which shares only the store.
+    other = memories.of("code-expert")
+    assert (await other.search("when is the release?"))[0].record == twins[0]
+    # A store remembers what it learned until it is given other weights; other agents learn by themselves.
+    again = await other.judge(liked.id, useful=True)
+    assert again is not None
+    assert (again.use.useful, again.use.useless) == (2, 3)
+    plain = Importance(rate=0)
+    fresh = await memories.of("code-expert", importance=plain.model_copy(update={"recency": 0.5})).judge(
+        liked.id, useful=True
+    )
+    assert fresh is not None
+    assert fresh.weights.recency == pytest.approx(0.4)
+    assert await memories.of("stranger").judge(liked.id, useful=True) is None
+
+
+async def test_recalls_are_counted_in_batches_off_the_path(memories: Memories) -> None:
+    memory = await memories.open("code-expert")
+    record = await memory.add(NewRecord("the release is on Friday", importance=0.2))
+    for _ in range(3):
+        await memory.search("when is the release?")
+    await memory.search("when is the release?", use=False)
+    uses = UseStore(memories.records, namespace=memories.namespace, agent="code-expert")
+    assert await uses.known([record.id], Weights()) == ({}, Weights())
+    memories.written.set()
+    async with asyncio.timeout(60):
+        while not (known := (await uses.known([record.id], Weights()))[0]):  # noqa: ASYNC110 - a write has no event
+            await asyncio.sleep(0)
+    use = known[record.id]
+    assert use.accesses == 3
+    assert use.last_access > record.created_at
+    assert 0 < use.relevance <= 3
+
+
+async def test_without_the_store_of_uses_recall_goes_on_and_nothing_is_forgotten(
+    memories: Memories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = await memories.open("code-expert")
+    record = await memory.add(NewRecord("the release is on Friday"))
+    broken = AsyncMock(side_effect=MemoryStoreError("down"))
+    with monkeypatch.context() as patched:
+        patched.setattr(UseStore, "known", broken)
+        patched.setattr(UseStore, "add", broken)
+        assert [item.record for item in await memory.search("when is the release?")] == [record]
+        await memory._ranking.save()
+    await memory._ranking.save()
+    uses = UseStore(memories.records, namespace=memories.namespace, agent="code-expert")
+    assert (await uses.known([record.id], Weights()))[0][record.id].accesses == 1
 
 
 class BrokenIndex:

@@ -24,6 +24,7 @@ from openclaw_operator.api.base import (
     schema_extra,
 )
 from openclaw_operator.api.gateway import Gateway
+from openclaw_operator.api.memory import AgentMemory
 from openclaw_operator.api.model import ModelSpec
 from openclaw_operator.api.schedule import Schedule
 
@@ -54,17 +55,6 @@ class AgentSkill(Model):
     config: FreeForm | None = Field(None, description="Settings handed to the skill as ctx.config.")
     triggers: bool = Field(
         True, description="Whether the commands and times that the Skill lists as triggers start its actions here."
-    )
-
-
-class AgentMemory(Model):
-    """What the agent remembers and where."""
-
-    store_ref: LocalRef | None = Field(
-        None, description="The MemoryStore to use; without it memory is embedded on the workspace volume."
-    )
-    context_tokens: int = Field(
-        128000, ge=1024, le=2000000, description="Most tokens of conversation sent to the model in one request."
     )
 
 

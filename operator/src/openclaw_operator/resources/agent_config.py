@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from openclaw_operator.api.memory import AgentMemory
 from openclaw_operator.resources import agent_models, schedules, stores
 from openclaw_operator.resources.inputs import AgentInputs, ResolvedSkill
 from openclaw_operator.resources.meta import (
@@ -28,6 +29,7 @@ DRAIN_SECONDS = 20
 SKILL_SECRETS_DIR = "/etc/openclaw/skills"
 WORKSPACE_DIR = "/workspace"
 EMBEDDED_DATA_DIR = f"{WORKSPACE_DIR}/.openclaw"
+_LIVE_MEMORY = ("importance",)
 
 
 def default_soul(name: str, role: str, description: str) -> str:
@@ -108,7 +110,11 @@ def _egress(inputs: AgentInputs) -> dict[str, Any] | None:
 
 
 def _memory(inputs: AgentInputs) -> dict[str, Any]:
-    memory: dict[str, Any] = {"type": "hybrid", "context_tokens": inputs.spec.memory.context_tokens}
+    memory: dict[str, Any] = {
+        "type": "hybrid",
+        "context_tokens": inputs.spec.memory.context_tokens,
+        **_remembering(inputs.spec.memory),
+    }
     store = inputs.store
     if store is None:
         memory["vector_store"] = {"provider": "qdrant", "path": f"{EMBEDDED_DATA_DIR}/vectors"}
@@ -134,6 +140,20 @@ def _memory(inputs: AgentInputs) -> dict[str, Any]:
         "api_key_file": _file(files, stores.EMBEDDING_KEY),
     }
     return memory
+
+
+def _remembering(memory: AgentMemory) -> dict[str, Any]:
+    """What a gateway takes up while it runs."""
+    weights = memory.importance_weights
+    return {
+        "importance": {
+            "access_count": weights.access_count,
+            "recency": weights.recency,
+            "relevance": weights.relevance,
+            "user_feedback": weights.user_feedback,
+            "rate": weights.adaptation_rate,
+        }
+    }
 
 
 def _bus(inputs: AgentInputs) -> dict[str, Any]:
@@ -187,8 +207,9 @@ def _skill(skill: ResolvedSkill) -> dict[str, Any]:
 
 def restart_hash(config: dict[str, Any]) -> str:
     """A hash over what the gateway reads once at start; everything else it reloads from the mounted file."""
-    fixed = {key: config[key] for key in ("gateway", "memory", "bus")}
-    return digest({**fixed, "sandbox": config["execution"]["sandbox"]})
+    fixed = {key: config[key] for key in ("gateway", "bus")}
+    memory = {key: value for key, value in config["memory"].items() if key not in _LIVE_MEMORY}
+    return digest({**fixed, "memory": memory, "sandbox": config["execution"]["sandbox"]})
 
 
 def config_map(inputs: AgentInputs, config: dict[str, Any]) -> Object:

@@ -1,10 +1,11 @@
 """The gateway's own API under /api/v1: skills, memory, schedules, sessions, spending. It changes no configuration."""
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -52,6 +53,25 @@ class RecordView(BaseModel):
     metadata: dict[str, Any]
     created_at: float
     score: float | None = None
+
+
+class Feedback(BaseModel):
+    """What a user thinks of a record that the agent recalled."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    useful: bool
+
+
+class JudgedView(BaseModel):
+    """What is known of a record after a user's feedback. `importance` is 0 to 1, `weights` are the agent's now."""
+
+    id: str
+    accesses: int
+    useful: int
+    useless: int
+    importance: float
+    weights: dict[str, float]
 
 
 class RunView(BaseModel):
@@ -158,8 +178,26 @@ def create_api(state: GatewayState) -> FastAPI:
         """Searches the memory for `q`, best first; without `q` the newest records. Scope team adds the team's."""
         team = scope == "team"
         if q.strip():
-            return [_view(found.record, found.score) for found in await state.memory.search(q, limit, team=team)]
+            # A person who looks is no use of a record: only what the agent recalls counts.
+            found = await state.memory.search(q, limit, team=team, use=False)
+            return [_view(item.record, item.score) for item in found]
         return [_view(record) for record in await state.memory.recent(limit, team=team)]
+
+    @api.post("/memory/{record}/feedback")
+    async def feedback(record: str, said: Feedback) -> JudgedView:
+        """Notes whether a record was useful; what matters to users is learned from it."""
+        judged = await state.memory.judge(record, useful=said.useful)
+        if judged is None:
+            raise HTTPException(404, f"there is no record {record!r}; GET /api/v1/memory shows their ids")
+        state.metrics.memory_feedback.labels("useful" if said.useful else "useless").inc()
+        return JudgedView(
+            id=judged.record.id,
+            accesses=judged.use.accesses,
+            useful=judged.use.useful,
+            useless=judged.use.useless,
+            importance=judged.importance,
+            weights=asdict(judged.weights),
+        )
 
     @api.get("/schedules")
     async def schedules() -> list[ScheduleView]:

@@ -87,10 +87,12 @@ class Gateway:
         self._files = stores.files(config, around.data_dir)
         records = stores.records(config, around.data_dir)
         self._spending = Spending(records, namespace=config.claw.namespace, agent=config.claw.name, now=around.now)
+        self._ranking = stores.ranking(config, records, around)
         self._memory = AgentMemory(
             namespace=config.claw.namespace,
             agent=config.claw.name,
             records=records,
+            ranking=self._ranking,
             now=around.now,
             timer=around.timer,
             new_id=around.new_id,
@@ -195,6 +197,7 @@ class Gateway:
             logger.warning("changes that need a restart: %s", ", ".join(needed))
         self._metrics.active_skills.set(len(self._skills.installed()))
         self._config = config
+        self._ranking.use(config.memory.importance)
         self.state.use(loop, needed)
         self._schedule()
 

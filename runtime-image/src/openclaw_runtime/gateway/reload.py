@@ -13,19 +13,27 @@ logger = logging.getLogger(__name__)
 _LIVE = frozenset({"claw", "models", "skills", "schedules", "team", "execution", "activator"})
 """The sections whose changes take effect at once."""
 
+_LIVE_IN_FIXED = {"memory": ("importance",)}
+"""Fields whose changes take effect at once, of sections that are tied to what is open already."""
+
 _FIXED_IN_LIVE = {"claw": ("name", "namespace"), "execution": ("sandbox",)}
-"""Fields inside them that are tied to what is open already."""
+"""Fields inside the live ones that are tied to what is open already."""
 
 
 def restart_needed(old: RuntimeConfig, new: RuntimeConfig) -> list[str]:
     """Returns the paths that changed and only take effect after a restart."""
     paths = [
-        name for name in RuntimeConfig.model_fields if name not in _LIVE and getattr(old, name) != getattr(new, name)
+        name for name in RuntimeConfig.model_fields if name not in _LIVE and _fixed(old, name) != _fixed(new, name)
     ]
     for section, fields in _FIXED_IN_LIVE.items():
         before, after = getattr(old, section), getattr(new, section)
         paths.extend(f"{section}.{name}" for name in fields if getattr(before, name) != getattr(after, name))
     return sorted(paths)
+
+
+def _fixed(config: RuntimeConfig, name: str) -> object:
+    section = getattr(config, name)
+    return section.model_dump(exclude=set(_LIVE_IN_FIXED[name])) if name in _LIVE_IN_FIXED else section
 
 
 def changes(folders: Sequence[Path], stop: asyncio.Event, *, deep: bool = False) -> AsyncIterator[object]:

@@ -10,8 +10,10 @@ from openclaw_runtime.config import Bus, Embedding, RuntimeConfig
 from openclaw_runtime.errors import ConfigError, ConfigProblem
 from openclaw_runtime.gateway.surroundings import Surroundings
 from openclaw_runtime.memory.files import MemoryFiles
+from openclaw_runtime.memory.ranking import Ranking
 from openclaw_runtime.memory.records import RecordStore
 from openclaw_runtime.memory.types import Embedder, VectorIndex
+from openclaw_runtime.memory.uses import UseStore
 from openclaw_runtime.secrets import read_secret
 
 
@@ -34,6 +36,13 @@ def records(config: RuntimeConfig, data_dir: Path) -> RecordStore:
     records = config.memory.records
     password = read_secret(records.password_file, "memory.records.password_file") if records.password_file else None
     return RecordStore(records.url or f"sqlite+aiosqlite:///{data_dir / 'records.db'}", password=password)
+
+
+def ranking(config: RuntimeConfig, records: RecordStore, around: Surroundings) -> Ranking:
+    """What orders an agent's matches, beside its records."""
+    claw = config.claw
+    uses = UseStore(records, namespace=claw.namespace, agent=claw.name)
+    return Ranking(uses, config.memory.importance, now=around.now, sleep=around.sleep)
 
 
 def vectors(config: RuntimeConfig, around: Surroundings) -> tuple[VectorIndex, Embedder] | None:

@@ -144,13 +144,20 @@ class RecordStore:
 
     async def recent(self, view: View, limit: int, kinds: Sequence[str] = ()) -> list[MemoryRecord]:
         """Returns the newest records in `view`, newest first."""
-        mine = _records.c.agent == view.agent
-        wanted = [_records.c.namespace == view.namespace]
-        wanted.append(or_(mine, _records.c.scope == "team") if view.team else mine)
+        wanted = _in(view)
         if kinds:
             wanted.append(_records.c.kind.in_(kinds))
         query = select(_records).where(*wanted).order_by(_records.c.created_at.desc(), _records.c.id).limit(limit)
         return await self._select(query)
+
+    async def find(self, connection: AsyncConnection, view: View, record_id: str) -> MemoryRecord | None:
+        """Returns one record, if `view` has it."""
+        rows = await connection.execute(select(_records).where(*_in(view), _records.c.id == record_id))
+        return next((_record(row) for row in rows.mappings()), None)
+
+    async def existing(self, connection: AsyncConnection, ids: Sequence[str]) -> list[str]:
+        """Returns those of some ids that are records."""
+        return list((await connection.execute(select(_records.c.id).where(_records.c.id.in_(ids)))).scalars())
 
     async def append(self, namespace: str, agent: str, session: str, messages: Sequence[SessionMessage]) -> None:
         """Adds messages to the end of a session."""
@@ -204,7 +211,7 @@ class RecordStore:
     async def _select(self, query: Any) -> list[MemoryRecord]:
         async with self.transaction() as connection:
             rows = (await connection.execute(query)).mappings().all()
-        return [MemoryRecord(**{name: row[name] for name in _RECORD_FIELDS}) for row in rows]
+        return [_record(row) for row in rows]
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -219,3 +226,12 @@ class RecordStore:
             raise MemoryStoreError(
                 f"the records store failed: {lines[0] if lines else type(error).__name__}"
             ) from error
+
+
+def _in(view: View) -> list[Any]:
+    mine = _records.c.agent == view.agent
+    return [_records.c.namespace == view.namespace, or_(mine, _records.c.scope == "team") if view.team else mine]
+
+
+def _record(row: Any) -> MemoryRecord:
+    return MemoryRecord(**{name: row[name] for name in _RECORD_FIELDS})

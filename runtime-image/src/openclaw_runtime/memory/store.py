@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from openclaw_runtime.errors import MemoryStoreError
 from openclaw_runtime.memory import lexical
 from openclaw_runtime.memory.files import MemoryFiles
+from openclaw_runtime.memory.ranking import Ranking
 from openclaw_runtime.memory.records import RecordStore
 from openclaw_runtime.memory.types import (
     Embedder,
@@ -16,11 +17,14 @@ from openclaw_runtime.memory.types import (
     VectorIndex,
     View,
 )
+from openclaw_runtime.memory.uses import Judged
 
 logger = logging.getLogger(__name__)
 
 _LEXICAL_WINDOW = 1_000
 _REPAIR_BATCH = 100
+_CANDIDATES = 3
+"""So many times the matches that are asked for are ordered by importance, too."""
 
 OnSearch = Callable[[float, int], None]
 """Takes the duration of a search in milliseconds and the number of results."""
@@ -39,6 +43,7 @@ class AgentMemory:
         namespace: str,
         agent: str,
         records: RecordStore,
+        ranking: Ranking,
         now: Callable[[], float],
         timer: Callable[[], float],
         new_id: Callable[[], str],
@@ -49,6 +54,7 @@ class AgentMemory:
         self._namespace = namespace
         self._agent = agent
         self._records = records
+        self._ranking = ranking
         self._now = now
         self._timer = timer
         self._new_id = new_id
@@ -60,6 +66,7 @@ class AgentMemory:
     async def start(self) -> None:
         """See `MemoryStore`."""
         await self._records.start()
+        await self._ranking.start()
         if self._vectors is not None:
             index, embedder = self._vectors
             await index.start(embedder.dimensions)
@@ -67,6 +74,7 @@ class AgentMemory:
 
     async def close(self) -> None:
         """See `MemoryStore`."""
+        await self._ranking.close()
         if self._vectors is not None:
             await self._vectors[0].close()
         await self._records.close()
@@ -105,17 +113,23 @@ class AgentMemory:
                 logger.warning("the memory files could not be written: %s", error)
         return stored
 
-    async def search(self, query: str, limit: int = 5, *, team: bool = False) -> list[Found]:
+    async def search(self, query: str, limit: int = 5, *, team: bool = False, use: bool = True) -> list[Found]:
         """See `MemoryStore`."""
         started = self._timer()
         view = self._view(team)
         if self._vectors is None:
-            found = lexical.rank(query, await self._records.recent(view, _LEXICAL_WINDOW), limit)
+            matches = lexical.rank(query, await self._records.recent(view, _LEXICAL_WINDOW), _CANDIDATES * limit)
+            full = max((item.score for item in matches), default=1.0)
         else:
             if self._behind:
                 await self._catch_up()
             index, embedder = self._vectors
-            found = await index.search((await embedder.embed([query]))[0], view, limit)
+            matches = await index.search((await embedder.embed([query]))[0], view, _CANDIDATES * limit)
+            full = 1.0
+        found = (await self._ranking.order(matches))[:limit]
+        if use:
+            relevance = {item.record.id: item.score / full for item in matches}
+            self._ranking.recalled([(item.record.id, relevance[item.record.id]) for item in found])
         if self._on_search is not None:
             self._on_search((self._timer() - started) * 1000, len(found))
         return found
@@ -123,6 +137,10 @@ class AgentMemory:
     async def recent(self, limit: int = 10, *, team: bool = False, kinds: Sequence[str] = ()) -> list[MemoryRecord]:
         """See `MemoryStore`."""
         return await self._records.recent(self._view(team), limit, kinds)
+
+    async def judge(self, record_id: str, *, useful: bool) -> Judged | None:
+        """See `MemoryStore`."""
+        return await self._ranking.judge(self._view(team=True), record_id, useful=useful)
 
     async def session(self, session: str, limit: int = 100) -> list[SessionMessage]:
         """See `MemoryStore`."""

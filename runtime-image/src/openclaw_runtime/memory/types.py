@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from openclaw_runtime.memory.uses import Judged
 
 Scope = Literal["private", "team"]
 """private: only the agent that wrote it. team: also agents that search the team's memory, like a coordinator."""
@@ -10,7 +13,7 @@ Scope = Literal["private", "team"]
 
 @dataclass(frozen=True, slots=True)
 class NewRecord:
-    """Something to remember. `kind` is free (exchange, note, commit, …); `importance` is 0 to 1."""
+    """Something to remember. `kind` is free (exchange, note, commit, …); `importance` is 0 to 1, its author's word."""
 
     text: str
     kind: str = "note"
@@ -86,12 +89,16 @@ class MemoryStore(Protocol):
         """Stores a record; it is found by the next search."""
         ...
 
-    async def search(self, query: str, limit: int = 5, *, team: bool = False) -> list[Found]:
-        """Returns up to `limit` records, best first."""
+    async def search(self, query: str, limit: int = 5, *, team: bool = False, use: bool = True) -> list[Found]:
+        """Returns up to `limit` records, best first. Unless `use` is false they count as used."""
         ...
 
     async def recent(self, limit: int = 10, *, team: bool = False, kinds: Sequence[str] = ()) -> list[MemoryRecord]:
         """Returns the newest records, newest first; `kinds` narrows them."""
+        ...
+
+    async def judge(self, record_id: str, *, useful: bool) -> "Judged | None":
+        """Notes what a user thinks of a record, the agent's own or its team's. Returns None if there is none."""
         ...
 
     async def session(self, session: str, limit: int = 100) -> list[SessionMessage]:
