@@ -15,6 +15,14 @@ from tests.faults import world
 from tests.faults.harness import BASELINE_QUIET_SECONDS, Stage, open_stage, prepare
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--crash-points",
+        default="",
+        help="kill the operator only after these of its writes: 67, 60-86, or a part of a path such as openclaw-egress",
+    )
+
+
 @pytest.fixture(scope="package")
 def server() -> Iterator[ApiServer]:
     with start_api_server() as started:

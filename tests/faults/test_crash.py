@@ -17,14 +17,24 @@ EXTRA_WRITES = 6
 PARTS = 4
 
 
-async def crash_after_writes(stage: Stage, expected: dict[str, Any], *, first: int, every: int) -> list[str]:
-    """Kill -9 after write `first`, `first + every`, …; what went wrong, one line per crash point."""
+def chosen(writes: list[Write], text: str) -> list[int]:
+    """The numbers of the writes that `--crash-points` names: `67`, `60-86`, or a part of a path; all where it is ""."""
+    first, dash, last = text.partition("-")
+    if first.isdecimal() and (last.isdecimal() or not dash):
+        return [write.number for write in writes if int(first) <= write.number <= int(last or first)]
+    return [write.number for write in writes if text in str(write)]
+
+
+async def crash_after_writes(
+    stage: Stage, expected: dict[str, Any], *, first: int, every: int, points: str = ""
+) -> list[str]:
+    """Kill -9 after write `first`, `first + every`, … of those chosen; what went wrong, one line per crash point."""
     await world.create(stage.api, world.resources())
     await stage.start()
     await stage.becomes(expected)
     total = len(stage.proxy.writes)
     failures: list[str] = []
-    for point in range(first, total + 1, every):
+    for point in chosen(stage.proxy.writes, points)[first - 1 :: every]:
         await stage.fresh()
         failures += await _crash_after(stage, expected, point, total)
     return failures
@@ -54,5 +64,8 @@ async def _crash_after(stage: Stage, expected: dict[str, Any], point: int, total
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("part", range(PARTS))
-async def test_killed_after_each_write(stage: Stage, expected: dict[str, Any], part: int) -> None:
-    assert await crash_after_writes(stage, expected, first=part + 1, every=PARTS) == []
+async def test_killed_after_each_write(
+    stage: Stage, expected: dict[str, Any], part: int, request: pytest.FixtureRequest
+) -> None:
+    points = str(request.config.getoption("--crash-points", ""))
+    assert await crash_after_writes(stage, expected, first=part + 1, every=PARTS, points=points) == []

@@ -119,6 +119,34 @@ async def test_a_restart_does_not_touch_the_proxy_before_all_agents_have_spoken(
     assert [entry for entry in world.api.log[before:] if entry[1] in {"NetworkPolicy", "Deployment", "Service"}] == []
 
 
+@pytest.mark.parametrize("killed_after", range(1, len(PARTS)))
+async def test_an_operator_that_starts_anew_goes_on_with_a_half_made_proxy(killed_after: int) -> None:
+    """Others may speak first: what an agent that has not spoken needs is not taken away meanwhile."""
+    world = World()
+    world.primary("Skill", "echo", {**SKILL, "permissions": ["network:internal"]}, **CHECKED)
+    ada = world.primary("Agent", "ada", USES_ECHO)
+    bob = world.primary("Agent", "bob", {**USES_ECHO, "skills": []})
+    made = 0
+
+    def kill(_verb: str, kind: str, name: str) -> None:
+        nonlocal made
+        made += (kind, name) in PARTS
+        if made > killed_after:
+            raise RuntimeError("killed")
+
+    world.api.fault = kill
+    with pytest.raises(RuntimeError):
+        await world.settle(ada, bob)
+    world.api.fault = lambda *_: None
+    world.restart()
+    before = len(world.api.log)
+    await world.settle(bob)
+    await world.settle(ada)
+    assert parts(world) == PARTS
+    written = [entry for entry in world.api.log[before:] if entry[1:] in PARTS]
+    assert len(written) == len(PARTS) - killed_after, written
+
+
 async def test_a_rotation_changes_what_the_proxy_reads_and_not_the_proxy() -> None:
     world = await settled(["network:external"])
     before = world.api.items["Deployment", NAME]["spec"]["template"]

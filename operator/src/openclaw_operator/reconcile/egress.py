@@ -23,24 +23,24 @@ _PARTS = (
 )
 
 
-async def keep(context: Context, namespace: str, public_keys: str, *, internal: bool) -> None:
+async def keep(context: Context, namespace: str, public_keys: str, *, internal: bool | None) -> None:
     """Bring the proxy to what it should be; what only the user can solve is logged, and told by the agents' condition.
 
-    `public_keys` are those that grants may be signed with; `internal` whether a skill declares network:internal.
-    Raises ApiError for a passing fault.
+    `public_keys` are those that grants may be signed with; `internal` whether a skill declares network:internal, None
+    while that is not known: how far a proxy that is there may reach then stays as it is. Raises ApiError for a passing
+    fault.
     """
     options = context.egress
     if not options.enabled:
         await drop(context, namespace)
         return
     children = _children(context, namespace)
-    # The policies first, then the keys: no pod runs without them.
-    desired = [
-        *network.egress_policies(namespace, internal=internal, denied=options.denied),
-        *egress.build(namespace, public_keys, options),
-    ]
+    policies = network.egress_policies(namespace, internal=bool(internal), denied=options.denied)
+    if internal is None and context.children.get("NetworkPolicy", namespace, network.EGRESS_POLICY):
+        policies = [item for item in policies if item["metadata"]["name"] != network.EGRESS_POLICY]
     try:
-        for item in desired:
+        # The policies first, then the keys: no pod runs without them.
+        for item in (*policies, *egress.build(namespace, public_keys, options)):
             await children.ensure_shared(item)
     except SpecError as error:
         LOG.warning("egress proxy of namespace %s: %s", namespace, error.message)

@@ -188,18 +188,16 @@ class PoolReconciler:
     ) -> None:
         """The egress proxy stays as long as a pool, or a pod that is left of one, may use it.
 
-        One that is there is not touched while `pools` is not `complete`: nobody knows yet what it has to be.
+        While `pools` is not `complete`, somebody may want what seems not to be wanted: then nothing of it goes.
         """
         context = self._context
-        live = context.children.get("Deployment", namespace, EGRESS_NAME)
-        if live is not None and not complete:
-            return
         proxied = [pool for pool in pools.values() if pool.shape.egress == "proxied"]
         # A call may go on in a pod that is deleted.
         left = any(pod.labels.get(EGRESS_LABEL) == "proxied" and pod.facts["phase"] not in FINISHED for pod in pods)
         if proxied or left:
-            await egress.keep(context, namespace, public_keys, internal=any(pool.internal for pool in proxied))
-        else:
+            internal = any(pool.internal for pool in proxied) or (False if complete else None)
+            await egress.keep(context, namespace, public_keys, internal=internal)
+        elif complete:
             await egress.drop(context, namespace)
         ready = egress.ready(context.children.get("Deployment", namespace, EGRESS_NAME))
         if self._egress_ready.get(namespace, False) != ready:
