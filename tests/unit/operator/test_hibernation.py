@@ -298,3 +298,30 @@ async def test_a_namespace_has_an_activator_for_as_long_as_one_of_its_agents_hib
     bench.primary("Agent", "ada", {**SPEC, "suspend": True})
     await activators.reconcile(key)
     assert not {name for _, name in bench.api.items} & {"openclaw-activator"}
+
+
+async def test_an_activator_may_read_nothing_before_an_agent_has_its_token() -> None:
+    """In RBAC a rule without names is about every ConfigMap of the namespace."""
+    bench = Bench()
+    activators = ActivatorReconciler(bench.context)
+    bench.primary("Agent", "ada", SPEC)
+    await activators.reconcile(("Activator", "demo", ""))
+    assert bench.api.items["Role", "openclaw-activator"]["rules"] == []
+    bench.child("Secret", "ada-gateway-token", data={"token": "dG9rZW4="})
+    await activators.reconcile(("Activator", "demo", ""))
+    (rule,) = bench.api.items["Role", "openclaw-activator"]["rules"]
+    assert rule["resourceNames"] == ["ada-hibernation"]
+
+
+async def test_an_agent_whose_spec_cannot_be_read_keeps_no_other_from_waking() -> None:
+    bench = Bench()
+    for name, spec in {
+        "ada": SPEC,
+        "bob": {**SPEC, "role": "Chief Officer"},
+        "eve": {"model": MODEL, "gateway": {"hibernation": {"idleSeconds": -1}}},
+    }.items():
+        bench.primary("Agent", name, spec)
+        bench.child("Secret", f"{name}-gateway-token", data={"token": "dG9rZW4="})
+    await ActivatorReconciler(bench.context).reconcile(("Activator", "demo", ""))
+    (rule,) = bench.api.items["Role", "openclaw-activator"]["rules"]
+    assert rule["resourceNames"] == ["ada-hibernation", "bob-hibernation"]

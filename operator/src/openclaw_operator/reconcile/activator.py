@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from openclaw_operator.api.agent import AgentSpec
+from pydantic import ValidationError
+
+from openclaw_operator.api.gateway import Hibernation
 from openclaw_operator.errors import SpecError
 from openclaw_operator.reconcile.children import NAMESPACE, Children
 from openclaw_operator.reconcile.context import Context
@@ -67,15 +69,21 @@ class ActivatorReconciler:
         return None
 
     def _sleeper(self, namespace: str, name: str) -> activator.Sleeper | None:
-        """An agent as the activator has to know it; None until its token is there."""
+        """An agent as the activator has to know it; None until its token is there.
+
+        An agent whose spec this version does not take goes on as it is, and what is wrong of it is no matter here.
+        """
         context = self._context
         primary = context.primaries.get(("Agent", namespace, name))
         if primary is None or primary.deleting:
             return None
-        hibernation = AgentSpec.model_validate(primary.load()["spec"]).gateway.hibernation
+        try:
+            hibernation = Hibernation.model_validate(primary.load()["spec"]["gateway"]["hibernation"])
+        except ValidationError:
+            return None
         secret = token_secret_name(Owner("Agent", name, namespace, primary.uid))
         token = context.children.get("Secret", namespace, secret)
-        if hibernation is None or token is None or "token_sha256" not in token.facts:
+        if token is None or "token_sha256" not in token.facts:
             return None
         return activator.Sleeper(
             name, token.facts["token_sha256"], hibernation.idle_seconds, hibernation.wake_timeout_seconds

@@ -75,19 +75,17 @@ def build(namespace: str, sleepers: Iterable[Sleeper], images: Images) -> list[O
         for each in known
     }
     text = json.dumps({"agents": agents}, indent=2) + "\n"
-    rule = {
-        "apiGroups": [""],
-        "resources": ["configmaps"],
-        "resourceNames": [state_name(each.name) for each in known],
-        "verbs": ["get", "patch"],
-    }
+    names = [state_name(each.name) for each in known]
+    rule = {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": names, "verbs": ["get", "patch"]}
+    # A rule that names none would be about all of them.
+    rules = [rule] if names else []
     port = {"name": "api", "port": ACTIVATOR_API_PORT, "targetPort": "api", "protocol": "TCP"}
     # Headless: gateways talk to each replica, also to one that only finishes what it holds.
     service = {"type": "ClusterIP", "clusterIP": "None", "publishNotReadyAddresses": True, "selector": LABELS}
     subject = {"kind": "ServiceAccount", "name": NAME, "namespace": namespace}
     return [
         shared("v1", "ServiceAccount", NAME, namespace, LABELS, automountServiceAccountToken=False),
-        shared("rbac.authorization.k8s.io/v1", "Role", NAME, namespace, LABELS, rules=[rule]),
+        shared("rbac.authorization.k8s.io/v1", "Role", NAME, namespace, LABELS, rules=rules),
         shared("v1", "Secret", NAME, namespace, LABELS, type="Opaque", data=encode({AGENTS_KEY: text.encode()})),
         shared("v1", "Service", NAME, namespace, LABELS, spec={**service, "ports": [port]}),
         shared(

@@ -22,7 +22,7 @@ def service_account(inputs: AgentInputs) -> Object:
 def role(inputs: AgentInputs) -> Object:
     """Watch sandbox pods, read the packages of its own skills; nothing else."""
     rules: list[Object] = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
-    packages = sorted({skill.package for skill in inputs.skills})
+    packages = sorted({skill.package for skill in inputs.skills if skill.package})
     if packages:
         rules.append({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": packages, "verbs": ["get"]})
     return child(
