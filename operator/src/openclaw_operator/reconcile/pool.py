@@ -35,6 +35,12 @@ LAST_PAUSE_SECONDS = 60.0
 REFUSED_RECHECK_SECONDS = 15.0
 # Gateways go on calling the pools of their old configuration until they have the new one.
 RETIRE_SECONDS = MOUNT_SECONDS
+# What the pools of a namespace have in common, in the order in which it goes.
+SHARED = (
+    ("NetworkPolicy", network.SANDBOX_POLICY),
+    ("NetworkPolicy", network.SANDBOX_NAME_POLICY),
+    ("Secret", secrets.SIGNING_SECRET),
+)
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -302,13 +308,11 @@ class PoolReconciler:
         if theirs:
             return
         await egress.drop(context, namespace)
-        shared = (
-            context.children.get("NetworkPolicy", namespace, network.SANDBOX_POLICY),
-            context.children.get("NetworkPolicy", namespace, network.SANDBOX_NAME_POLICY),
-            context.children.get("Secret", namespace, secrets.SIGNING_SECRET),
-        )
-        for live in [*(pod for pod in pods if not pod.deleting), *(item for item in shared if item)]:
-            await context.client.delete(BY_NAME[live.kind], namespace, live.name, "prune", uid=live.uid)
+        for pod in pods:
+            if not pod.deleting:
+                await context.client.delete(BY_NAME["Pod"], namespace, pod.name, "prune", uid=pod.uid)
+        children = Children(context.client, context.children, Owner(NAMESPACE, namespace, namespace, ""))
+        await children.drop_shared(SHARED)
 
     def _observe(self, namespace: str, pools: Mapping[str, Pool], pods: list[Live], *, complete: bool) -> float | None:
         """Tell of the pools: in metrics at once, in the status of Skills and Agents when it is worth a write."""
