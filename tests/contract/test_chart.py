@@ -11,11 +11,14 @@ import pytest
 import yaml
 
 from openclaw_operator import rbac
+from openclaw_operator.resources import activator, agent_service, egress, network
+from openclaw_operator.resources.egress import EgressOptions
 from openclaw_operator.settings import PREFIX, Settings, load_settings
 from tests.cluster.apiserver import ApiServer
 from tests.cluster.paths import REPOSITORY
 from tests.contract import jsonschemas
 from tests.contract.helm import CHART, MONITORING, chart_file, documents, ok, one, program, run, template
+from tests.unit.operator.builders import IMAGES, agent_inputs
 
 VALUES: dict[str, Any] = yaml.safe_load(chart_file("values.yaml").read_text())
 SCHEMA: dict[str, Any] = json.loads(chart_file("values.schema.json").read_text())
@@ -206,6 +209,45 @@ def test_monitoring_waits_for_its_api() -> None:
     assert not kinds & {"ServiceMonitor", "PrometheusRule"}
     kinds = {item["kind"] for item in documents(template(on, apis=MONITORING))}
     assert kinds >= {"ServiceMonitor", "PrometheusRule"}
+
+
+def monitors(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The specs of the ServiceMonitors by what they scrape."""
+    values = {**values, "metrics": {"serviceMonitor": {"enabled": True}}}
+    found = [item for item in documents(template(values, apis=MONITORING)) if item["kind"] == "ServiceMonitor"]
+    return {item["metadata"]["name"].removeprefix("oc").removeprefix("-"): item["spec"] for item in found}
+
+
+# Of pods that the operator makes.
+EVERYWHERE = ("gateways", "activators", "egress")
+
+
+def test_monitors_find_what_they_scrape_and_each_of_it_once() -> None:
+    made = [agent_service.service(agent_inputs("ada", {}))]
+    made += egress.build("demo", "", EgressOptions("egress:1")) + activator.build("demo", [], IMAGES)
+    policies = [*network.egress_policies("demo", internal=False), network.activator_policy("demo")]
+    for name, objects in {"": documents(template()), **dict.fromkeys(EVERYWHERE, made)}.items():
+        spec = monitors({})[name]
+        wanted = spec["selector"]["matchLabels"].items()
+        (endpoint,) = spec["endpoints"]
+        (scraped,) = [
+            item
+            for item in objects
+            if item["kind"] == "Service"
+            and wanted <= item["metadata"]["labels"].items()
+            and endpoint["port"] in {port["name"] for port in item["spec"]["ports"]}
+        ]
+        assert endpoint.get("path", "/metrics") == "/metrics"
+        selector = scraped["spec"]["selector"]
+        for policy in (item for item in policies if item["spec"]["podSelector"] == {"matchLabels": selector}):
+            rules = [rule for rule in policy["spec"]["ingress"] if "monitoring" in json.dumps(rule["from"])]
+            open_ = {port["port"] for rule in rules for port in rule["ports"]}
+            assert open_ >= {port["port"] for port in scraped["spec"]["ports"]}, name
+    everywhere, here = monitors({}), monitors({"watchNamespaces": ["demo"]})
+    for name in EVERYWHERE:
+        assert everywhere[name]["namespaceSelector"] == {"any": True}
+        assert here[name]["namespaceSelector"] == {"matchNames": ["demo"]}
+    assert monitors({"egress": {"enabled": False}}).keys() == {"", "gateways", "activators"}
 
 
 def test_alerts_ask_for_this_release_and_point_at_the_runbooks() -> None:

@@ -42,11 +42,12 @@ _ALL_BUT_SKILLS: Object = {
         ]
     }
 }
+_MONITORING: Object = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
 # Who may talk to a gateway, or to the activator in its place.
 _CLIENTS: Object = {
     "from": [
         _ALL_BUT_SKILLS,
-        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}},
+        _MONITORING,
         {"namespaceSelector": {"matchLabels": {ACCESS_LABEL: "true"}}},
     ],
     "ports": [{"protocol": "TCP", "port": GATEWAY_PORT}],
@@ -115,11 +116,11 @@ def gateway_policy(inputs: AgentInputs) -> Object:
 
 
 def activator_policy(namespace: str) -> Object:
-    """In: who may talk to gateways, since it stands in for them, and gateways. Out: gateways and the API server."""
+    """In: who may talk to gateways, since it stands in for them; gateways and monitoring. Out: gateways, API server."""
     spec: Object = {
         "podSelector": {"matchLabels": activator.LABELS},
         "policyTypes": ["Ingress", "Egress"],
-        "ingress": [_CLIENTS, {"from": [_pods(_GATEWAYS)], "ports": _tcp(ACTIVATOR_API_PORT)}],
+        "ingress": [_CLIENTS, {"from": [_pods(_GATEWAYS), _MONITORING], "ports": _tcp(ACTIVATOR_API_PORT)}],
         "egress": [
             {"to": [_pods(_GATEWAYS)], "ports": _tcp(GATEWAY_PORT)},
             {"ports": _tcp(443, 6443)},
@@ -199,13 +200,7 @@ def egress_policies(namespace: str, *, internal: bool, denied: tuple[str, ...] =
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [
             {"from": [_pods({**_SANDBOXES, EGRESS_LABEL: "proxied"})], "ports": _tcp(EGRESS_PORT)},
-            {
-                "from": [
-                    _pods(_GATEWAYS),
-                    {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}},
-                ],
-                "ports": _tcp(EGRESS_API_PORT),
-            },
+            {"from": [_pods(_GATEWAYS), _MONITORING], "ports": _tcp(EGRESS_API_PORT)},
         ],
         "egress": [
             _DNS,
