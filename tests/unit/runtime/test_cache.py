@@ -283,6 +283,16 @@ async def test_memory_keeps_what_was_used_last() -> None:
     assert [await memory.get(name) for name in ("a", "b", "c")] == [b"a", None, b"c"]
 
 
+async def test_memory_takes_only_so_many_bytes() -> None:
+    memory = MemoryLayer(100, most=10)
+    for name, size in (("a", 4), ("b", 4), ("a", 6), ("c", 4)):
+        memory.keep(name, name.encode() * size)
+    assert [await memory.get(name) for name in "abc"] == [b"aaaaaa", None, b"cccc"]
+    memory.keep("d", b"d" * 11)
+    memory.keep("e", b"e" * 10)
+    assert [await memory.get(name) for name in "acde"] == [None, None, None, b"e" * 10]
+
+
 async def test_disk_outlives_the_process_and_only_its_user_reads_it(kitchen: Kitchen, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     assert await ask(kitchen.model(DiskLayer(folder, 10**6))) == "answer 1"

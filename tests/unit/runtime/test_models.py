@@ -247,7 +247,7 @@ def test_a_key_goes_to_its_own_server_alone(tmp_path: Path) -> None:
 )
 def test_a_fallback_without_its_key_or_address_is_refused(fallback: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        keys([fallback], {})
+        check_models(RuntimeConfig.model_validate({"claw": OWN, "models": {"fallbacks": [fallback]}}), {})
 
 
 def test_a_fallback_has_its_own_settings_or_those_of_the_agent() -> None:

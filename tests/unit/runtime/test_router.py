@@ -1,7 +1,7 @@
 """Which model answers a request, what it costs, and how the budget is kept."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 from unittest.mock import Mock
 
@@ -352,3 +352,39 @@ async def test_a_request_whose_answer_is_empty_is_counted(fleet: Fleet) -> None:
     await model_request(model, asked("hello"))
     (entry,) = await fleet.spending.by_model()
     assert (entry.requests, entry.input_tokens, entry.output_tokens, entry.micro_usd) == (1, 7, 0, 210)
+
+
+@pytest.mark.parametrize(
+    ("how", "said", "least"),
+    [(ask, None, 3000), (chat, None, 3000), (chat, "", 1), (chat, "x" * 40, 1)],
+    ids=["background", "before the answer", "before the first word", "in the middle"],
+)
+async def test_a_request_that_is_cut_off_is_timed_and_paid_for(
+    how: Callable[[Model, str], Any], said: str | None, least: int, fleet: Fleet
+) -> None:
+    hangs = asyncio.Event()
+
+    async def answer(_messages: list[ModelMessage], _info: AgentInfo) -> ModelResponse:
+        hangs.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def stream(_messages: list[ModelMessage], _info: AgentInfo) -> AsyncIterator[str]:
+        if said is not None:
+            yield said
+        hangs.set()
+        await asyncio.Event().wait()
+
+    model = fleet.model("gpt-4")
+    model.wrapped = FunctionModel(answer, stream_function=stream, model_name="gpt-4")
+    turn = asyncio.create_task(how(model, "x" * 400))
+    await hangs.wait()
+    turn.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await turn
+    (entry,) = await fleet.spending.by_model()
+    # What is known of it by then, else 100 tokens of $30 a million.
+    assert entry.micro_usd >= least
+    labels = {"gen_ai_operation_name": "chat", "gen_ai_provider_name": "openai", "gen_ai_request_model": "gpt-4"}
+    value = fleet.metrics.registry.get_sample_value
+    assert value("gen_ai_client_operation_duration_seconds_count", labels | {"error_type": "cancelled"}) == 1

@@ -115,7 +115,9 @@ class Cache(Model):
         description="Keep answers to users too, where no tool was needed; else only those to skills and other work in "
         "the background.",
     )
-    entries: int = Field(1000, ge=1, le=100000, description="Answers kept in the memory of a replica.")
+    entries: int = Field(
+        1000, ge=1, le=100000, description="Answers kept in the memory of a replica, of 32 MiB together at most."
+    )
     disk_megabytes: int = Field(64, ge=0, le=512, description="Answers kept on the disk of a replica; 0: none.")
 
 

@@ -30,6 +30,9 @@ Freshness = Literal["fresh", "early", "stale", "dead"]
 LARGEST = 256 * 1024
 """Longer answers, in bytes, are not kept."""
 
+LARGEST_MEMORY = 32 * 1024 * 1024
+"""Bytes of answers that one process keeps in memory, whatever the number of entries."""
+
 _SENT = ("kind", "parts", "instructions")
 _OF_THE_RUN = frozenset({"timestamp"})
 _TOOL_PARTS = frozenset({"tool-call", "tool-return", "retry-prompt"})
@@ -128,12 +131,14 @@ class Layer(Protocol):
 
 
 class MemoryLayer:
-    """The first layer: the entries used last, in this process."""
+    """The first layer: the entries used last, in this process, of `most` bytes together."""
 
     name = "memory"
 
-    def __init__(self, entries: int) -> None:
+    def __init__(self, entries: int, most: int = LARGEST_MEMORY) -> None:
         self._entries = entries
+        self._most = most
+        self._bytes = 0
         self._kept: OrderedDict[str, bytes] = OrderedDict()
 
     async def get(self, key: str) -> bytes | None:
@@ -149,10 +154,10 @@ class MemoryLayer:
 
     def keep(self, key: str, value: bytes) -> None:
         """Keeps a value, at once."""
+        self._bytes += len(value) - len(self._kept.pop(key, b""))
         self._kept[key] = value
-        self._kept.move_to_end(key)
-        while len(self._kept) > self._entries:
-            self._kept.popitem(last=False)
+        while len(self._kept) > self._entries or self._bytes > self._most:
+            self._bytes -= len(self._kept.popitem(last=False)[1])
 
 
 class RedisLayer:

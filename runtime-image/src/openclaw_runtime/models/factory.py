@@ -55,7 +55,10 @@ class CacheParts:
 
 
 def build_model(config: RuntimeConfig, parts: ModelParts) -> "Model":
-    """Returns the agent's model: cached, routed, with retries and fallbacks. Raises `ConfigError`."""
+    """Returns the agent's model: cached, routed, with retries and fallbacks.
+
+    The configuration is one that `check_models` lets through. Raises `ConfigError` where a key cannot be read any more.
+    """
     model = _answering_model(config, parts)
     return _cached(model, config, parts) if config.models.cache.enabled else model
 
@@ -80,8 +83,6 @@ def _answering_model(config: RuntimeConfig, parts: ModelParts) -> "Model":
     from openclaw_runtime.models.metered import MeteredModel
     from openclaw_runtime.models.retry import RetryingModel
     from openclaw_runtime.models.routed import RoutedModel
-
-    check_models(config, parts.environment)
 
     def metered(path: str, endpoint: Endpoint) -> MeteredModel:
         key = _key(path, endpoint, parts.environment)

@@ -1,5 +1,6 @@
 """What each request to a provider took: time, tokens, money."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,11 +19,15 @@ from openclaw_runtime.models.prices import estimated_tokens, price_usd, texts, t
 from openclaw_runtime.models.sections import Endpoint
 from openclaw_runtime.models.spending import Spending
 
+_UNSAID = ModelResponse(parts=[])
+CUT_OFF = "cancelled"
+"""The failure of a request that whoever made it gave up, or a time limit ended."""
+
 
 class MeteredModel(WrapperModel):
     """Counts the requests to one provider. `timer` is a monotonic clock in seconds.
 
-    A provider that tells no usage, or a stream that ended early, is counted by an estimate: it was paid for all the
+    A provider that tells no usage, or a request that was cut off, is counted by an estimate: it was paid for all the
     same.
     """
 
@@ -54,6 +59,10 @@ class MeteredModel(WrapperModel):
         except AgentRunError as error:
             self._called(started, reason(error))
             raise
+        except asyncio.CancelledError:
+            self._called(started, CUT_OFF)
+            self._spent(messages, model_request_parameters, _UNSAID, cut_off=True)
+            raise
         self._called(started, "")
         self._spent(messages, model_request_parameters, response)
         return response
@@ -68,6 +77,7 @@ class MeteredModel(WrapperModel):
     ) -> AsyncGenerator[StreamedResponse]:
         """Makes a request whose answer is streamed."""
         started, failure = self._timer(), ""
+        answer: ModelResponse | None = None
         try:
             async with self.wrapped.request_stream(
                 messages, model_settings, model_request_parameters, run_context
@@ -75,23 +85,33 @@ class MeteredModel(WrapperModel):
                 try:
                     yield stream
                 finally:
-                    self._spent(messages, model_request_parameters, stream.get())
+                    answer = stream.get()
         except AgentRunError as error:
             failure = reason(error)
             raise
+        except (asyncio.CancelledError, GeneratorExit):
+            failure, answer = CUT_OFF, answer or _UNSAID
+            raise
         finally:
             self._called(started, failure)
+            if answer is not None:
+                self._spent(messages, model_request_parameters, answer, cut_off=failure == CUT_OFF)
 
     def _called(self, started: float, failure: str) -> None:
         self._observer.model_called(self.endpoint.provider, self.endpoint.model, self._timer() - started, failure)
 
     def _spent(
-        self, messages: Sequence[ModelMessage], parameters: ModelRequestParameters, response: ModelResponse
+        self,
+        messages: Sequence[ModelMessage],
+        parameters: ModelRequestParameters,
+        response: ModelResponse,
+        *,
+        cut_off: bool = False,
     ) -> None:
         usage = response.usage
         if not usage.output_tokens:
             said = tokens_of("".join(texts([response])))
-            if not (said or usage.input_tokens):
+            if not (said or usage.input_tokens or cut_off):
                 return
             usage = RequestUsage(
                 input_tokens=usage.input_tokens or estimated_tokens(messages, parameters), output_tokens=said
