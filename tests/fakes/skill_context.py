@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from openclaw_runtime.sandbox.runner.context import read_file
+
 
 @dataclass
 class FakeModel:
@@ -54,6 +56,7 @@ class FakeContext:
     memory: FakeMemory = field(default_factory=FakeMemory)
     questions: list[str] = field(default_factory=list)
     reports: list[tuple[float, str]] = field(default_factory=list)
+    attachments: dict[str, bytes] = field(default_factory=dict)
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("skill"))
     call: SimpleNamespace = field(
         default_factory=lambda: SimpleNamespace(id="call-1", agent="tester", session="s-1", skill="", action="")
@@ -62,6 +65,12 @@ class FakeContext:
     async def ask(self, question: str) -> str:
         self.questions.append(question)
         return self.answers.pop(0)
+
+    async def attach(
+        self, name: str, data: bytes | None = None, *, path: str | Path | None = None, media_type: str = ""
+    ) -> None:
+        del media_type
+        self.attachments[name] = read_file(path) if path is not None else data or b""
 
     async def progress(self, fraction: float, message: str = "") -> None:
         self.reports.append((fraction, message))

@@ -15,6 +15,7 @@ block until their answer is there.
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -93,6 +94,15 @@ class Context(Protocol):
         """Asks the user and returns the answer."""
         ...
 
+    async def attach(
+        self, name: str, data: bytes | None = None, *, path: str | PathLike[str] | None = None, media_type: str = ""
+    ) -> None:
+        """Gives a file with the result: `data`, or what is at `path`.
+
+        `name` is a file's name without a path; `media_type` goes by it where it is left out. At most 16 for a call,
+        8 MiB each, 16 MiB in all. Raises `ContextError` (code -32011) for one that is over these limits.
+        """
+
     async def progress(self, fraction: float, message: str = "") -> None:
         """Reports how far the work is, 0.0 to 1.0."""
 
@@ -142,6 +152,11 @@ class SyncContext(Protocol):
     def ask(self, question: str) -> str:
         """Like `Context.ask`."""
         ...
+
+    def attach(
+        self, name: str, data: bytes | None = None, *, path: str | PathLike[str] | None = None, media_type: str = ""
+    ) -> None:
+        """Like `Context.attach`."""
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Like `Context.progress`."""

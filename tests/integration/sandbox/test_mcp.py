@@ -203,13 +203,13 @@ asked = json.loads(sys.stdin.readline())
     [
         (b"import time; time.sleep(60)", errors.CallTimeoutError, "longer than 1 s", ["process:execute"]),
         (b"1 / 0", errors.SkillFailedError, "ended before it answered initialize", ["process:execute"]),
-        (b"print('x' * 9_000_000)", errors.SkillFailedError, "a line of more than 8388608 bytes", ["process:execute"]),
+        (b"print('x' * 31_000_000)", errors.SkillFailedError, "more than 30758229 bytes", ["process:execute"]),
         (b"import time; time.sleep(60)", errors.CallTimeoutError, "longer than 1 s", []),
         (b"", errors.SkillFailedError, "ended before it answered initialize", []),
         (b"1 / 0", errors.SkillFailedError, "ended before it answered initialize", []),
         (b"while True: print('hello')", errors.SkillFailedError, "writes to stdout what is not MCP: 'hello'", []),
         (b"while True: print('{}')", errors.CallTimeoutError, "longer than 1 s", []),
-        (b"print('x' * 9_000_000)", errors.SkillFailedError, "a line of more than 8388608 bytes", []),
+        (b"print('x' * 31_000_000)", errors.SkillFailedError, "more than 30758229 bytes", []),
         (b"print('[' * 100_000, flush=True)", errors.SkillFailedError, "ended before it answered initialize", []),
         (GREETING + b"say(id=asked['id'], result=[])", errors.SkillFailedError, "what is not an object", []),
         (

@@ -13,7 +13,7 @@ from openclaw_runtime.sandbox.errors import (
     SkillCrashedError,
     SkillFailedError,
 )
-from openclaw_runtime.sandbox.mcp import ToolError, output_of
+from openclaw_runtime.sandbox.mcp import ToolError, result_of
 from openclaw_runtime.skills.errors import ManifestError
 from openclaw_runtime.skills.mcp.discovery import Discovery
 from openclaw_runtime.skills.mcp.tools import MAX_ACTIONS, to_listing
@@ -78,14 +78,14 @@ def test_a_list_of_tools_limits_what_is_offered() -> None:
     ],
 )
 def test_a_result_is_an_output(result: dict[str, Any], output: Any) -> None:
-    assert output_of(result) == output
+    assert result_of(result).output == output
 
 
 def test_a_failed_tool_is_an_error() -> None:
     with pytest.raises(ToolError, match="the cupboard is bare"):
-        output_of({"isError": True, "content": [{"type": "text", "text": "the cupboard is bare"}]})
+        result_of({"isError": True, "content": [{"type": "text", "text": "the cupboard is bare"}]})
     with pytest.raises(ToolError, match="without a message"):
-        output_of({"isError": True})
+        result_of({"isError": True})
 
 
 class Server:

@@ -120,6 +120,12 @@ def test_a_wrong_payload_is_refused_by_field(change: dict[str, Any], field: str)
         CallPayload.parse(jsonrpc.dumps(body | change))
 
 
+def test_a_pod_of_a_version_without_attachments_is_understood() -> None:
+    wire = CallResult({}, 1.0, jsonrpc.canonical_sha256({})).wire()
+    del wire["attachments"]
+    assert CallResult.parse(wire).attachments == ()
+
+
 def test_a_result_whose_hash_is_wrong_is_refused() -> None:
     wire = CallResult({"a": 1}, 1.0, jsonrpc.canonical_sha256({"a": 1})).wire()
     assert CallResult.parse(wire).output == {"a": 1}

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -15,6 +15,7 @@ from websockets.typing import Subprotocol
 from openclaw_runtime.errors import NoAnswerError
 from openclaw_runtime.netloc import in_url
 from openclaw_runtime.sandbox import errors
+from openclaw_runtime.sandbox.attachments import Announced, Attachment, Receiver
 from openclaw_runtime.sandbox.endpoint import Endpoint
 from openclaw_runtime.sandbox.jsonrpc import (
     Failure,
@@ -54,6 +55,8 @@ from openclaw_runtime.timelimit import TimeLimit
 VALIDITY_SECONDS: Final = 60
 CONNECT_SECONDS: Final = 3.0
 MAX_CONTEXT_CALLS: Final = 32
+ATTACHMENT_SECONDS: Final = 10.0
+"""How long the attachments of a call may take to arrive, once it was answered."""
 _LIMIT_SLACK_SECONDS: Final = 2.0
 """The pod ends a call at its timeout; if nothing was heard this long after it, the pod itself is given up."""
 
@@ -135,7 +138,7 @@ class SandboxClient:
             timing.mark("send_ms")
             exchange = _Exchange(connection, context, options.context_methods)
             try:
-                result = await exchange.run(endpoint, options.limits)
+                result, attachments = await exchange.run(endpoint, options.limits)
             finally:
                 if exchange.answered and hello.lease_idle_seconds:
                     options.on_kept(hello.lease_idle_seconds)
@@ -144,7 +147,13 @@ class SandboxClient:
             await _discard(connection)
         usage = {"cpu_ms": result.cpu_ms, "max_rss_bytes": float(result.max_rss_bytes)}
         return SkillResult(
-            result.output, result.duration_ms, result.result_sha256, endpoint.name, usage=usage, timings=timing.steps
+            result.output,
+            result.duration_ms,
+            result.result_sha256,
+            endpoint.name,
+            usage=usage,
+            timings=timing.steps,
+            attachments=attachments,
         )
 
     async def release(self, endpoint: Endpoint, holder: Holder) -> None:
@@ -280,11 +289,12 @@ class _Exchange:
         self._limit: TimeLimit
         self.answered = False
 
-    async def run(self, endpoint: Endpoint, limits: Limits) -> CallResult:
-        """Serves the connection until the response and returns it. Raises `SandboxError`."""
+    async def run(self, endpoint: Endpoint, limits: Limits) -> tuple[CallResult, tuple[Attachment, ...]]:
+        """Serves the connection until the response and returns it with its attachments. Raises `SandboxError`."""
         try:
             async with TimeLimit(limits.timeout_seconds + _LIMIT_SLACK_SECONDS) as self._limit:
-                return CallResult.parse(await self._until_response())
+                result = CallResult.parse(await self._until_response())
+            return result, await self._attachments(endpoint, result.attachments)
         except ConnectionClosed:
             raise errors.SkillCrashedError(f"{endpoint.name} went away while the call ran") from None
         except ProtocolError as error:
@@ -321,6 +331,22 @@ class _Exchange:
                     self._serve(message)
                 case _:
                     raise ProtocolError("frame: not expected while a call runs")
+
+    async def _attachments(self, endpoint: Endpoint, announced: Sequence[Announced]) -> tuple[Attachment, ...]:
+        """Reads what the response has listed, and nothing more."""
+        found = []
+        try:
+            async with asyncio.timeout(ATTACHMENT_SECONDS):
+                for each in announced:
+                    receiver = Receiver(each)
+                    while not receiver.complete:
+                        receiver.take(await self._connection.recv())
+                    found.append(receiver.result())
+        except TimeoutError:
+            raise errors.CallTimeoutError(
+                f"{endpoint.name} did not send its attachments within {ATTACHMENT_SECONDS:g} s"
+            ) from None
+        return tuple(found)
 
     async def _log(self, params: Json) -> None:
         fields = Fields(params, "log")

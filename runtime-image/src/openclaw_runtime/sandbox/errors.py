@@ -88,6 +88,13 @@ class ResultTooLargeError(SandboxError):
     code = -32009
 
 
+class AttachmentRefusedError(SandboxError):
+    """The skill gave an attachment that is over a limit of its call, or no file's name."""
+
+    type = "attachment"
+    code = -32011
+
+
 class ProtocolViolationError(SandboxError):
     """The other end sent something that is not in the protocol, or the connection broke."""
 
@@ -107,6 +114,7 @@ _BY_CODE: dict[int, type[SandboxError]] = {
         SkillFailedError,
         SkillCrashedError,
         ResultTooLargeError,
+        AttachmentRefusedError,
         ProtocolViolationError,
     )
 }

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final
 
+from openclaw_runtime.sandbox.attachments import Announced, parse_announced
 from openclaw_runtime.sandbox.jsonrpc import (
     Fields,
     Json,
@@ -61,6 +62,7 @@ class ErrorCode(IntEnum):
     SKILL_CRASHED = -32008
     RESULT_TOO_LARGE = -32009
     NO_ANSWER = -32010
+    ATTACHMENT = -32011
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,13 +284,14 @@ class ReleasePayload:
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """The result of `call`. `result_sha256` is `canonical_sha256(output)`."""
+    """The result of `call`. `result_sha256` is `canonical_sha256(output)`; the bytes of `attachments` follow it."""
 
     output: Any
     duration_ms: float
     result_sha256: str
     cpu_ms: float = 0.0
     max_rss_bytes: int = 0
+    attachments: tuple[Announced, ...] = ()
 
     def wire(self) -> Json:
         """Returns the JSON object."""
@@ -297,6 +300,7 @@ class CallResult:
             "durationMs": self.duration_ms,
             "resultSha256": self.result_sha256,
             "usage": {"cpuMs": self.cpu_ms, "maxRssBytes": self.max_rss_bytes},
+            "attachments": [each.wire() for each in self.attachments],
         }
 
     @classmethod
@@ -304,13 +308,16 @@ class CallResult:
         """Reads the JSON object and checks the hash. Raises `ProtocolError`."""
         fields = Fields(value, "result")
         usage = fields.nested("usage")
-        output = value["output"] if isinstance(value, dict) and "output" in value else None
+        body: Json = value if isinstance(value, dict) else {}
+        output = body.get("output")
         result = cls(
             output=output,
             duration_ms=fields.number("durationMs", least=0, most=1e12),
             result_sha256=fields.text("resultSha256", limit=64),
             cpu_ms=usage.number("cpuMs", least=0, most=1e12),
             max_rss_bytes=usage.integer("maxRssBytes", least=0),
+            # Pods of a version before attachments do not say.
+            attachments=parse_announced(body.get("attachments", []), "result.attachments"),
         )
         try:
             actual = canonical_sha256(output)

@@ -21,7 +21,8 @@ class ExecutionRecord:
 
     `outcome` is `ok`, `refused` (a check said no: see `verdicts`) or the `type` of the sandbox's error; of
     `permission_denied`, `reason` is the permission that was not declared. Inputs and
-    results are kept as hashes only, secrets and messages not at all. `network` are the decisions of the egress proxy.
+    results are kept as hashes only, secrets and messages not at all. `network` are the decisions of the egress proxy,
+    `attachments` the media type, sha256 and size in bytes of each file that came with the result.
     """
 
     call_id: str
@@ -46,6 +47,7 @@ class ExecutionRecord:
     timings: dict[str, float] = field(default_factory=dict)
     usage: dict[str, float] = field(default_factory=dict)
     network: tuple[dict[str, Any], ...] = ()
+    attachments: tuple[dict[str, str | int], ...] = ()
 
     event: ClassVar[str] = "skill call"
 

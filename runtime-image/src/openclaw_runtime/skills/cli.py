@@ -16,7 +16,7 @@ from openclaw_runtime.skills.errors import ManifestError, SkillsError
 from openclaw_runtime.skills.folder import SkillFolder, read_skill
 from openclaw_runtime.skills.package import Package, folder_files, pack_files
 from openclaw_runtime.skills.scaffold import ScaffoldRuntime, new_skill
-from openclaw_runtime.skills.types import ActionSpec, InstalledSkill
+from openclaw_runtime.skills.types import ActionSpec, InstalledSkill, SkillResult
 
 app = typer.Typer(name="skill", help="Makes, checks, packs and runs skills.", no_args_is_help=True)
 
@@ -180,6 +180,9 @@ def run(
     workspace: Annotated[Path | None, typer.Option(help="the folder the skill may work in")] = None,
     answer: Annotated[list[str] | None, typer.Option(help="answer to a question of the skill; repeat")] = None,
     config: Annotated[str, typer.Option(help="the skill's configuration, a JSON object")] = "{}",
+    attachments: Annotated[Path, typer.Option(help="the folder that files given with the result go to")] = Path(
+        "attachments"
+    ),
 ) -> None:
     """Runs one action in a local sandbox and prints its result as JSON."""
     from openclaw_runtime.skills.console import ConsoleContext, local_skills
@@ -192,20 +195,24 @@ def run(
     for warning in _missing_secrets(read):
         typer.echo(f"warning: {warning}", err=True)
 
-    async def call() -> Any:
+    async def call() -> InstalledSkill | SkillResult:
         async with local_skills(workspace) as service:
             found = await service.find_tools(skill)
             if action is None:
                 return found
             context = ConsoleContext(answer or [])
-            return (await service.call(found, action, given, session="cli", context=context)).output
+            return await service.call(found, action, given, session="cli", context=context)
 
     with _explained():
         outcome = asyncio.run(call())
     if isinstance(outcome, InstalledSkill):
         _show(outcome.actions)
-    else:
-        typer.echo(json.dumps(outcome, ensure_ascii=False, indent=2))
+        return
+    typer.echo(json.dumps(outcome.output, ensure_ascii=False, indent=2))
+    for attachment in outcome.attachments:
+        target = attachments / attachment.name
+        _write(target, attachment.data)
+        typer.echo(f"attachment: {target} ({attachment.media_type}, {len(attachment.data)} bytes)", err=True)
 
 
 @contextmanager

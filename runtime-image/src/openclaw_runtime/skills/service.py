@@ -229,6 +229,10 @@ def _result_facts(result: SkillResult | None) -> dict[str, Any]:
         "duration_ms": result.duration_ms,
         "timings": dict(result.timings),
         "usage": dict(result.usage),
+        "attachments": tuple(
+            {"media_type": each.media_type, "sha256": each.sha256, "bytes": len(each.data)}
+            for each in result.attachments
+        ),
     }
 
 
@@ -250,6 +254,7 @@ def _attributes(record: ExecutionRecord) -> dict[str, str | int | float]:
         "openclaw.input.sha256": record.input_sha256,
         "openclaw.result.sha256": record.result_sha256,
         "openclaw.result.bytes": record.result_bytes,
+        "openclaw.attachments": len(record.attachments),
         "openclaw.duration_ms": record.duration_ms,
         "openclaw.network.allowed": sum(item.get("verdict") == "allowed" for item in record.network),
         "openclaw.network.denied": sum(item.get("verdict") == "denied" for item in record.network),

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from openclaw_runtime.sandbox.attachments import Attachment
+
 Level = Literal["isolated", "restricted", "trusted"]
 SecurityLevel = Literal["strict", "moderate", "permissive"]
 QueueOutcome = Literal["served", "deadline", "cancelled"]
@@ -159,6 +161,7 @@ class SkillResult:
     sandbox: str
     usage: Mapping[str, float] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
+    attachments: tuple[Attachment, ...] = ()
 
 
 class QueueObserver(Protocol):

@@ -33,6 +33,14 @@ export interface Context {
   };
   /** Asks the user and returns the answer. */
   ask(question: string): Promise<string>;
+  /**
+   * Gives a file with the result: `data`, or what is at `path`. `name` is a file's name without a path; `mediaType` goes
+   * by it where it is left out. At most 16 for a call, 8 MiB each, 16 MiB in all.
+   */
+  attach(
+    name: string,
+    content: { data: Uint8Array; mediaType?: string } | { path: string; mediaType?: string },
+  ): Promise<void>;
   /** Reports how far the work is, 0.0 to 1.0. */
   progress(fraction: number, message?: string): Promise<void>;
   /** The mounted workspace; null without a filesystem permission. */

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from openclaw_runtime.sandbox.attachments import Attachment, AttachmentError, Bounds, Offer, media_type_of
 from openclaw_runtime.sandbox.jsonrpc import (
     Failure,
     Json,
@@ -33,6 +34,8 @@ from openclaw_runtime.sandbox.runner.output import MAX_LINE_BYTES, Allowance
 from openclaw_runtime.timelimit import Countdown
 
 MAX_OPEN_REQUESTS: Final = 32
+MAX_REFUSED: Final = 16
+"""Attachments that a call may have refused; one that goes on after that ends."""
 KILL_GRACE_SECONDS: Final = 0.5
 _DRAIN_SECONDS: Final = 1.0
 _COUNT_SECONDS: Final = 0.05
@@ -44,6 +47,7 @@ _CHILD_CODES: Final = frozenset(
         ErrorCode.SKILL_ERROR,
         ErrorCode.SKILL_CRASHED,
         ErrorCode.RESULT_TOO_LARGE,
+        ErrorCode.ATTACHMENT,
     }
 )
 """What the child may say of itself. Busy, timeout and the like are the runner's to say."""
@@ -57,6 +61,7 @@ _TYPES: Final = {
     ErrorCode.SKILL_ERROR: "skill_error",
     ErrorCode.SKILL_CRASHED: "skill_crashed",
     ErrorCode.RESULT_TOO_LARGE: "result_too_large",
+    ErrorCode.ATTACHMENT: "attachment",
 }
 
 
@@ -105,6 +110,10 @@ class CallRun:
         self._countdown = Countdown(
             timeout, partial(self.end, ErrorCode.TIMEOUT, f"the action took longer than {timeout:g} s")
         )
+        self._bounds = Bounds()
+        self._refused = 0
+        self.attachments: list[Attachment] = []
+        """What the call has given so far. It counts, and is sent, with a result only."""
         self._logs = Allowance()
         self._progress = Allowance(burst=20, per_second=20)
 
@@ -212,7 +221,14 @@ class CallRun:
         limit = self._payload.limits.max_result_bytes
         if size > limit:
             return failure(ErrorCode.RESULT_TOO_LARGE, f"the result is {size} bytes; at most {limit} are allowed")
-        result = CallResult(output, round(duration_ms, 3), sha256, round(usage.cpu_ms, 3), usage.max_rss_bytes)
+        result = CallResult(
+            output=output,
+            duration_ms=round(duration_ms, 3),
+            result_sha256=sha256,
+            cpu_ms=round(usage.cpu_ms, 3),
+            max_rss_bytes=usage.max_rss_bytes,
+            attachments=tuple(each.announced for each in self.attachments),
+        )
         return Success(CALL_ID, result.wire())
 
     async def _relay(self) -> None:
@@ -222,7 +238,10 @@ class CallRun:
                 if isinstance(message, Success | Failure):
                     self._settle(message)
                     return
-                self._relay_one(message)
+                if isinstance(message, Offer):
+                    self._attach(message)
+                else:
+                    self._relay_one(message)
         except (ChannelError, ProtocolError) as error:
             self._settle(nonsense(error))
 
@@ -249,6 +268,20 @@ class CallRun:
                     self._outbox.put_nowait(Request(identity, method, params))
             case _:
                 raise ProtocolError("frame: neither a log, progress nor a request")
+
+    def _attach(self, offer: Offer) -> None:
+        """Keeps an attachment, or tells the skill why not, which may do without."""
+        media_type = offer.media_type or media_type_of(offer.name)
+        try:
+            self._bounds.take(offer.name, media_type, len(offer.data))
+        except AttachmentError as error:
+            self._refused += 1
+            if self._refused > MAX_REFUSED:
+                self.end(ErrorCode.ATTACHMENT, f"more than {MAX_REFUSED} attachments were refused; the last: {error}")
+            self._child.send(Failure(offer.id, ErrorCode.ATTACHMENT, str(error)))
+            return
+        self.attachments.append(Attachment.of(offer.name, media_type, offer.data))
+        self._child.send(Success(offer.id, None))
 
     def _log(self, params: Json) -> None:
         level, message, fields = params.get("level"), params.get("message"), params.get("fields")

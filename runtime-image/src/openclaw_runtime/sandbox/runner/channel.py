@@ -1,7 +1,8 @@
 """Frames between the runner and its child, over a socket pair.
 
-Four bytes length (big endian), one byte kind, then the body: a JSON-RPC message (`MESSAGE`) or the package (`PACKAGE`).
-The runner reads what an untrusted process wrote, so the parser is small and bounded.
+Four bytes length (big endian), one byte kind, then the body: a JSON-RPC message (`MESSAGE`), the package (`PACKAGE`) or
+an attachment (`ATTACHMENT`, see `attachments.Offer`). The runner reads what an untrusted process wrote, so the parser
+is small and bounded.
 """
 
 import struct
@@ -16,6 +17,10 @@ class Kind(IntEnum):
 
     MESSAGE = 1
     PACKAGE = 2
+    ATTACHMENT = 3
+
+
+_KINDS: Final = frozenset(Kind)
 
 
 class ChannelError(Exception):
@@ -45,7 +50,7 @@ class FrameReader:
         start = 0
         while len(self._buffer) - start >= _HEADER.size:
             length, kind = _HEADER.unpack_from(self._buffer, start)
-            if kind not in (Kind.MESSAGE, Kind.PACKAGE):
+            if kind not in _KINDS:
                 raise ChannelError(f"frames of kind {kind} are not known")
             if length > self._limit:
                 raise FrameTooLargeError(f"a frame of {length} bytes; at most {self._limit} are allowed")

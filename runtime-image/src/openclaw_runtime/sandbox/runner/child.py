@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from openclaw_runtime.sandbox.attachments import Offer
 from openclaw_runtime.sandbox.jsonrpc import Message, decode, encode
 from openclaw_runtime.sandbox.runner import linux
 from openclaw_runtime.sandbox.runner.channel import ChannelError, FrameReader, Kind, pack
@@ -165,13 +166,13 @@ class Child:
         """Waits for the child itself to end; returns its exit code, or minus the signal that killed it."""
         return await asyncio.shield(self._exited)
 
-    async def messages(self) -> AsyncIterator[Message]:
+    async def messages(self) -> AsyncIterator[Message | Offer]:
         """Yields what the child says until it closes its end. Raises `ChannelError` or `ProtocolError` on nonsense."""
         while data := await self._reader.read(_READ_SIZE):
             for kind, body in self._frames.feed(data):
-                if kind is not Kind.MESSAGE:
-                    raise ChannelError("only messages come from the child")
-                yield decode(body)
+                if kind is Kind.PACKAGE:
+                    raise ChannelError("no package comes from the child")
+                yield decode(body) if kind is Kind.MESSAGE else Offer.decode(body)
 
     def send(self, message: Message) -> None:
         """Writes one message to the child; one that is gone is noticed by its exit."""

@@ -1,15 +1,25 @@
 """The context a skill is given, inside the child: every method is a message to the gateway."""
 
 import asyncio
+import errno
 import itertools
 import logging
+import os
 import socket
+import stat
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from openclaw_runtime.sandbox.attachments import (
+    MAX_ATTACHMENT_BYTES,
+    AttachmentError,
+    Offer,
+    check,
+    media_type_of,
+)
 from openclaw_runtime.sandbox.jsonrpc import (
     Failure,
     Json,
@@ -19,7 +29,7 @@ from openclaw_runtime.sandbox.jsonrpc import (
     Success,
     encode,
 )
-from openclaw_runtime.sandbox.protocol import CallPayload
+from openclaw_runtime.sandbox.protocol import CallPayload, ErrorCode
 from openclaw_runtime.sandbox.runner.channel import Kind, pack
 from openclaw_skill import Call, ContextError
 
@@ -38,17 +48,34 @@ class Link:
 
     def send(self, message: Message) -> None:
         """Writes one message."""
-        data = pack(Kind.MESSAGE, encode(message).encode())
+        self._write(Kind.MESSAGE, encode(message).encode())
+
+    def _write(self, kind: Kind, body: bytes) -> None:
+        data = pack(kind, body)
         with self._lock:
             self._channel.sendall(data)
 
     async def request(self, method: str, params: Json) -> Any:
         """Sends a request and returns its result. Raises `ContextError` if the gateway refuses."""
+        return await self._answered(lambda identity: self.send(Request(identity, method, params)))
+
+    async def attach(self, name: str, media_type: str, data: bytes) -> None:
+        """Hands an attachment over. Raises `ContextError` if the call may not give it."""
+        try:
+            # Never sent where its size says enough: the runner takes no frame that is so much larger.
+            check(name, media_type or media_type_of(name), len(data))
+        except AttachmentError as error:
+            raise ContextError(str(error), ErrorCode.ATTACHMENT) from None
+        await self._answered(
+            lambda identity: self._write(Kind.ATTACHMENT, Offer(identity, name, media_type, data).encode())
+        )
+
+    async def _answered(self, send: Callable[[str], None]) -> Any:
         identity = f"c{next(self._ids)}"
         future = asyncio.get_running_loop().create_future()
         self._pending[identity] = future
         try:
-            self.send(Request(identity, method, params))
+            send(identity)
             return await future
         finally:
             self._pending.pop(identity, None)
@@ -62,6 +89,18 @@ class Link:
             future.set_result(message.result)
         else:
             future.set_exception(ContextError(message.message, message.code))
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Returns what a file holds, or a byte more than may be attached. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+        with os.fdopen(os.dup(descriptor), "rb") as file:
+            return file.read(MAX_ATTACHMENT_BYTES + 1)
+    finally:
+        os.close(descriptor)
 
 
 class LogHandler(logging.Handler):
@@ -134,6 +173,15 @@ class RemoteContext:
         """Asks the user and returns the answer."""
         return str(await self._link.request("ask", {"question": question}))
 
+    async def attach(
+        self, name: str, data: bytes | None = None, *, path: str | os.PathLike[str] | None = None, media_type: str = ""
+    ) -> None:
+        """Gives a file with the result."""
+        if (data is None) == (path is None):
+            raise TypeError(f"attach {name!r}: give either data, the bytes, or path, a file that holds them")
+        content = await asyncio.to_thread(read_file, path) if path is not None else bytes(data or b"")
+        await self._link.attach(name, media_type, content)
+
     async def progress(self, fraction: float, message: str = "") -> None:
         """Reports how far the work is."""
         self.report(fraction, message)
@@ -189,6 +237,12 @@ class BlockingContext:
     def ask(self, question: str) -> str:
         """Asks the user and returns the answer."""
         return self._wait(self._context.ask(question))
+
+    def attach(
+        self, name: str, data: bytes | None = None, *, path: str | os.PathLike[str] | None = None, media_type: str = ""
+    ) -> None:
+        """Gives a file with the result."""
+        self._wait(self._context.attach(name, data, path=path, media_type=media_type))
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Reports how far the work is."""

@@ -17,14 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from openclaw_runtime.sandbox.attachments import MAX_TOTAL_BYTES
 from openclaw_runtime.sandbox.jsonrpc import Json, dumps
-from openclaw_runtime.sandbox.mcp import MAX_PAGES, MAX_TOOLS, StdioServer, ToolError, output_of
+from openclaw_runtime.sandbox.mcp import MAX_PAGES, MAX_TOOLS, StdioServer, ToolError, result_of
 from openclaw_runtime.sandbox.protocol import MAX_RESULT_BYTES, CallPayload
 from openclaw_runtime.sandbox.runner.context import RemoteContext
 from openclaw_skill import SkillError
 
 PROTOCOL: Final = "2025-06-18"
-MAX_LINE_BYTES: Final = MAX_RESULT_BYTES
+MAX_LINE_BYTES: Final = MAX_RESULT_BYTES + MAX_TOTAL_BYTES * 4 // 3
+"""Of one message: a result, and its attachments as base64."""
 _MAX_NOISE: Final = 20
 """Lines that are no JSON: a banner is forgiven, a program that is no MCP server is not."""
 _PYTHON: Final = frozenset({"python", "python3"})
@@ -60,9 +62,14 @@ async def call(payload: CallPayload, package: Path, context: RemoteContext) -> A
     if server.tool is None:
         return await session.tools()
     try:
-        return output_of(await session.request("tools/call", {"name": server.tool, "arguments": payload.input}))
+        result = result_of(await session.request("tools/call", {"name": server.tool, "arguments": payload.input}))
     except ToolError as error:
         raise SkillError(str(error)) from None
+    for problem in result.problems:
+        context.logger.warning("%s", problem)
+    for attachment in result.attachments:
+        await context.attach(attachment.name, attachment.data, media_type=attachment.media_type)
+    return result.output
 
 
 async def _beside(server: StdioServer) -> Pipes:

@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 from websockets.asyncio.server import Server, ServerConnection, serve, unix_serve
@@ -18,6 +19,7 @@ from websockets.http11 import Response
 from websockets.typing import Subprotocol
 
 from openclaw_runtime.sandbox.archive import ArchiveError, verify
+from openclaw_runtime.sandbox.attachments import MAX_ATTACHMENT_BYTES, Attachment
 from openclaw_runtime.sandbox.jsonrpc import (
     Failure,
     Fields,
@@ -56,7 +58,7 @@ HANDSHAKE_SECONDS: Final = 5.0
 PING_SECONDS: Final = 20.0
 """A gateway that is gone without a word is noticed by then; a call that waits for a user has no other limit here."""
 MAX_CONNECTIONS: Final = 64
-MAX_CHILD_FRAME: Final = MAX_RESULT_BYTES + FRAME_OVERHEAD
+MAX_CHILD_FRAME: Final = max(MAX_RESULT_BYTES, MAX_ATTACHMENT_BYTES) + FRAME_OVERHEAD
 _CLOSE_SECONDS: Final = 1.0
 _SEND_SECONDS: Final = 10.0
 
@@ -284,6 +286,10 @@ class Runner:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SEND_SECONDS):
                     await send(response)
+                    if isinstance(response, Success) and run.attachments:
+                        await _send_attachments(connection, run.attachments)
+                        # The gateway ends the connection once it has them; what is on its way would end with us.
+                        await asyncio.wait([reader])
             outcome = "ok" if isinstance(response, Success) else response.data.get("type")
             _log.info("done", extra={"fields": {"callId": payload.call_id, "outcome": outcome}})
         finally:
@@ -328,6 +334,14 @@ class Runner:
         except ProtocolError as error:
             run.end(ErrorCode.INVALID_REQUEST, str(error))
         run.end(ErrorCode.CANCELLED, "the gateway closed the connection")
+
+
+async def _send_attachments(connection: ServerConnection, attachments: Sequence[Attachment]) -> None:
+    """Sends what the response has listed, in its order."""
+    with contextlib.suppress(ConnectionClosed):
+        for attachment in attachments:
+            for chunk in attachment.chunks():
+                await connection.send(chunk)
 
 
 def _signed(request: Request) -> tuple[str, str]:

@@ -57,6 +57,8 @@ _READ_SIZE: Final = 256 * 1024
 _MAX_DETAIL: Final = 4000
 _MAX_MESSAGE: Final = 2000
 _CPU_SLACK_SECONDS: Final = 5
+_REFUSALS: Final = frozenset({ErrorCode.PERMISSION_DENIED, ErrorCode.ATTACHMENT})
+"""Of what a skill asked of its context: how the call ends if the skill does not catch it."""
 
 
 def warm_up(scratch: Path) -> None:
@@ -188,9 +190,9 @@ class _Worker:
             return _failure(ErrorCode.SKILL_CRASHED, f"{type(error).__name__}: {error}", traceback.format_exc())
 
     def _refusal(self, error: BaseException, payload: CallPayload) -> Failure | None:
-        """Returns the response where a skill did what it has no permission for."""
-        if isinstance(error, ContextError) and error.code == ErrorCode.PERMISSION_DENIED:
-            return _failure(ErrorCode.PERMISSION_DENIED, str(error))
+        """Returns the response where a skill did what it may not."""
+        if isinstance(error, ContextError) and error.code in _REFUSALS:
+            return _failure(error.code, str(error))
         permission = missing(error, payload.permissions, self._workspace)
         if permission is None and not isinstance(error, PermissionError):
             return None

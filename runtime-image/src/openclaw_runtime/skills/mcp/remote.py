@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from openclaw_runtime.sandbox import errors
 from openclaw_runtime.sandbox.jsonrpc import Json, canonical_sha256
-from openclaw_runtime.sandbox.mcp import MAX_PAGES, MAX_TOOLS, ToolError, output_of
+from openclaw_runtime.sandbox.mcp import MAX_PAGES, MAX_TOOLS, ToolError, ToolResult, result_of
 from openclaw_runtime.sandbox.protocol import MAX_RESULT_BYTES
 from openclaw_runtime.skills.mcp.outward import Outward, require_permission
 from openclaw_runtime.skills.types import CallContext, McpServer, SkillCall, SkillResult
@@ -50,20 +50,23 @@ async def call_remote(
         if total:
             await context.progress(min(1.0, max(0.0, done / total)), message or "")
 
-    async def ask(client: "Client") -> Any:
+    async def ask(client: "Client") -> ToolResult:
         if spec is None:
-            return await _tools(client)
-        return output_of(await _call_tool(client, spec.tool or spec.name, call.input, progress))
+            return ToolResult(await _tools(client))
+        return result_of(await _call_tool(client, spec.tool or spec.name, call.input, progress))
 
     async def judge(host: str, port: int) -> str:
         return await outward.address(call, host, port) if outward is not None else host
 
-    output = await _within(server, seconds, changed, judge, ask)
+    result = await _within(server, seconds, changed, judge, ask)
+    for problem in result.problems:
+        await context.log("warning", problem, {})
     return SkillResult(
-        output=output,
+        output=result.output,
         duration_ms=round((time.monotonic() - started) * 1000, 3),
-        result_sha256=canonical_sha256(output),
+        result_sha256=canonical_sha256(result.output),
         sandbox=urlsplit(server.url or "").netloc,
+        attachments=result.attachments,
     )
 
 
@@ -72,8 +75,8 @@ async def _within(
     seconds: float,
     changed: Callable[[], None],
     judge: Judge,
-    work: "Callable[[Client], Awaitable[Any]]",
-) -> Any:
+    work: "Callable[[Client], Awaitable[ToolResult]]",
+) -> ToolResult:
     """Connects, works and closes, and says in our words what failed."""
     host = urlsplit(server.url or "").netloc
     try:

@@ -21,6 +21,9 @@ usage: openclaw-ctx COMMAND …
   memory add JSON              stores a record, prints its id
   memory search QUERY [--limit N]
   ask QUESTION                 asks the user, prints the answer
+  attach FILE [--name NAME] [--type MEDIA/TYPE]
+                               gives a file with the result; FILE of - is
+                               standard input and needs a --name
   progress FRACTION [MESSAGE]
   log [debug|info|warning|error] MESSAGE
   fail MESSAGE                 the message for the user, and exit code 1
@@ -135,6 +138,25 @@ def search(arguments: Sequence[str]) -> str:
     return shown(ask_agent("memory.search", {"query": text_of(arguments[0]), "limit": 5, **options}))
 
 
+def attach(arguments: Sequence[str]) -> None:
+    """`attach`."""
+    # What only this command needs: others should not wait for it.
+    import shutil
+    import tempfile
+    from pathlib import Path
+
+    options = options_of(arguments[1:], {"--name": ("name", str), "--type": ("mediaType", str)})
+    if arguments[0] != "-":
+        ask_agent("attach", {"path": str(Path(arguments[0]).absolute()), **options})
+        return
+    if "name" not in options:
+        raise UsageError("attach -: give a --name")
+    with tempfile.NamedTemporaryFile(dir=os.environ.get("OPENCLAW_SCRATCH")) as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        file.flush()
+        ask_agent("attach", {"path": file.name, **options})
+
+
 def log(arguments: Sequence[str]) -> None:
     """`log`."""
     level, *rest = arguments if arguments[0] in LEVELS and len(arguments) > 1 else ("info", *arguments)
@@ -168,6 +190,7 @@ COMMANDS: dict[tuple[str, ...], tuple[int, Callable[[Sequence[str]], str | None]
     ),
     ("memory", "search"): (1, search),
     ("ask",): (1, lambda arguments: shown(ask_agent("ask", {"question": text_of(" ".join(arguments))}))),
+    ("attach",): (1, attach),
     ("progress",): (1, progress),
     ("log",): (1, log),
     ("fail",): (1, fail),

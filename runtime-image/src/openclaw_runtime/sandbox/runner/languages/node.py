@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 import openclaw_skill
+from openclaw_runtime.sandbox.attachments import MAX_ATTACHMENT_BYTES
 from openclaw_runtime.sandbox.protocol import CallPayload, Limits
 from openclaw_runtime.sandbox.runner import linux, seccomp
 from openclaw_runtime.sandbox.runner.languages import LanguageError
@@ -124,6 +125,7 @@ class Node:
             "scratch": str(places.scratch),
             "workspace": str(places.workspace) if places.workspace else None,
             "environment": proxy_environment(payload),
+            "maxAttachmentBytes": MAX_ATTACHMENT_BYTES,
         }
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._channel)

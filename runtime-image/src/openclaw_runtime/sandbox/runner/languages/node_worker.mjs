@@ -4,7 +4,7 @@
 // Nothing in here guards anything: the skill is in the same process. The kernel's limits and the runner do.
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
-import { access } from "node:fs/promises";
+import { access, readFile, stat } from "node:fs/promises";
 import { Socket } from "node:net";
 import { join, resolve, sep } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -19,6 +19,7 @@ const CHANNEL_FD = 3;
 const CONTROL_FD = 4;
 const HEADER_BYTES = 5;
 const MESSAGE = 1;
+const ATTACHMENT = 3;
 const CALL_ID = 1;
 const MAX_DETAIL = 4000;
 const MAX_MESSAGE = 2000;
@@ -30,6 +31,7 @@ const Code = {
   skillError: -32007,
   skillCrashed: -32008,
   resultTooLarge: -32009,
+  attachment: -32011,
 };
 const REFUSED = new Set(["EPERM", "EACCES"]);
 const NO_NAME = new Set(["EAI_AGAIN", "ENOTFOUND"]);
@@ -50,6 +52,8 @@ class ContextError extends Error {
   }
 }
 
+const textOf = (message) => Buffer.from(JSON.stringify({ jsonrpc: "2.0", ...message }));
+
 class Link {
   #socket;
   #buffer = Buffer.alloc(0);
@@ -64,18 +68,30 @@ class Link {
   }
 
   send(message) {
-    const body = Buffer.from(JSON.stringify({ jsonrpc: "2.0", ...message }));
-    const header = Buffer.alloc(HEADER_BYTES);
-    header.writeUInt32BE(body.length, 0);
-    header[4] = MESSAGE;
-    this.#socket.write(Buffer.concat([header, body]));
+    this.#write(MESSAGE, textOf(message));
   }
 
   request(method, params) {
+    return this.#answered((id) => this.send({ id, method, params }));
+  }
+
+  attach(params, data) {
+    return this.#answered((id) => this.#write(ATTACHMENT, textOf({ id, method: "attach", params }), "\n", data));
+  }
+
+  #write(kind, ...parts) {
+    const body = parts.map((part) => Buffer.from(part));
+    const header = Buffer.alloc(HEADER_BYTES);
+    header.writeUInt32BE(body.reduce((length, part) => length + part.length, 0), 0);
+    header[4] = kind;
+    this.#socket.write(Buffer.concat([header, ...body]));
+  }
+
+  #answered(send) {
     const id = `c${++this.#last}`;
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve, reject });
-      this.send({ id, method, params });
+      send(id);
     });
   }
 
@@ -106,6 +122,21 @@ function logger(link) {
   };
 }
 
+/** Gives a file with the result. What the runner would not even read is refused here; all else is for it to say. */
+async function attach(link, limit, name, { data, path, mediaType = "" } = {}) {
+  if ((data === undefined) === (path === undefined)) {
+    throw new TypeError(`attach ${name}: give either data, the bytes, or path, a file that holds them`);
+  }
+  const size = data?.byteLength ?? (await stat(path)).size;
+  if (size > limit) {
+    throw new ContextError(
+      `attachment ${name}: ${size} bytes; at most ${limit} are allowed: make it smaller, or leave the file in the workspace`,
+      Code.attachment,
+    );
+  }
+  await link.attach({ name: String(name), mediaType: String(mediaType) }, data ?? (await readFile(path)));
+}
+
 function contextOf(job, payload, link, signal) {
   return {
     logger: logger(link),
@@ -115,6 +146,7 @@ function contextOf(job, payload, link, signal) {
     },
     llm: { generate: (prompt, options = {}) => link.request("llm.generate", { prompt, options }) },
     ask: (question) => link.request("ask", { question }),
+    attach: (name, content) => attach(link, job.maxAttachmentBytes, name, content),
     progress: async (fraction, message = "") =>
       link.send({ method: "progress", params: { fraction: Number(fraction), message: String(message) } }),
     workspace: job.workspace,
@@ -198,6 +230,9 @@ function failureOf(error, payload, aborted) {
   if (error instanceof Failure) return { code: error.code, message: error.message };
   if (error?.name === "SkillError") {
     return { code: Code.skillError, message: error.message || "the skill failed without a message" };
+  }
+  if (error instanceof ContextError && error.code === Code.attachment) {
+    return { code: error.code, message: error.message };
   }
   if (aborted) return { code: Code.cancelled, message: "the call was ended" };
   const cause = refused(error, payload.permissions);

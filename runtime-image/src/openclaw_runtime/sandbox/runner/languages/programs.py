@@ -26,7 +26,7 @@ from openclaw_runtime.sandbox.protocol import (
     CallPayload,
     ErrorCode,
 )
-from openclaw_runtime.sandbox.runner.context import Link
+from openclaw_runtime.sandbox.runner.context import Link, read_file
 from openclaw_runtime.sandbox.runner.languages import LanguageError
 from openclaw_runtime.sandbox.runner.output import LineSplitter
 from openclaw_skill import ContextError, SkillError
@@ -147,6 +147,8 @@ class ContextService:
                 return self.payload.input
             case "config":
                 return self.payload.config
+            case "attach":
+                await self._attach(fields)
             case "fail":
                 self.failed = fields.text("message")
             case "progress":
@@ -161,6 +163,16 @@ class ContextService:
             case _:
                 raise ProtocolError(f"method: there is no {method}")
         return None
+
+    async def _attach(self, fields: Fields) -> None:
+        path = fields.text("path", limit=4096)
+        try:
+            data = await asyncio.to_thread(read_file, path)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise ProtocolError(f"attach.path: {path} cannot be read: {reason}") from None
+        name = fields.text("name", optional=True) or Path(path).name
+        await self.link.attach(name, fields.text("mediaType", optional=True), data)
 
     def close(self) -> None:
         """Ends the connections that are open."""
