@@ -23,7 +23,7 @@ from openclaw_runtime.backup.config import load as load_backup
 from openclaw_runtime.config import ENVIRONMENT_KEYS, RuntimeConfig, load_config
 from openclaw_runtime.egress.settings import api_server
 from openclaw_runtime.gateway.reload import restart_needed
-from openclaw_runtime.memory.sections import Importance
+from openclaw_runtime.memory.sections import Importance, Summarization
 from openclaw_runtime.models.sections import Cache, ModelSettings, Pricing
 from openclaw_runtime.schedules import cron
 from openclaw_runtime.skills import patterns
@@ -124,6 +124,7 @@ REMEMBERING = {
         "userFeedback": 0.4,
         "adaptationRate": 0.5,
     },
+    "summarization": {"enabled": False, "everyRecords": 5, "maxTokens": 60, "model": "gpt-4o-mini"},
 }
 SCHEDULES = [
     {"name": "brief", "schedule": "@daily", "timeZone": "Europe/Riga", "prompt": "What is new?"},
@@ -333,6 +334,8 @@ def test_what_becomes_of_records_is_read_as_it_was_written(tmp_path: Path) -> No
     assert memory.importance == Importance(access_count=0.1, recency=0.2, relevance=0.3, user_feedback=0.4, rate=0.5)
     # The defaults of both are the same.
     assert read(inputs(**plain), tmp_path).memory.importance == Importance()
+    assert memory.summarization == Summarization(enabled=False, every_records=5, max_tokens=60, model="gpt-4o-mini")
+    assert read(inputs(**plain), tmp_path).memory.summarization == Summarization()
 
 
 @pytest.mark.parametrize("model", MODELS)

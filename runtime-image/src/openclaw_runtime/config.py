@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from openclaw_runtime import yamlfile
-from openclaw_runtime.memory.sections import Importance
+from openclaw_runtime.memory.sections import Importance, Summarization
 from openclaw_runtime.models.sections import Endpoint, Models, ModelSettings, Pricing, Provider
 from openclaw_runtime.schedules.cron import check_cron
 from openclaw_runtime.schedules.sections import Schedule, names_once
@@ -114,7 +114,10 @@ class Records(Section):
 
 
 class FileMemory(Section):
-    """MEMORY.md and one Markdown log per day, under `path`."""
+    """MEMORY.md and one Markdown log per day, under `path`.
+
+    With `auto_summarize`, once MEMORY.md has more than `summary_interval` lines, the older half becomes one line.
+    """
 
     path: UserPath | None = None
     auto_summarize: bool = True
@@ -152,6 +155,7 @@ class Memory(Section):
     file_memory: FileMemory = FileMemory()
     embedding: Embedding = Embedding()
     importance: Importance = Importance()
+    summarization: Summarization = Summarization()
 
 
 class Bus(Section):

@@ -67,6 +67,12 @@ class Metrics:
         self.search_results = Counter(
             "openclaw_vector_search_results", "Records that memory searches returned.", registry=self.registry
         )
+        self.memory_summaries = Counter(
+            "openclaw_memory_summaries",
+            "Summaries of records (of: records) and of MEMORY.md (of: file): made, or failed and tried again later.",
+            ["of", "outcome"],
+            registry=self.registry,
+        )
         self.memory_feedback = Counter(
             "openclaw_memory_feedback",
             "What users thought of records: useful or useless.",

@@ -327,6 +327,12 @@ REFUSED = {
         "set exactly one of s3 and pvc",
     ),
     "restore of a long name": (RESTORE, "metadata.name", "x" * 41, "because a Job is named after it"),
+    "summaries by another model": (
+        AGENT,
+        "spec.memory.summarization",
+        {"model": "other"},
+        "summaries are made by one of the agent's models",
+    ),
     "weights of nothing": (
         AGENT,
         "spec.memory.importanceWeights",
@@ -407,6 +413,15 @@ ACCEPTED = {
     ),
     "as many schedules as there may be": changed(
         FULL_AGENT, "spec.schedules", [{**NIGHTLY, "name": f"s{number}", "prompt": "x"} for number in range(64)]
+    ),
+    "summaries by a fallback": changed(
+        changed(
+            AGENT,
+            "spec.model.fallbacks",
+            [{"name": "gpt-4o-mini", "credentials": {"secretKeyRef": {"name": "k", "key": "v"}}}],
+        ),
+        "spec.memory.summarization",
+        {"model": "gpt-4o-mini", "everyRecords": 20},
     ),
     "weights of importance": changed(AGENT, "spec.memory.importanceWeights", {"recency": 1, "adaptationRate": 0}),
     "smallest skill": SKILL,

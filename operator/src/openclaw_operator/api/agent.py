@@ -170,6 +170,17 @@ class AgentSpec(Model):
             "a schedule calls one of the agent's skills: add the skill to skills, or correct schedules[].skill.name",
             ".schedules",
         ),
+        cel(
+            "!has(self.memory) || !has(self.memory.summarization) || !has(self.memory.summarization.model) || "
+            "self.memory.summarization.model == self.model.name || "
+            "(has(self.model.candidates) && "
+            "self.model.candidates.exists(m, m.name == self.memory.summarization.model)) || "
+            "(has(self.model.fallbacks) && "
+            "self.model.fallbacks.exists(m, m.name == self.memory.summarization.model))",
+            "summaries are made by one of the agent's models: name model.name, a candidate or a fallback in "
+            "memory.summarization.model, or leave it out",
+            ".memory",
+        ),
     )
     role: str = Field(
         "assistant",

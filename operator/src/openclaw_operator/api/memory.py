@@ -34,6 +34,23 @@ class ImportanceWeights(Model):
     )
 
 
+class Summarization(Model):
+    """Summaries of what the agent remembers, made in the background; recall prefers them to what they sum up."""
+
+    enabled: bool = Field(True, description="Make summaries; each costs requests to the model, within the budget.")
+    every_records: int = Field(
+        50, ge=2, le=1000, description="Related records (of one kind and scope) that become one summary; they are kept."
+    )
+    max_tokens: int = Field(500, ge=50, le=10000, description="Most tokens of a summary.")
+    model: str | None = Field(
+        None,
+        min_length=1,
+        max_length=253,
+        description="Name of the model that makes them: spec.model.name, or that of one of its candidates or "
+        "fallbacks. The cheapest of these when unset.",
+    )
+
+
 class AgentMemory(Model):
     """What the agent remembers and where."""
 
@@ -45,4 +62,7 @@ class AgentMemory(Model):
     )
     importance_weights: ImportanceWeights = Field(
         default_factory=ImportanceWeights, description="What makes a memory important."
+    )
+    summarization: Summarization = Field(
+        default_factory=Summarization, description="Summaries of what the agent remembers."
     )

@@ -29,7 +29,7 @@ DRAIN_SECONDS = 20
 SKILL_SECRETS_DIR = "/etc/openclaw/skills"
 WORKSPACE_DIR = "/workspace"
 EMBEDDED_DATA_DIR = f"{WORKSPACE_DIR}/.openclaw"
-_LIVE_MEMORY = ("importance",)
+_LIVE_MEMORY = ("importance", "summarization")
 
 
 def default_soul(name: str, role: str, description: str) -> str:
@@ -152,7 +152,8 @@ def _remembering(memory: AgentMemory) -> dict[str, Any]:
             "relevance": weights.relevance,
             "user_feedback": weights.user_feedback,
             "rate": weights.adaptation_rate,
-        }
+        },
+        "summarization": memory.summarization.model_dump(),
     }
 
 

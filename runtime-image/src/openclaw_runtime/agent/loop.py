@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic_ai import Agent, AgentRunResult, AgentRunResultEvent, InstrumentationSettings, UsageLimits
 from pydantic_ai.capabilities import Instrumentation
-from pydantic_ai.direct import model_request
 from pydantic_ai.exceptions import AgentRunError, FallbackExceptionGroup
 from pydantic_ai.messages import (
     ModelMessage,
@@ -46,6 +45,7 @@ from openclaw_runtime.memory.files import MemoryFiles
 from openclaw_runtime.memory.types import MemoryRecord, MemoryStore, NewRecord, SessionMessage
 from openclaw_runtime.models.background import Background
 from openclaw_runtime.models.failures import ModelFailure, explain, told
+from openclaw_runtime.models.single import ask_once
 from openclaw_runtime.sandbox.errors import SandboxError
 from openclaw_runtime.telemetry import Metrics
 from openclaw_runtime.timelimit import TimeLimit
@@ -172,16 +172,16 @@ class AgentLoop:
         if isinstance(tokens := options.get("maxTokens"), int):
             settings["max_tokens"] = tokens
         system = options.get("system")
-        asked = ModelRequest(parts=[UserPromptPart(text)], instructions=str(system) if system else None)
 
         async def ask() -> str:
-            try:
-                answer = await model_request(
-                    self._model, [asked], model_settings=settings, instrument=self._instrumentation
-                )
-            except ModelFailure as error:
-                raise self._explained(error) from error
-            return "".join(part.content for part in answer.parts if isinstance(part, TextPart))
+            return await ask_once(
+                self._model,
+                text,
+                instructions=str(system) if system else None,
+                settings=settings,
+                provider=self.config.claw.model_provider,
+                instrument=self._instrumentation,
+            )
 
         fallback = options.get("fallback")
         return await self._background.run(text, ask, str(fallback) if fallback is not None else None)

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from openclaw_runtime.activator.client import ActivatorClient
 from openclaw_runtime.agent.loop import AgentLoop
 from openclaw_runtime.agent.questions import Questions
+from openclaw_runtime.agent.summaries import Summarizer
 from openclaw_runtime.agent.tools import Skills
 from openclaw_runtime.bus.bus import MessageBus
 from openclaw_runtime.bus.messages import Message
@@ -26,7 +27,7 @@ from openclaw_runtime.gateway.reload import restart_needed
 from openclaw_runtime.gateway.state import GatewayState
 from openclaw_runtime.gateway.surroundings import Surroundings
 from openclaw_runtime.memory.store import AgentMemory
-from openclaw_runtime.models.factory import CacheParts, ModelParts, build_model, check_models
+from openclaw_runtime.models.factory import CacheParts, ModelParts, build_model, build_summary_model, check_models
 from openclaw_runtime.models.sections import Endpoint, Models
 from openclaw_runtime.models.spending import Spending
 from openclaw_runtime.netloc import in_url
@@ -134,6 +135,16 @@ class Gateway:
             idle=self._idle,
         )
         claw = config.claw
+        self._summary_model: tuple[object, Model] | None = None
+        self.summarizer = Summarizer(
+            stores.summaries(config, records, around),
+            self._memory,
+            ask=self._ask_for_summary,
+            settings=lambda: self._config.memory,
+            files=self._files,
+            now=around.now,
+            metrics=metrics,
+        )
         self.scheduler = Scheduler(
             claw.name,
             around.replica,
@@ -172,6 +183,7 @@ class Gateway:
         self._opening.errors.update(dict.fromkeys(steps, "starting"))
         self._opener = asyncio.create_task(self._opening.run(steps), name="open-stores")
         self.scheduler.start(self.opened)
+        self.summarizer.start(self.opened)
         if self._reporter is not None:
             self._reporting = asyncio.create_task(self._report(self._reporter), name="report-idleness")
 
@@ -227,6 +239,7 @@ class Gateway:
             await self._reporter.leave()
         finished = await self.state.drain(drain_seconds)
         await self.scheduler.close()
+        await self.summarizer.close()
         await self.state.conversations.close()
         await self._bus.close(max(0.0, drain_seconds - (self._around.timer() - started)))
         if self._opener is not None:
@@ -292,12 +305,7 @@ class Gateway:
     def _loop(self, config: RuntimeConfig) -> AgentLoop:
         around, wanted = self._around, (config.claw.endpoint, config.models)
         if self._model is None or self._model[0] != wanted:
-            from openclaw_runtime.models.retry import Pauses
-
-            pauses = Pauses(around.sleep, around.random)
-            cache = CacheParts(_cache_dir(around), around.now, self._spawn, self._shared_cache(config))
-            parts = ModelParts(around.environment, pauses, self._metrics, self._spending, around.timer, cache)
-            self._model = (wanted, build_model(config, parts))
+            self._model = (wanted, build_model(config, self._model_parts(config)))
         return AgentLoop(
             config,
             model=self._model[1],
@@ -309,6 +317,29 @@ class Gateway:
             now=around.now,
             files=self._files,
             tracing=self._tracing,
+        )
+
+    def _model_parts(self, config: RuntimeConfig) -> ModelParts:
+        from openclaw_runtime.models.retry import Pauses
+
+        around = self._around
+        cache = CacheParts(_cache_dir(around), around.now, self._spawn, self._shared_cache(config))
+        pauses = Pauses(around.sleep, around.random)
+        return ModelParts(around.environment, pauses, self._metrics, self._spending, around.timer, cache)
+
+    async def _ask_for_summary(self, instructions: str, text: str, max_tokens: int) -> str:
+        config = self._config
+        wanted = (config.claw.endpoint, config.models, config.memory.summarization.model)
+        if self._summary_model is None or self._summary_model[0] != wanted:
+            self._summary_model = (wanted, build_summary_model(config, self._model_parts(config)))
+        from openclaw_runtime.models.single import ask_once
+
+        return await ask_once(
+            self._summary_model[1],
+            text,
+            instructions=instructions,
+            settings={"max_tokens": max_tokens},
+            provider=config.claw.model_provider,
         )
 
 

@@ -12,6 +12,7 @@ from openclaw_runtime.gateway.surroundings import Surroundings
 from openclaw_runtime.memory.files import MemoryFiles
 from openclaw_runtime.memory.ranking import Ranking
 from openclaw_runtime.memory.records import RecordStore
+from openclaw_runtime.memory.summaries import SummaryStore
 from openclaw_runtime.memory.types import Embedder, VectorIndex
 from openclaw_runtime.memory.uses import UseStore
 from openclaw_runtime.secrets import read_secret
@@ -43,6 +44,12 @@ def ranking(config: RuntimeConfig, records: RecordStore, around: Surroundings) -
     claw = config.claw
     uses = UseStore(records, namespace=claw.namespace, agent=claw.name)
     return Ranking(uses, config.memory.importance, now=around.now, sleep=around.sleep)
+
+
+def summaries(config: RuntimeConfig, records: RecordStore, around: Surroundings) -> SummaryStore:
+    """How far an agent's records are summarised, beside them."""
+    claw = config.claw
+    return SummaryStore(records, namespace=claw.namespace, agent=claw.name, replica=around.replica)
 
 
 def vectors(config: RuntimeConfig, around: Surroundings) -> tuple[VectorIndex, Embedder] | None:

@@ -2,15 +2,17 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from openclaw_runtime.memory.types import MemoryRecord
+from openclaw_runtime.memory.types import SUMMARY, MemoryRecord
 
 IMPORTANT = 0.7
 """From this importance on a record is worth a line in MEMORY.md."""
 
 _LINE_LENGTH = 300
+_ENTRY = "- "
 
 
 def log_entry(record: MemoryRecord) -> str:
@@ -44,6 +46,46 @@ class MemoryFiles:
         """Returns the last `limit` characters of MEMORY.md; empty if there is none."""
         return await asyncio.to_thread(self._read, limit)
 
+    async def surplus(self, most: int) -> list[str]:
+        """Returns the older half of the entries of MEMORY.md once there are more than `most`, else none.
+
+        Raises `OSError`.
+        """
+        entries = _entries(await asyncio.to_thread(self._text))
+        return entries[: len(entries) - most // 2] if len(entries) > most else []
+
+    async def summarize(self, old: Sequence[str], summary: str, now: float) -> bool:
+        """Puts one line in the place of the first entries of MEMORY.md, which go to MEMORY-archive.md.
+
+        Returns False and changes nothing where they are no longer there as they were. Raises `OSError`.
+        """
+        async with self._lock:
+            return await asyncio.to_thread(self._summarize, list(old), summary, now)
+
+    def _text(self) -> str:
+        file = self._folder / "MEMORY.md"
+        return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+
+    def _summarize(self, old: list[str], summary: str, now: float) -> bool:
+        text = self._text()
+        if not old or _entries(text)[: len(old)] != old:
+            return False
+        day = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
+        kept, left = [], len(old)
+        for line in text.splitlines(keepends=True):
+            if not (left and line.startswith(_ENTRY)):
+                kept.append(line)
+                continue
+            if left == len(old):
+                kept.append(f"{_ENTRY}{day} {SUMMARY}: {' '.join(summary.split())}\n")
+            left -= 1
+        # First kept there, then taken out here: whatever happens in between, no line is lost.
+        _append(self._folder / "MEMORY-archive.md", "# Memory, summarised since\n\n", "".join(old))
+        fresh = self._folder / ".MEMORY.md.new"
+        fresh.write_text("".join(kept), encoding="utf-8")
+        fresh.replace(self._folder / "MEMORY.md")
+        return True
+
     def _write(self, record: MemoryRecord) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         day = datetime.fromtimestamp(record.created_at, UTC).strftime("%Y-%m-%d")
@@ -59,6 +101,11 @@ class MemoryFiles:
             # A character has at most four bytes; the file grows for years and is read in every turn.
             stream.seek(max(0, stream.seek(0, os.SEEK_END) - 4 * limit))
             return stream.read().decode(errors="replace")[-limit:]
+
+
+def _entries(text: str) -> list[str]:
+    """The lines that are entries; headings and whatever else a person wrote are not."""
+    return [line for line in text.splitlines(keepends=True) if line.startswith(_ENTRY)]
 
 
 def _append(file: Path, head: str, text: str) -> None:

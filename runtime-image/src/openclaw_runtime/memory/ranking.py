@@ -8,13 +8,15 @@ from typing import Final
 from openclaw_runtime.errors import MemoryStoreError
 from openclaw_runtime.memory.importance import Use, Weights, normalized, score, signals, weighed
 from openclaw_runtime.memory.sections import Importance
-from openclaw_runtime.memory.types import Found, View
+from openclaw_runtime.memory.types import SUMMARY, Found, View
 from openclaw_runtime.memory.uses import Judged, UseStore
 
 logger = logging.getLogger(__name__)
 
 BATCH_SECONDS: Final = 10.0
 _LONGEST_BATCH: Final = 10_000
+_SUMMARY_PREFERENCE: Final = 1.15
+"""A summary that matches nearly as well as one of its sources says more."""
 
 
 class Ranking:
@@ -58,7 +60,12 @@ class Ranking:
             return list(found)
         now = self._now()
         judged = [
-            weighed(item, score(signals(item.record, uses.get(item.record.id, Use()), now), weights)) for item in found
+            weighed(
+                item,
+                score(signals(item.record, uses.get(item.record.id, Use()), now), weights),
+                _SUMMARY_PREFERENCE if item.record.kind == SUMMARY else 1.0,
+            )
+            for item in found
         ]
         return sorted(judged, key=lambda item: -item.score)
 

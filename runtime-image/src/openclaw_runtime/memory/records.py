@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    func,
     insert,
     make_url,
     or_,
@@ -31,7 +32,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from openclaw_runtime.errors import MemoryStoreError
-from openclaw_runtime.memory.types import MemoryRecord, SessionMessage, Spent, View
+from openclaw_runtime.memory.types import SUMMARY, MemoryRecord, Related, SessionMessage, Spent, View
 
 _metadata = MetaData()
 
@@ -126,11 +127,15 @@ class RecordStore:
 
     async def add(self, record: MemoryRecord, *, indexed: bool) -> None:
         """Stores a record."""
-        values = {name: getattr(record, name) for name in _RECORD_FIELDS}
         async with self.transaction() as connection:
-            await connection.execute(
-                insert(_records).values(**values | {"metadata": dict(record.metadata), "indexed": indexed})
-            )
+            await self.insert(connection, record, indexed=indexed)
+
+    async def insert(self, connection: AsyncConnection, record: MemoryRecord, *, indexed: bool) -> None:
+        """Stores a record in a transaction of the caller's."""
+        values = {name: getattr(record, name) for name in _RECORD_FIELDS}
+        await connection.execute(
+            insert(_records).values(**values | {"metadata": dict(record.metadata), "indexed": indexed})
+        )
 
     async def mark_indexed(self, record_id: str) -> None:
         """Notes that the vector index holds this record."""
@@ -158,6 +163,40 @@ class RecordStore:
     async def existing(self, connection: AsyncConnection, ids: Sequence[str]) -> list[str]:
         """Returns those of some ids that are records."""
         return list((await connection.execute(select(_records.c.id).where(_records.c.id.in_(ids)))).scalars())
+
+    async def groups(
+        self, connection: AsyncConnection, namespace: str, agent: str, states: Table, least: int, until: float
+    ) -> list[Related]:
+        """Returns the groups with at least so many records up to `until` that `states` has not passed yet.
+
+        Its columns `last_at` and `last_id` say how far each group got.
+        """
+        table, state = _records.c, states.c
+        same = [table[name] == state[name] for name in ("namespace", "agent", "kind", "scope")]
+        mine = and_(table.namespace == namespace, table.agent == agent, table.kind != SUMMARY)
+        new = or_(state.kind.is_(None), _after((state.last_at, state.last_id)))
+        query = select(table.kind, table.scope).select_from(_records.outerjoin(states, and_(*same)))
+        full = query.where(mine, table.created_at <= until, new).group_by(table.kind, table.scope)
+        rows = await connection.execute(full.having(func.count() >= least).order_by(table.kind, table.scope))
+        return [Related(*row) for row in rows]
+
+    async def after(
+        self,
+        connection: AsyncConnection,
+        namespace: str,
+        agent: str,
+        related: Related,
+        last: tuple[float, str],
+        *,
+        until: float,
+        limit: int,
+    ) -> list[MemoryRecord]:
+        """Returns the oldest records of a group after `last`, a time and an id, and up to `until`."""
+        table = _records.c
+        mine = and_(table.namespace == namespace, table.agent == agent)
+        these = and_(mine, table.kind == related.kind, table.scope == related.scope, table.created_at <= until)
+        query = select(_records).where(these, _after(last)).order_by(table.created_at, table.id).limit(limit)
+        return [_record(row) for row in (await connection.execute(query)).mappings()]
 
     async def append(self, namespace: str, agent: str, session: str, messages: Sequence[SessionMessage]) -> None:
         """Adds messages to the end of a session."""
@@ -226,6 +265,12 @@ class RecordStore:
             raise MemoryStoreError(
                 f"the records store failed: {lines[0] if lines else type(error).__name__}"
             ) from error
+
+
+def _after(last: tuple[Any, Any]) -> Any:
+    """Younger than a time, or as old and with a greater id."""
+    table = _records.c
+    return or_(table.created_at > last[0], and_(table.created_at == last[0], table.id > last[1]))
 
 
 def _in(view: View) -> list[Any]:

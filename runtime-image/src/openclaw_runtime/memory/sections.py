@@ -5,6 +5,18 @@ from pydantic import Field, model_validator
 from openclaw_runtime.sections import Section
 
 
+class Summarization(Section):
+    """Each `every_records` related records (of one kind and scope) are summarised in at most `max_tokens`.
+
+    `model` is one of the agent's models, by its name; the cheapest of them where it is unset.
+    """
+
+    enabled: bool = True
+    every_records: int = Field(default=50, ge=2, le=1_000)
+    max_tokens: int = Field(default=500, ge=50, le=10_000)
+    model: str | None = Field(default=None, min_length=1)
+
+
 class Importance(Section):
     """What makes a record important: how much each signal counts, in proportion.
 

@@ -62,6 +62,8 @@ class AgentMemory:
         self._files = files
         self._on_search = on_search
         self._behind = False
+        self.written = 0
+        """How many records this process has added."""
 
     async def start(self) -> None:
         """See `MemoryStore`."""
@@ -87,7 +89,14 @@ class AgentMemory:
 
     async def add(self, record: NewRecord) -> MemoryRecord:
         """See `MemoryStore`."""
-        stored = MemoryRecord(
+        stored = self.new(record)
+        await self._records.add(stored, indexed=False)
+        await self.publish(stored)
+        return stored
+
+    def new(self, record: NewRecord) -> MemoryRecord:
+        """Returns what is to be stored, and stores nothing."""
+        return MemoryRecord(
             id=self._new_id(),
             namespace=self._namespace,
             agent=self._agent,
@@ -99,7 +108,10 @@ class AgentMemory:
             metadata=record.metadata,
             created_at=self._now(),
         )
-        await self._records.add(stored, indexed=False)
+
+    async def publish(self, stored: MemoryRecord) -> None:
+        """Has a record that is in SQL found by searches and in the files, now or a little later."""
+        self.written += 1
         if self._vectors is not None:
             try:
                 await self._index(stored)
@@ -111,7 +123,6 @@ class AgentMemory:
                 await self._files.write(stored)
             except OSError as error:
                 logger.warning("the memory files could not be written: %s", error)
-        return stored
 
     async def search(self, query: str, limit: int = 5, *, team: bool = False, use: bool = True) -> list[Found]:
         """See `MemoryStore`."""

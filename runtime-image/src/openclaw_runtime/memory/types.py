@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 if TYPE_CHECKING:
     from openclaw_runtime.memory.uses import Judged
 
 Scope = Literal["private", "team"]
 """private: only the agent that wrote it. team: also agents that search the team's memory, like a coordinator."""
+
+
+SUMMARY: Final = "summary"
+"""The kind of a record that stands for others; its metadata names them under `sources`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,14 @@ class MemoryRecord:
     importance: float
     metadata: Mapping[str, Any]
     created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """What related records have in common."""
+
+    kind: str
+    scope: Scope
 
 
 @dataclass(frozen=True, slots=True)

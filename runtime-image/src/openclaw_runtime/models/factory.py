@@ -1,5 +1,6 @@
 """Makes the models an agent's configuration names."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -63,6 +64,25 @@ def build_model(config: RuntimeConfig, parts: ModelParts) -> "Model":
     return _cached(model, config, parts) if config.models.cache.enabled else model
 
 
+def build_summary_model(config: RuntimeConfig, parts: ModelParts) -> "Model":
+    """Returns the model that summarises memory, with retries and within the budget. Raises `ConfigError`."""
+    return _answering_model(config, parts, ([_summary_endpoint(config)], [], []))
+
+
+def _summary_endpoint(config: RuntimeConfig) -> tuple[str, Endpoint]:
+    """Returns the model that the configuration names for summaries, else the cheapest that is known to be."""
+    from pydantic_ai.usage import RequestUsage
+
+    from openclaw_runtime.models.prices import price_usd
+
+    known, wanted = list(chain.from_iterable(_endpoints(config))), config.memory.summarization.model
+    if wanted is not None:
+        return next(item for item in known if item[1].model == wanted)
+    usage = RequestUsage(input_tokens=10_000, output_tokens=config.memory.summarization.max_tokens)
+    prices = {path: price_usd(endpoint, usage) for path, endpoint in known}
+    return min(known, key=lambda item: math.inf if (price := prices[item[0]]) is None else price)
+
+
 def _cached(model: "Model", config: RuntimeConfig, parts: ModelParts) -> "Model":
     from openclaw_runtime.models.cache import DiskLayer, Layer
     from openclaw_runtime.models.cached import CachedModel
@@ -78,7 +98,9 @@ def _cached(model: "Model", config: RuntimeConfig, parts: ModelParts) -> "Model"
     )
 
 
-def _answering_model(config: RuntimeConfig, parts: ModelParts) -> "Model":
+def _answering_model(
+    config: RuntimeConfig, parts: ModelParts, groups: tuple[list[tuple[str, Endpoint]], ...] | None = None
+) -> "Model":
     from openclaw_runtime.models.chain import first_to_answer
     from openclaw_runtime.models.metered import MeteredModel
     from openclaw_runtime.models.retry import RetryingModel
@@ -99,7 +121,7 @@ def _answering_model(config: RuntimeConfig, parts: ModelParts) -> "Model":
         final = len(models) - 1
         return first_to_answer([retrying(model, place, last=place == final) for place, model in enumerate(models)])
 
-    own, candidates, fallbacks = ([metered(*item) for item in group] for group in _endpoints(config))
+    own, candidates, fallbacks = ([metered(*item) for item in group] for group in groups or _endpoints(config))
     if not candidates and config.models.budget.per_day is None:
         return in_order([*own, *fallbacks]) if fallbacks else retrying(own[0])
     return RoutedModel(
@@ -133,6 +155,11 @@ def check_models(config: RuntimeConfig, environment: Mapping[str, str]) -> None:
             _key(path, endpoint, environment)
     if config.models.budget.per_day is not None:
         problems.extend(_unpriced(config))
+    wanted = config.memory.summarization.model
+    known = [endpoint.model for _, endpoint in chain.from_iterable(_endpoints(config))]
+    if wanted is not None and wanted not in known:
+        choice = f"{wanted} is none of the agent's models; name one of {', '.join(known)}, or leave it out"
+        problems.append(ConfigProblem("memory.summarization.model", choice))
     if problems:
         raise ConfigError("model", problems)
 
