@@ -12,6 +12,7 @@ from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.errors import ForbiddenError
 from openclaw_operator.reconcile.agent import AgentReconciler
 from openclaw_operator.reconcile.status import ready_condition
+from openclaw_operator.resources.pool import Pool
 from tests.unit.operator.fake_api import Bench
 
 MODEL = {"provider": "openai-compatible", "name": "m", "baseURL": "http://llm:8000/v1"}
@@ -50,6 +51,55 @@ async def test_the_missing_key_of_a_further_model_is_named() -> None:
     found: Any = ready_condition(bench.api.items["Agent", "ada"]["status"])
     assert found["reason"] == "SecretNotFound"
     assert found["message"].startswith("spec.model.fallbacks[1].credentials.secretKeyRef: Secret 'spare' does not")
+
+
+async def test_an_agent_that_lacks_something_can_be_stopped() -> None:
+    """What runs without it goes on; but who suspends an agent, or restores its memory, wants no pods."""
+    bench = Bench()
+    bench.primary("MemoryStore", "mem", {})
+    bench.api.put("ConfigMap", "settings", data={"mode": "x"})
+    scaled = {**SPEC["gateway"], "autoscaling": {"minReplicas": 2}}
+    spec = {**SPEC, "memory": {"storeRef": {"name": "mem"}}, "gateway": scaled}
+    pools: dict[str, dict[str, list[Pool]]] = {}
+    agents = AgentReconciler(bench.context, pools)
+    handed: list[int] = []
+
+    async def reconcile(**changes: Any) -> dict[str, Any]:
+        status = bench.api.items.get(("Agent", "ada"), {}).get("status", {})
+        await agents.reconcile(bench.primary("Agent", "ada", spec | changes, status=status))
+        conditions = bench.api.items["Agent", "ada"]["status"]["conditions"]
+        return {item["type"]: item for item in conditions}
+
+    async def hand_over(_namespace: str, _name: str, replicas: int, *, uid: str) -> None:
+        handed.append(replicas)
+
+    bench.api.hand_over_replicas = hand_over  # type: ignore[attr-defined]
+    await reconcile()
+    deployment = bench.api.items["Deployment", "ada-gateway"]
+    bench.child("Deployment", "ada-gateway", **{**deployment, "spec": {**deployment["spec"], "replicas": 2}})
+    missing = bench.api.items.pop(("ConfigMap", "settings"))
+    bench.context.references.removed(BY_NAME["ConfigMap"], "demo", "settings", "1")
+    before = len(bench.api.log)
+    assert (await reconcile())["Ready"]["reason"] == "ConfigMapNotFound"
+    assert {kind for _, kind, _ in bench.api.log[before:]} == {"Agent", "Event"}
+
+    told = await reconcile(suspend=True)
+    assert (told["Available"]["reason"], told["Ready"]["reason"]) == ("Suspended", "ConfigMapNotFound")
+    assert bench.api.items["Deployment", "ada-gateway"]["spec"]["replicas"] == 0
+    assert ("HorizontalPodAutoscaler", "ada-gateway") not in bench.api.items
+    bench.context.children.removed(BY_NAME["HorizontalPodAutoscaler"], "demo", "ada-gateway", str(10**9))
+    assert pools["demo"]["ada"] == []
+    before = len(bench.api.log)
+    await reconcile(suspend=True)
+    assert bench.api.log[before:] == []
+    told = await reconcile()
+    assert (told["Available"]["reason"], handed) == ("Progressing", [])
+
+    bench.api.items["ConfigMap", "settings"] = missing
+    bench.context.references.changed(BY_NAME["ConfigMap"], missing)
+    await reconcile()
+    assert handed == [2]
+    assert ("HorizontalPodAutoscaler", "ada-gateway") in bench.api.items
 
 
 async def test_a_trusted_skill_needs_the_mark_of_the_platform_engineer() -> None:

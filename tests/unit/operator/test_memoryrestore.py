@@ -118,6 +118,17 @@ async def test_agents_stand_still_before_anything_is_restored_and_start_again_af
     assert world.api.writes("Job") == [("create", "back-restore")]
 
 
+async def test_an_agent_that_cannot_start_anyway_holds_up_no_restore() -> None:
+    world = World()
+    await world.to_job()
+    world.end_job("Complete")
+    lacks = {"type": "ReferencesResolved", "status": "False", "reason": "SecretNotFound", "message": ""}
+    down = {"type": "Available", "status": "False", "reason": "Progressing", "message": ""}
+    world.primary("Agent", "ada", AGENT, status={"conditions": [lacks, down]})
+    await world.step()
+    assert (await world.step())[0] == "Succeeded"
+
+
 async def test_a_restore_that_ended_is_never_run_again() -> None:
     world = World()
     await world.to_job()
@@ -225,6 +236,13 @@ async def test_the_agent_and_the_backup_of_a_store_under_restore() -> None:
         "Progressing",
         "stopped while MemoryRestore back runs; it starts again by itself",
     )
+    # Nor does one that lacks what it names run on.
+    missing = {**AGENT, "soul": {"configMapKeyRef": {"name": "gone", "key": "k"}}}
+    bench.child(
+        "Deployment", "ada-gateway", **{**bench.api.items["Deployment", "ada-gateway"], "spec": {"replicas": 1}}
+    )
+    await AgentReconciler(bench.context, {}).reconcile(bench.primary("Agent", "ada", missing))
+    assert bench.api.items["Deployment", "ada-gateway"]["spec"]["replicas"] == 0
     store = bench.context.primaries.get(("MemoryStore", "demo", "mem"))
     assert store
     await MemoryStoreReconciler(bench.context).reconcile(store)

@@ -194,6 +194,11 @@ async def test_an_agent_is_looked_after_while_a_skill_of_it_cannot_be_checked(wo
     await world.settle(stranger)
     problem = next(item for item in world.api.items["Agent", "bob"]["status"]["conditions"] if item["type"] == "Ready")
     assert problem["reason"] == "SkillNotReady"
+    # To be stopped nobody has to wait for a skill.
+    world.restart()
+    world.primary("Skill", "echo", new, **CHECKED, metadata={"generation": 2})
+    await world.settle(world.primary("Agent", "ada", {**edited, "suspend": True}, status=status))
+    assert world.api.items["Deployment", "ada-gateway"]["spec"]["replicas"] == 0
 
 
 async def test_old_pods_stay_until_gateways_have_read_which_pool_is_new(world: World) -> None:

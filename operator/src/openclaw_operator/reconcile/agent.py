@@ -65,15 +65,19 @@ class AgentReconciler:
         if restore:
             spec = pause.paused(spec)
         owner = Owner("Agent", primary.name, primary.namespace, primary.uid)
-        if self._skills.waits(primary, spec, content["status"]):
-            return None
         children = Children(self._context.client, self._context.children, owner)
+        if self._skills.waits(primary, spec, content["status"]):
+            if spec.suspend:
+                await self._stop(primary, children)
+            return None
         phase, again = self._sleep.phase(primary, spec)
         try:
             gathered = await self._gather(primary, owner, spec)
         except SpecError as problem:
             # Without it the agent would start as somebody else, or not at all: what runs is left as it is.
-            if not children.owns("Deployment", owner.child("gateway")):
+            if spec.suspend:
+                await self._stop(primary, children)
+            elif not children.owns("Deployment", owner.child("gateway")):
                 self._set_pools(primary, {})
             await self._report(primary, content["status"], spec, None, problem, Outcome(), phase, restore)
             return None
@@ -104,6 +108,11 @@ class AgentReconciler:
         self._context.board.use(key[1], key[2], {})
         if self._pools.get(key[1], {}).pop(key[2], None) is not None:
             self._context.queue.add(("Pool", key[1], ""))
+
+    async def _stop(self, primary: Primary, children: Children) -> None:
+        """End the pods of an agent, which takes nothing of what it names."""
+        self._set_pools(primary, {})
+        await children.stop(f"{primary.name}-gateway")
 
     def _set_pools(self, primary: Primary, by_skill: dict[str, Pool]) -> None:
         context, namespace = self._context, primary.namespace

@@ -49,7 +49,9 @@ def conditions(
         else Condition("ReferencesResolved", True, "Resolved", "everything the spec names was found")
     )
     applied = applied_condition(outcome)
-    available = hibernation.available(phase) or _available(spec, live, waking=phase == "waking")
+    available = hibernation.available(phase) or _available(
+        spec, live, waking=phase == "waking", lacks=problem is not None
+    )
     parts = [resolved, applied, available, *of_skills]
     worst = next((part for part in parts if part.status is not True), None)
     if worst:
@@ -71,14 +73,14 @@ def schedules_condition(spec: AgentSpec, inputs: AgentInputs | None) -> Conditio
     return Condition("SchedulesValid", True, "Valid", "every schedule can run")
 
 
-def _available(spec: AgentSpec, live: Live | None, *, waking: bool) -> Condition:
+def _available(spec: AgentSpec, live: Live | None, *, waking: bool, lacks: bool) -> Condition:
     if spec.suspend:
         return Condition("Available", False, "Suspended", "spec.suspend is true: set it to false to start the agent")
     if live is None:
         return Condition("Available", False, "Progressing", "the gateway has not been created yet")
     facts = live.facts
     if facts["wanted"] == 0 and not waking:
-        return Condition("Available", False, "ScaledToZero", "spec.gateway.replicas is 0: raise it to start the agent")
+        return _at_zero(spec, live, lacks=lacks)
     if facts["problem"]:
         return Condition("Available", False, "GatewayFailing", facts["problem"])
     if spec.gateway.rollout.paused and facts["ready"] >= facts["wanted"]:
@@ -87,3 +89,18 @@ def _available(spec: AgentSpec, live: Live | None, *, waking: bool) -> Condition
     if rolled_out and facts["ready"] > 0:
         return Condition("Available", True, "Available", "gateway pods are ready")
     return Condition("Available", False, "Progressing", "waiting for gateway pods to be ready")
+
+
+def _at_zero(spec: AgentSpec, live: Live, *, lacks: bool) -> Condition:
+    """Of a Deployment without replicas; `lacks` something that the spec names."""
+    if not (spec.gateway.autoscaling or spec.gateway.replicas):
+        return Condition("Available", False, "ScaledToZero", "spec.gateway.replicas is 0: raise it to start the agent")
+    if lacks:
+        return Condition(
+            "Available", False, "Progressing", "no gateway pods run until all that the spec names is there"
+        )
+    if spec.gateway.autoscaling is None:
+        return Condition("Available", False, "Progressing", "the gateway starts")
+    fix = f"kubectl scale deployment {live.name} --replicas={spec.gateway.autoscaling.min_replicas}"
+    message = f"its Deployment was scaled to 0, where autoscalers leave it: start the agent with {fix}"
+    return Condition("Available", False, "ScaledToZero", message)

@@ -21,13 +21,15 @@ from openclaw_operator.errors import (
 )
 from openclaw_operator.reconcile.diff import contains
 from openclaw_operator.reconcile.status import Condition
+from openclaw_operator.resources.agent_deployment import SCALED_BY
 from openclaw_operator.resources.meta import MANAGED_BY, OPERATOR, Object, Owner, digest, owner_reference
 from openclaw_operator.resources.secrets import encode, generated
 
 # The kind of Owner that stands for what all agents of a namespace share.
 NAMESPACE = "Namespace"
 # Applied last: pods find what they mount, and the API server refuses a RoleBinding (404) while its Role is missing.
-LAST = frozenset({"RoleBinding", "Deployment", "StatefulSet", "CronJob", "HorizontalPodAutoscaler", "ScaledObject"})
+AUTOSCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
+LAST = frozenset({"RoleBinding", "Deployment", "StatefulSet", "CronJob", *AUTOSCALERS})
 
 
 @dataclass
@@ -116,6 +118,21 @@ class Children:
             if live is not None and live.owner is None and not live.deleting:
                 # Whatever it looks like by now.
                 await self._client.delete(BY_NAME[kind], live.namespace, name, "prune", uid=live.uid)
+
+    async def stop(self, deployment: str) -> None:
+        """Scale a Deployment of the owner to nothing, and take away what would scale it. Raises ApiError."""
+        parts = (self._store.get(kind, self._owner.namespace, deployment) for kind in (*AUTOSCALERS, "Deployment"))
+        for live in parts:
+            if live is None or live.deleting or not self._is_ours(live):
+                continue
+            if live.kind in AUTOSCALERS:
+                await self._delete(live)
+            elif live.facts["wanted"]:
+                # As of one that is not left to an autoscaler, so that it is handed over when it starts again.
+                meta = {"uid": live.uid, "labels": {SCALED_BY: "agent"}}
+                body = {"metadata": meta, "spec": {"replicas": 0}}
+                patched = await self._client.merge(BY_NAME[live.kind], live.namespace, live.name, body, "stop")
+                self._store.observe(BY_NAME[live.kind], patched)
 
     async def ensure_secret(
         self, name: str, kind: str, keys: tuple[str, ...], make: Callable[[], bytes], *, owned: bool = True

@@ -161,14 +161,14 @@ class MemoryRestoreReconciler:
         return _Step("Succeeded", "Restored", f"{what} was restored")
 
     def _answers(self, namespace: str, name: str) -> bool:
-        """Whether an agent is available again, or is not meant to be."""
+        """Whether an agent is available again, or cannot be for another reason than the restore."""
         agent = self._context.primaries.get(("Agent", namespace, name))
         if agent is None or agent.deleting:
             return True
-        for condition in agent.load()["status"].get("conditions") or ():
-            if condition["type"] == "Available":
-                return condition["status"] == "True" or condition["reason"] in MEANT_TO_STOP
-        return False
+        found = {each["type"]: each for each in agent.load()["status"].get("conditions") or ()}
+        available, resolved = found.get("Available", {}), found.get("ReferencesResolved", {})
+        started = available.get("status") == "True" or available.get("reason") in MEANT_TO_STOP
+        return started or resolved.get("status") == "False"
 
     async def _still_running(self, namespace: str, store: str) -> list[str]:
         """Gateways and backups that may still read or write."""
