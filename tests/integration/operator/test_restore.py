@@ -54,3 +54,23 @@ async def test_agents_stand_still_for_a_restore_that_runs_once(cluster: Cluster,
         "source": {"backup": "latest"},
     }
     assert ended["status"]["jobUID"] == job["metadata"]["uid"]
+
+
+async def test_an_agent_that_lacks_something_stands_still_as_well_and_starts_again(
+    cluster: Cluster, operator: OperatorProcess
+) -> None:
+    soul = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: souls}\ndata: {soul: You are kind.}\n"
+    await cluster.apply(
+        STORE, soul, changed(SHARED, "spec.soul", {"configMapKeyRef": {"name": "souls", "key": "soul"}})
+    )
+    await cluster.wait("Deployment", "ada-gateway", lambda item: item["spec"]["replicas"] == 1)
+    await cluster.delete("ConfigMap", "souls")
+    await cluster.wait_condition("Agent", "ada", "ReferencesResolved", "False", "SoulNotFound")
+    await cluster.apply(RESTORE)
+    await cluster.wait("Deployment", "ada-gateway", lambda item: item["spec"]["replicas"] == 0)
+    # Its author thinks better of it before anything was restored.
+    await cluster.delete("MemoryRestore", "back")
+    await cluster.wait("CronJob", "mem-backup", lambda item: item["spec"]["suspend"] is False)
+    await cluster.wait_condition("Agent", "ada", "Available", "False", "Progressing")
+    await cluster.apply(soul)
+    await cluster.wait("Deployment", "ada-gateway", lambda item: item["spec"]["replicas"] == 1)
