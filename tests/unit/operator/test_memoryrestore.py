@@ -8,7 +8,7 @@ import pytest
 
 from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.reconcile.agent import AgentReconciler
-from openclaw_operator.reconcile.memoryrestore import MemoryRestoreReconciler
+from openclaw_operator.reconcile.memoryrestore import PROBLEM_SECONDS, MemoryRestoreReconciler
 from openclaw_operator.reconcile.memorystore import MemoryStoreReconciler
 from openclaw_operator.reconcile.primaries import Primary, condense
 from openclaw_operator.reconcile.status import ready_condition
@@ -153,6 +153,21 @@ async def test_a_job_that_was_deleted_is_not_made_again() -> None:
     assert world.api.writes("Job") == [("create", "back-restore")]
 
 
+async def test_somebody_elses_job_is_not_taken_for_the_restore() -> None:
+    """It was made between the look whether the name is free and the moment it was wanted."""
+    world = World()
+    await world.step()
+    world.gateway({"observedGeneration": 1}, replicas=0)
+    await world.step()
+    done = {"conditions": [{"type": "Complete", "status": "True", "message": ""}]}
+    world.api.put("Job", "back-restore", status=done)
+    phase, message = await world.step()
+    assert (phase, message.split(":")[0]) == (
+        "Failed",
+        "Job back-restore already exists and does not belong to this resource",
+    )
+
+
 async def test_an_operator_that_was_killed_after_making_the_job_makes_no_second() -> None:
     world = World()
 
@@ -213,7 +228,7 @@ async def test_only_one_restore_of_a_store_runs() -> None:
 async def test_nothing_is_stopped_for_what_cannot_be(store: Any, spec: Any, reason: str) -> None:
     world = World()
     world.primary("MemoryStore", "mem", store, status=READY)
-    await world.new().reconcile(world.primary("MemoryRestore", "back", spec))
+    assert await world.new().reconcile(world.primary("MemoryRestore", "back", spec)) == PROBLEM_SECONDS
     status = world.api.items["MemoryRestore", "back"]["status"]
     assert (status["phase"], status["conditions"][-1]["reason"]) == ("Pending", reason)
     assert world.context.primaries.restoring("demo", "mem") is None

@@ -421,6 +421,33 @@ async def test_an_image_that_is_missing_is_told_within_seconds_and_so_is_its_ret
     assert told.api.items["Skill", "echo"]["status"]["conditions"][-1]["status"] == "True"
 
 
+async def test_somebody_elses_policy_in_the_way_of_all_pods_is_told() -> None:
+    """Agents cannot see it: it is not theirs."""
+    told = Told()
+    told.primary("Skill", "echo", SKILL, **CHECKED)
+    told.api.put("NetworkPolicy", "openclaw-sandbox", spec={"podSelector": {}})
+    await told.settle(told.primary("Agent", "ada", USES_ECHO))
+    await report(told)
+    assert told.pods() == set()
+    for kind, name in (("Skill", "echo"), ("Agent", "ada")):
+        found = told.condition(kind, name)
+        assert (found["status"], found["reason"]) == ("False", "OwnershipConflict")
+        assert "no sandbox pods are made: NetworkPolicy openclaw-sandbox already" in found["message"]
+    before = len(told.api.log)
+    told.time += SETTLE_SECONDS
+    await told.settle()
+    await report(told)
+    assert told.api.log[before:] == []
+    told.api.items.pop(("NetworkPolicy", "openclaw-sandbox"))
+    await told.settle()
+    told.start_pods()
+    await told.settle()
+    told.time += SETTLE_SECONDS
+    await told.settle()
+    await report(told)
+    assert told.condition("Agent", "ada")["status"] == "True"
+
+
 async def test_a_call_that_comes_and_goes_is_never_written_down(told: Told) -> None:
     await report(told)
     told.time += NUMBERS_SECONDS

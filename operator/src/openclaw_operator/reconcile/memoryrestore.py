@@ -40,8 +40,8 @@ from openclaw_operator.resources.meta import MANAGED_BY, OPERATOR, Owner
 LOOK_AGAIN_SECONDS = 2.0
 # Its end is told by a watch; only whether its pod can run at all is not.
 JOB_SECONDS = 10.0
-# Rights and quotas are not of a moment.
-REFUSED_SECONDS = 15.0
+# Rights and quotas are not of a moment, nor is what somebody has to put right.
+REFUSED_SECONDS = PROBLEM_SECONDS = 15.0
 DONE = frozenset({"Succeeded", "Failed"})
 _S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
@@ -77,7 +77,7 @@ class MemoryRestoreReconciler:
         except SpecError as problem:
             # Nothing was changed before Restoring; from then on, it cannot be made good.
             failed = phase == "Restoring"
-            step = _Step("Failed" if failed else phase, problem.reason, problem.message)
+            step = _Step("Failed" if failed else phase, problem.reason, problem.message, again=PROBLEM_SECONDS)
         if step.phase in DONE:
             step.fields["completedAt"] = self._context.timestamp()
             step.again = None
@@ -134,7 +134,9 @@ class MemoryRestoreReconciler:
                 live = await self._create(owner, spec)
             except ForbiddenError as refusal:
                 return _Step("Restoring", "Refused", refusal.message, again=REFUSED_SECONDS)
-        if live is None or (live.owner and live.owner.uid != owner.uid):
+        if live and (live.owner is None or live.owner.uid != owner.uid):
+            raise OwnershipConflictError("Job", name)
+        if live is None:
             raise SpecError(
                 "JobDeleted", f"Job {name} was deleted while it ran: the store may be half restored; restore it anew"
             )

@@ -18,7 +18,15 @@ from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.demand import Bounds, Demand, begin, follow
 from openclaw_operator.reconcile.pool_plan import FINISHED, Plan, plan
 from openclaw_operator.reconcile.queue import Key
-from openclaw_operator.reconcile.shortage import START_SECONDS, PoolState, Shortage, ended, of_pod, of_refusal
+from openclaw_operator.reconcile.shortage import (
+    START_SECONDS,
+    PoolState,
+    Shortage,
+    ended,
+    of_pod,
+    of_problem,
+    of_refusal,
+)
 from openclaw_operator.reconcile.signing import (
     MOUNT_SECONDS,
     SigningKeys,
@@ -144,7 +152,8 @@ class PoolReconciler:
             await self._keep_egress(namespace, pools, pods, keys.grants, complete=complete)
         except SpecError as error:
             LOG.warning("sandbox pools of namespace %s: %s", namespace, error.message)
-            return REFUSED_RECHECK_SECONDS
+            pause = self._observe(namespace, pools, pods, complete=complete, problem=of_problem(error))
+            return min(REFUSED_RECHECK_SECONDS, pause or REFUSED_RECHECK_SECONDS)
         retiring = self._retire(namespace, known, pools, pods)
         pools, pauses = self._follow_demand(namespace, pools, pods)
         cramped = [name for name in pools if (health := self._health.get((namespace, name))) and health.refused]
@@ -314,8 +323,19 @@ class PoolReconciler:
         children = Children(context.client, context.children, Owner(NAMESPACE, namespace, namespace, ""))
         await children.drop_shared(SHARED)
 
-    def _observe(self, namespace: str, pools: Mapping[str, Pool], pods: list[Live], *, complete: bool) -> float | None:
-        """Tell of the pools: in metrics at once, in the status of Skills and Agents when it is worth a write."""
+    def _observe(
+        self,
+        namespace: str,
+        pools: Mapping[str, Pool],
+        pods: list[Live],
+        *,
+        complete: bool,
+        problem: Shortage | None = None,
+    ) -> float | None:
+        """Tell of the pools: in metrics at once, in the status of Skills and Agents when it is worth a write.
+
+        `problem` is one that keeps all of them from getting pods.
+        """
         gauge = self._context.metrics.pool_pods
         # A pool that is gone must not go on counting as wanted.
         for name in self._observed.pop(namespace, set()) - pools.keys():
@@ -333,7 +353,7 @@ class PoolReconciler:
             ready = sum(1 for pod in mine if pod.facts["ready"])
             starting = [pod for pod in mine if not pod.facts["ready"] and pod.uid not in self._served]
             busy = len(mine) - ready - len(starting)
-            shortage, pause = self._shortage((namespace, name), starting)
+            shortage, pause = (problem, None) if problem else self._shortage((namespace, name), starting)
             pauses.append(pause)
             states[name] = PoolState(pool.warm, ready, busy, len(starting), shortage)
             for state, count in zip(

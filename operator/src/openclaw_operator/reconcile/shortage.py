@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from openclaw_operator.cluster.live import IMAGE_PULL_FAILED, Live
-from openclaw_operator.errors import ApiError
+from openclaw_operator.errors import ApiError, SpecError
 from openclaw_operator.reconcile.status import Condition
 from openclaw_operator.resources.meta import POOL_LABEL
 from openclaw_operator.resources.sandbox import WORKSPACE_LABEL
@@ -78,6 +78,11 @@ def of_refusal(error: ApiError) -> Shortage:
             "PodSecurityRefused", f"PodSecurity of the namespace refuses sandbox pods ({detail}): allow them there"
         )
     return Shortage("PodsRefused", f"the API server refuses sandbox pods: {detail}: allow them in this namespace")
+
+
+def of_problem(error: SpecError) -> Shortage:
+    """What stands in the way of every pod of a namespace."""
+    return Shortage(error.reason, f"no sandbox pods are made: {error.message}")
 
 
 def of_pod(pod: Live, age: float) -> Shortage | None:
