@@ -303,6 +303,10 @@ class Controller:
             except ValidationError as error:
                 # Only possible where it was stored under a CRD that is not the one this operator was built with.
                 return await self._report_unfit(primary, error)
+            finally:
+                if self._primaries.get(key) is None:
+                    # Deleted meanwhile: what it has asked for since then is nobody's wish any more.
+                    self._reconcilers[kind].gone(key)
 
     async def _report_unfit(self, primary: Primary, error: ValidationError) -> float:
         try:
