@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from openclaw_operator.cluster.kinds import BY_NAME
+from openclaw_operator.reconcile.pool import REFUSED_RECHECK_SECONDS
 from openclaw_operator.resources.secrets import ROTATE, SIGNING_SECRET
-from tests.unit.operator.test_pool_reconcile import CHECKED, SKILL, USES_ECHO, World
+from tests.unit.operator.test_pool_reconcile import CHECKED, KEY, SKILL, USES_ECHO, World
 
 NAME = "openclaw-egress"
 PARTS = {
@@ -97,6 +98,32 @@ async def test_the_agent_tells_whether_its_skills_have_their_way_out(monkeypatch
     await again(world)
     assert condition(world)["status"] == "True"
     assert {kind for _, kind, _ in world.api.log[before:]} == {"Agent"}
+
+
+@pytest.mark.parametrize("part", sorted(PARTS))
+async def test_somebody_elses_object_in_the_place_of_the_proxy_is_named(
+    part: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    world.primary("Skill", "echo", {**SKILL, "permissions": ["network:external"]}, **CHECKED)
+    world.api.put(part[0], part[1], spec={}, data={})
+    woken: list[Any] = []
+    monkeypatch.setattr(world.queue, "add", woken.append)
+    await world.settle(world.primary("Agent", "ada", USES_ECHO))
+    assert ("Agent", "demo", "ada") in woken
+    await again(world)
+    assert condition(world)["reason"] == "OwnershipConflict"
+    assert condition(world)["message"].startswith(f"{' '.join(part)} belongs to somebody else, so echo reach nothing")
+    assert await world.pool.reconcile(KEY) == REFUSED_RECHECK_SECONDS
+    before = len(world.api.log)
+    woken.clear()
+    await again(world)
+    assert (world.api.log[before:], woken) == ([], [])
+    world.api.items.pop(part)
+    assert await world.pool.reconcile(KEY) != REFUSED_RECHECK_SECONDS
+    assert parts(world) == PARTS
+    await again(world)
+    assert condition(world)["reason"] == "EgressNotReady"
 
 
 async def test_an_operator_without_the_proxy_says_so() -> None:

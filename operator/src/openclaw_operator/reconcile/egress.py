@@ -23,8 +23,10 @@ _PARTS = (
 )
 
 
-async def keep(context: Context, namespace: str, public_keys: str, *, internal: bool | None) -> None:
-    """Bring the proxy to what it should be; what only the user can solve is logged, and told by the agents' condition.
+async def keep(context: Context, namespace: str, public_keys: str, *, internal: bool | None) -> bool:
+    """Bring the proxy to what it should be, and return whether it is.
+
+    What only the user can solve is logged, and told by the agents' condition.
 
     `public_keys` are those that grants may be signed with; `internal` whether a skill declares network:internal, None
     while that is not known: how far a proxy that is there may reach then stays as it is. Raises ApiError for a passing
@@ -33,7 +35,7 @@ async def keep(context: Context, namespace: str, public_keys: str, *, internal: 
     options = context.egress
     if not options.enabled:
         await drop(context, namespace)
-        return
+        return True
     children = _children(context, namespace)
     policies = network.egress_policies(namespace, internal=bool(internal), denied=options.denied)
     if internal is None and context.children.get("NetworkPolicy", namespace, network.EGRESS_POLICY):
@@ -44,6 +46,8 @@ async def keep(context: Context, namespace: str, public_keys: str, *, internal: 
             await children.ensure_shared(item)
     except SpecError as error:
         LOG.warning("egress proxy of namespace %s: %s", namespace, error.message)
+        return False
+    return True
 
 
 async def drop(context: Context, namespace: str) -> None:
@@ -68,10 +72,13 @@ def condition(context: Context, namespace: str, skills: list[str]) -> Condition 
     if not context.egress.enabled:
         message = f"this operator runs no egress proxy, so {names} reach nothing: set egress.enabled of its chart"
         return Condition("EgressReady", False, "EgressOff", message)
+    for kind, name in _PARTS:
+        part = context.children.get(kind, namespace, name)
+        if (part and part.owner) or (kind, namespace, name) in context.children.taken:
+            whose = f"{part.owner.kind} {part.owner.name}" if part and part.owner else "somebody else"
+            message = f"{kind} {name} belongs to {whose}, so {names} reach nothing: rename or delete it"
+            return Condition("EgressReady", False, "OwnershipConflict", message)
     live = context.children.get("Deployment", namespace, egress.NAME)
-    if live is not None and live.owner is not None:
-        message = f"Deployment {egress.NAME} belongs to {live.owner.kind} {live.owner.name}: rename or delete it"
-        return Condition("EgressReady", False, "OwnershipConflict", message)
     if ready(live):
         return Condition("EgressReady", True, "Ready", "the egress proxy takes connections")
     why = (live.facts["problem"] if live else None) or (

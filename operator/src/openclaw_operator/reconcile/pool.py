@@ -33,8 +33,9 @@ from openclaw_operator.reconcile.signing import (
     ensure_signing_key,
     rotate_signing_key,
 )
+from openclaw_operator.reconcile.status import Condition
 from openclaw_operator.resources import network, sandbox, secrets
-from openclaw_operator.resources.meta import EGRESS_LABEL, EGRESS_NAME, POOL_LABEL, Owner
+from openclaw_operator.resources.meta import EGRESS_LABEL, POOL_LABEL, Owner
 from openclaw_operator.resources.pool import Pool, merge, workspace_claim
 
 LOG = logging.getLogger(__name__)
@@ -88,7 +89,8 @@ class PoolReconciler:
         self._served: set[str] = set()
         self._health: dict[tuple[str, str], _Health] = {}
         self._observed: dict[str, set[str]] = {}
-        self._egress_ready: dict[str, bool] = {}
+        # What agents with skills that go out say of the proxy, by namespace.
+        self._egress_told: dict[str, Condition | None] = {}
         # Until when the pods of a pool that nobody asks for any more are kept, by namespace and pool.
         self._retiring: dict[str, dict[str, float]] = {}
 
@@ -149,7 +151,7 @@ class PoolReconciler:
             children = Children(context.client, context.children, owner)
             for policy in network.sandbox_policies(namespace):
                 await children.ensure_shared(policy)
-            await self._keep_egress(namespace, pools, pods, keys.grants, complete=complete)
+            retry = await self._keep_egress(namespace, pools, pods, keys.grants, complete=complete)
         except SpecError as error:
             LOG.warning("sandbox pools of namespace %s: %s", namespace, error.message)
             pause = self._observe(namespace, pools, pods, complete=complete, problem=of_problem(error))
@@ -158,7 +160,7 @@ class PoolReconciler:
         pools, pauses = self._follow_demand(namespace, pools, pods)
         cramped = [name for name in pools if (health := self._health.get((namespace, name))) and health.refused]
         todo = plan(pools, pods, self._served, keys, complete=complete, retiring=retiring, cramped=cramped)
-        pauses += [*retiring.values(), await self._carry_out(namespace, pools, todo, keys)]
+        pauses += [retry, *retiring.values(), await self._carry_out(namespace, pools, todo, keys)]
         pods = list(context.children.of_kind("Pod", namespace))
         pauses.append(self._observe(namespace, pools, pods, complete=complete))
         waiting = [pod for pod in pods if self._waits(pod)]
@@ -200,8 +202,10 @@ class PoolReconciler:
 
     async def _keep_egress(
         self, namespace: str, pools: Mapping[str, Pool], pods: Iterable[Live], public_keys: str, *, complete: bool
-    ) -> None:
+    ) -> float | None:
         """The egress proxy stays as long as a pool, or a pod that is left of one, may use it.
+
+        Returns when to try again where something is in its way.
 
         While `pools` is not `complete`, somebody may want what seems not to be wanted: then nothing of it goes.
         """
@@ -209,17 +213,19 @@ class PoolReconciler:
         proxied = [pool for pool in pools.values() if pool.shape.egress == "proxied"]
         # A call may go on in a pod that is deleted.
         left = any(pod.labels.get(EGRESS_LABEL) == "proxied" and pod.facts["phase"] not in FINISHED for pod in pods)
+        is_kept = True
         if proxied or left:
             internal = any(pool.internal for pool in proxied) or (False if complete else None)
-            await egress.keep(context, namespace, public_keys, internal=internal)
+            is_kept = await egress.keep(context, namespace, public_keys, internal=internal)
         elif complete:
             await egress.drop(context, namespace)
-        ready = egress.ready(context.children.get("Deployment", namespace, EGRESS_NAME))
-        if self._egress_ready.get(namespace, False) != ready:
-            self._egress_ready[namespace] = ready
+        told = egress.condition(context, namespace, ["skills"])
+        if self._egress_told.get(namespace) != told:
+            self._egress_told[namespace] = told
             for name, wanted in self._pools.get(namespace, {}).items():
                 if any(pool.shape.egress == "proxied" for pool in wanted):
                     context.queue.add(("Agent", namespace, name))
+        return None if is_kept else REFUSED_RECHECK_SECONDS
 
     def _retire(
         self, namespace: str, known: Mapping[str, list[Pool]], pools: Mapping[str, Pool], pods: Iterable[Live]
@@ -311,7 +317,7 @@ class PoolReconciler:
         context = self._context
         self._pools.pop(namespace, None)
         self._retiring.pop(namespace, None)
-        self._egress_ready.pop(namespace, None)
+        self._egress_told.pop(namespace, None)
         self._follow_demand(namespace, {}, pods)
         self._observe(namespace, {}, pods, complete=True)
         if theirs:
