@@ -17,7 +17,7 @@ from tests.unit.operator.fake_api import Bench
 
 MODEL = {"provider": "openai-compatible", "name": "m", "baseURL": "http://llm:8000/v1"}
 FROM_SETTINGS = {"name": "MODE", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "mode"}}}
-SPEC = {"model": MODEL, "gateway": {"extraEnv": [FROM_SETTINGS]}}
+SPEC: dict[str, Any] = {"model": MODEL, "gateway": {"extraEnv": [FROM_SETTINGS]}}
 
 
 async def ready(bench: Bench) -> Any:
