@@ -56,7 +56,7 @@ def restored_store() -> list[Object]:
     }
     source = {"destination": {"s3": {"bucket": "backups"}}}
     return [
-        _object("MemoryStore", "archive", spec=spec),
+        _object("MemoryStore", "archive", spec=spec | {"backup": source, "deletionPolicy": "Snapshot"}),
         _object("MemoryRestore", "back", spec={"storeRef": {"name": "archive"}, "source": source}),
     ]
 

@@ -78,3 +78,7 @@ class RejectedError(ApiError):
 
 class ForbiddenError(ApiError):
     """403: missing rights, or a quota."""
+
+
+class TerminatingError(ForbiddenError):
+    """403: the namespace is being deleted, and takes nothing new."""

@@ -32,6 +32,12 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "openclaw.io",
+        ("memorystores",),
+        ("patch",),
+        "Set and take away the finalizer of deletionPolicy Snapshot; nothing else of a resource is written.",
+    ),
+    Rule(
+        "openclaw.io",
         ("agents/status", "skills/status", "memorystores/status", "memoryrestores/status"),
         ("patch",),
         "Report what was observed.",
@@ -40,13 +46,17 @@ RULES: tuple[Rule, ...] = (
         "openclaw.io",
         ("agents/finalizers", "skills/finalizers", "memorystores/finalizers", "memoryrestores/finalizers"),
         ("update",),
-        "Set blockOwnerDeletion on children where the OwnerReferencesPermissionEnforcement plugin is on. "
-        "No finalizer is ever set.",
+        "Set blockOwnerDeletion on children where the OwnerReferencesPermissionEnforcement plugin is on.",
     ),
     Rule("apps", ("deployments",), _CHILD, "Gateways of Agents; watched to repair drift and report readiness."),
     Rule("apps", ("statefulsets",), _CHILD, "Qdrant, PostgreSQL and Redis of MemoryStores."),
     Rule("batch", ("cronjobs",), _CHILD, "Backups of MemoryStores."),
-    Rule("batch", ("jobs",), ("get", "list", "watch", "create"), "Run a MemoryRestore, once."),
+    Rule(
+        "batch",
+        ("jobs",),
+        ("get", "list", "watch", "create"),
+        "Run a MemoryRestore, or the last backup of a MemoryStore, once.",
+    ),
     Rule("autoscaling", ("horizontalpodautoscalers",), _CHILD, "Autoscaling of gateways."),
     Rule("policy", ("poddisruptionbudgets",), _CHILD, "Keep gateways and Qdrant available through node drains."),
     Rule("networking.k8s.io", ("ingresses",), _CHILD, "Ways to gateways from outside, for Agents that ask for one."),

@@ -309,6 +309,12 @@ REFUSED = {
         {"claimName": "x"},
         "set exactly one of s3 and pvc",
     ),
+    "last backup to nowhere": (
+        changed(STORE, "spec.backup", None),
+        "spec.deletionPolicy",
+        "Snapshot",
+        "deletionPolicy Snapshot makes a last backup: set spec.backup",
+    ),
     "bad schedule": (STORE, "spec.backup.schedule", "daily at 2", "spec.backup.schedule"),
     "no embedding server": (
         STORE,
@@ -466,6 +472,7 @@ ACCEPTED = {
     ),
     "smallest store": changed(STORE, "spec", {}),
     "store with backups": STORE,
+    "store with a last backup": changed(STORE, "spec.deletionPolicy", "Snapshot"),
     "restore of the latest backup": RESTORE,
     "restore from elsewhere": changed(
         RESTORE,

@@ -90,6 +90,15 @@ class FakeApi:
             raise ConflictError(409, "Conflict", name)
         return self.put(kind.name, name, **merged(live, body))
 
+    async def set_finalizers(
+        self, kind: Kind, _namespace: str, name: str, finalizers: tuple[str, ...], *, resource_version: str
+    ) -> Object:
+        self._note("finalizers", kind.name, name)
+        live = self.items[kind.name, name]
+        if live["metadata"]["resourceVersion"] != resource_version:
+            raise ConflictError(409, "Conflict", name)
+        return self.put(kind.name, name, **{**live, "metadata": {**live["metadata"], "finalizers": list(finalizers)}})
+
     async def patch_status(self, kind: Kind, _namespace: str, name: str, status: Object) -> Object:
         self._note("status", kind.name, name)
         return self.put(kind.name, name, **merged(self.items[kind.name, name], {"status": status}))
@@ -105,14 +114,14 @@ class Bench:
         client = cast("Client", self.api)
         metrics = Metrics()
         self.queue = WorkQueue(self._idle, metrics, monotonic=lambda: self.time, jitter=lambda: 0.5)
-        numbers = itertools.count()
+        numbers, events = itertools.count(), itertools.count()
         self.context = Context(
             client=client,
             children=ChildStore(lambda before, after: self.changes.append((before, after))),
             primaries=PrimaryStore(),
             references=References(client, self.queue.add),
             queue=self.queue,
-            recorder=Recorder(client, lambda: NOW, lambda count: bytes(count), "test"),
+            recorder=Recorder(client, lambda: NOW, lambda count: next(events).to_bytes(count, "big"), "test"),
             metrics=metrics,
             images=IMAGES,
             egress=EGRESS,

@@ -19,6 +19,7 @@ from openclaw_operator.api.memorystore import MemoryStoreSpec
 from openclaw_operator.resources import (
     activator,
     agent,
+    backup,
     egress,
     memorystore,
     network,
@@ -167,6 +168,11 @@ def cases() -> dict[str, list[dict[str, Any]]]:
         "restore": [
             restore.config_map(owner("MemoryRestore", "back"), RESTORE, BACKED_UP),
             restore.job(owner("MemoryRestore", "back"), RESTORE, BACKED_UP, IMAGES),
+        ],
+        "last-backup": [
+            backup.last(owner("MemoryStore", "mem"), BACKED_UP.spec, BACKED_UP.spec.backup, IMAGES)
+            if BACKED_UP.spec.backup
+            else {}
         ],
         "sandbox": [
             sandbox.pod("demo", sandboxed.shape, "abcde", "UFVCTElD", "0123456789", "IfNotPresent"),

@@ -12,7 +12,6 @@ from openclaw_operator.api.base import (
     HOST_PORT,
     HTTP_URL,
     CommonStatus,
-    DeletionPolicy,
     LocalRef,
     Model,
     Name,
@@ -23,6 +22,8 @@ from openclaw_operator.api.base import (
     schema_extra,
 )
 
+# On a MemoryStore whose last backup has to be made before it goes.
+FINALIZER = "openclaw.io/last-backup"
 _ONE_OF = cel("has(self.managed) != has(self.external)", "set exactly one of managed and external")
 Image = str
 
@@ -216,6 +217,14 @@ class Backup(Model):
 class MemoryStoreSpec(Model):
     """Desired state of a MemoryStore."""
 
+    model_config = schema_extra(
+        # The API server checks a default against the CEL rules before it fills in nested defaults.
+        cel(
+            "!has(self.deletionPolicy) || self.deletionPolicy != 'Snapshot' || has(self.backup)",
+            "deletionPolicy Snapshot makes a last backup: set spec.backup to say where to, or choose Retain or Delete",
+            ".deletionPolicy",
+        )
+    )
     vector: Vector = Field(default_factory=Vector, description="Vectors, for recall by meaning.")
     records: Records = Field(default_factory=Records, description="Records, for recall by time, type and tag.")
     cache: Cache = Field(default_factory=Cache, description="Cache and event bus.")
@@ -233,8 +242,11 @@ class MemoryStoreSpec(Model):
         },
     )
     backup: Backup | None = Field(None, description="Regular backups; none when unset.")
-    deletion_policy: DeletionPolicy = Field(
-        "Retain", description="What happens to the volumes of managed servers when the MemoryStore is deleted."
+    deletion_policy: Literal["Retain", "Delete", "Snapshot"] = Field(
+        "Retain",
+        description="What happens to the volumes of managed servers when the MemoryStore is deleted. Snapshot makes a "
+        "last backup as spec.backup says while the servers still run, then deletes them; the MemoryStore stays until "
+        "that is done.",
     )
 
 

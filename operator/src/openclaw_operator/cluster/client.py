@@ -20,6 +20,7 @@ from openclaw_operator.errors import (
     GoneError,
     NotFoundError,
     RejectedError,
+    TerminatingError,
     UnavailableError,
 )
 from openclaw_operator.telemetry import Metrics
@@ -200,6 +201,20 @@ class Client:
             headers={"Content-Type": "application/merge-patch+json", "Accept": METADATA_ONLY},
         )
 
+    async def set_finalizers(
+        self, kind: Kind, namespace: str, name: str, finalizers: tuple[str, ...], *, resource_version: str
+    ) -> Object:
+        """Replace the finalizers of a resource; ConflictError where it is no longer at that version."""
+        self._count(kind, "patch", "finalizer")
+        return await self._request(
+            "PATCH",
+            kind.path(namespace, name),
+            verb="patch",
+            params={"fieldManager": FIELD_MANAGER},
+            body={"metadata": {"resourceVersion": resource_version, "finalizers": list(finalizers)}},
+            headers={"Content-Type": "application/merge-patch+json", "Accept": METADATA_ONLY},
+        )
+
     async def merge(self, kind: Kind, namespace: str, name: str, body: Object, reason: str) -> Object:
         """JSON merge patch of an object."""
         self._count(kind, "patch", reason)
@@ -276,8 +291,11 @@ def error_of(status: int, content: bytes, headers: Mapping[str, str]) -> ApiErro
     try:
         answer = json.loads(content)
         reason, message = str(answer.get("reason", "")), str(answer.get("message", ""))
+        causes = [str(cause.get("reason")) for cause in (answer.get("details") or {}).get("causes") or ()]
     except (ValueError, AttributeError):
-        reason, message = "", content.decode(errors="replace")[:200]
+        reason, message, causes = "", content.decode(errors="replace")[:200], []
+    if status == 403 and "NamespaceTerminating" in causes:
+        return TerminatingError(status, reason, message)
     if status == 500 and message.startswith("failed to create typed patch object"):
         # How server-side apply reports a field of the wrong name or type: no retry will change it.
         return RejectedError(status, reason, message)

@@ -133,6 +133,13 @@ class DryRunClient(Client):
     async def hand_over_replicas(self, namespace: str, name: str, replicas: int, *, uid: str) -> None:
         """Changes who holds a field, not the field."""
 
+    async def set_finalizers(
+        self, kind: Kind, namespace: str, name: str, finalizers: tuple[str, ...], *, resource_version: str
+    ) -> Object:
+        """Changes no child."""
+        del kind, finalizers, resource_version
+        return self.numbered({"metadata": {"namespace": namespace, "name": name}})
+
     async def patch_status(self, kind: Kind, namespace: str, name: str, status: Object) -> Object:
         """Note the status."""
         item = self.given.get((kind.name, namespace, name)) or self._live.get((kind.name, namespace, name)) or {}

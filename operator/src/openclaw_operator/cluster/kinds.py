@@ -56,8 +56,8 @@ CHILDREN: tuple[Kind, ...] = (
     Kind("Deployment", "apps", "v1", "deployments"),
     Kind("StatefulSet", "apps", "v1", "statefulsets"),
     Kind("CronJob", "batch", "v1", "cronjobs"),
-    # Of Jobs only those of restores: a CronJob tells of its own.
-    Kind("Job", "batch", "v1", "jobs", selector=f"{MANAGED_SELECTOR},app.kubernetes.io/name=restore"),
+    # Of Jobs only those the operator makes itself: a CronJob tells of its own.
+    Kind("Job", "batch", "v1", "jobs", selector=f"{MANAGED_SELECTOR},app.kubernetes.io/name in (restore,last-backup)"),
     Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers"),
     Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets"),
     Kind("Ingress", "networking.k8s.io", "v1", "ingresses"),

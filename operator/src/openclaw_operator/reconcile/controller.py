@@ -11,6 +11,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
+from openclaw_operator.api.memorystore import FINALIZER
 from openclaw_operator.cluster.client import Client, Object
 from openclaw_operator.cluster.kinds import BY_NAME, CHILDREN, PRIMARY, Kind
 from openclaw_operator.cluster.live import Live
@@ -292,7 +293,7 @@ class Controller:
             if kind in self._shared:
                 return await self._shared[kind].reconcile(key)
             primary = self._primaries.get(key)
-            if primary is None or primary.deleting:
+            if primary is None or (primary.deleting and FINALIZER not in primary.finalizers):
                 return None
             try:
                 return await self._reconcilers[kind].reconcile(primary)
@@ -371,7 +372,10 @@ class Controller:
 def _same(before: Primary, after: Primary) -> bool:
     """Whether nothing changed that a reconcile could be about; annotations and the like are not."""
     return (
-        before.generation == after.generation and before.deleting == after.deleting and before.content == after.content
+        before.generation == after.generation
+        and before.deleting == after.deleting
+        and before.finalizers == after.finalizers
+        and before.content == after.content
     )
 
 

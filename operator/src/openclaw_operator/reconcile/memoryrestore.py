@@ -7,27 +7,23 @@ made again.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from openclaw_operator.api.base import KeyRef
 from openclaw_operator.api.memoryrestore import MemoryRestoreSpec
 from openclaw_operator.api.memorystore import BackupDestination, MemoryStoreSpec
-from openclaw_operator.cluster.client import Object
 from openclaw_operator.cluster.kinds import BY_NAME
-from openclaw_operator.cluster.live import Live, pod_problem
+from openclaw_operator.cluster.live import Live
 from openclaw_operator.cluster.references import Key as ReferenceKey
 from openclaw_operator.errors import (
-    ConflictError,
     ForbiddenError,
     NotFoundError,
     OwnershipConflictError,
-    RejectedError,
     SpecError,
 )
-from openclaw_operator.reconcile import pause
-from openclaw_operator.reconcile.children import Children, rejection
+from openclaw_operator.reconcile import jobs, pause
+from openclaw_operator.reconcile.children import Children
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.primaries import Primary
 from openclaw_operator.reconcile.required import require_secret
@@ -38,10 +34,8 @@ from openclaw_operator.resources.meta import MANAGED_BY, OPERATOR, Owner
 
 # What is waited for is other resources' business: nothing tells this one.
 LOOK_AGAIN_SECONDS = 2.0
-# Its end is told by a watch; only whether its pod can run at all is not.
-JOB_SECONDS = 10.0
-# Rights and quotas are not of a moment, nor is what somebody has to put right.
-REFUSED_SECONDS = PROBLEM_SECONDS = 15.0
+# What somebody has to put right takes longer.
+PROBLEM_SECONDS = 15.0
 DONE = frozenset({"Succeeded", "Failed"})
 _S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
@@ -133,7 +127,7 @@ class MemoryRestoreReconciler:
             try:
                 live = await self._create(owner, spec)
             except ForbiddenError as refusal:
-                return _Step("Restoring", "Refused", refusal.message, again=REFUSED_SECONDS)
+                return _Step("Restoring", "Refused", refusal.message, again=jobs.REFUSED_SECONDS)
         if live and (live.owner is None or live.owner.uid != owner.uid):
             raise OwnershipConflictError("Job", name)
         if live is None:
@@ -142,14 +136,14 @@ class MemoryRestoreReconciler:
             )
         noted = {"jobUID": live.uid}
         if live.facts["complete"]:
-            summary = await self._summary(owner.namespace, name)
-            return _Step("Resuming", "Progressing", "restored; agents start again", {**noted, **summary})
+            said = await jobs.summary(context.client, owner.namespace, name, "vectors")
+            made = {"backup": said["backup"]} if "backup" in said else {}
+            return _Step("Resuming", "Progressing", "restored; agents start again", {**noted, **made})
         if live.facts["failed"]:
-            cause = await self._cause(owner.namespace, name) or live.facts["failed"]
+            cause = await jobs.cause(context.client, owner.namespace, name) or live.facts["failed"]
             return _Step("Failed", "RestoreFailed", f"{cause}; correct it and make a new MemoryRestore", noted)
-        stuck = await self._stuck(owner.namespace, name)
-        message = f"Job {name} is running" + (f", but its pod is stuck: {stuck}" if stuck else "")
-        return _Step("Restoring", "Progressing", message, noted, JOB_SECONDS)
+        message = jobs.running(name, await jobs.stuck(context.client, owner.namespace, name))
+        return _Step("Restoring", "Progressing", message, noted, jobs.JOB_SECONDS)
 
     def _resume(self, owner: Owner, spec: MemoryRestoreSpec, old: dict[str, Any]) -> _Step:
         waiting = [
@@ -189,7 +183,7 @@ class MemoryRestoreReconciler:
             selector = f"{MANAGED_BY}={OPERATOR},app.kubernetes.io/name=gateway"
             busy += [
                 f"pod {pod['metadata']['name']}"
-                for pod in await self._pods(namespace, selector)
+                for pod in await jobs.pods(context.client, namespace, selector)
                 if (pod["metadata"].get("labels") or {}).get("openclaw.io/agent") in agents
                 and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
             ]
@@ -241,49 +235,7 @@ class MemoryRestoreReconciler:
         context = self._context
         store = self._store(owner, spec)
         await Children(context.client, context.children, owner).ensure(restore.config_map(owner, spec, store))
-        body = restore.job(owner, spec, store, context.images)
-        try:
-            item = await context.client.create(BY_NAME["Job"], owner.namespace, body, "create")
-        except ConflictError:
-            # It was made before the operator started anew, and the watch has not told of it yet.
-            item = await context.client.get(BY_NAME["Job"], owner.namespace, body["metadata"]["name"])
-        except RejectedError as error:
-            raise rejection("Job", body["metadata"]["name"], error) from error
-        return context.children.observe(BY_NAME["Job"], item)
-
-    async def _pods(self, namespace: str, selector: str) -> list[Object]:
-        pages = self._context.client.pages(BY_NAME["Pod"], namespace, selector=selector)
-        return [pod async for page in pages for pod in page["items"]]
-
-    async def _summary(self, namespace: str, job: str) -> dict[str, Any]:
-        """What the last step said it did; nothing where its pod is gone already."""
-        for pod in await self._pods(namespace, f"batch.kubernetes.io/job-name={job}"):
-            for name, ended in _ended(pod):
-                if name == "vectors" and ended.get("exitCode") == 0:
-                    try:
-                        return {"backup": json.loads(ended.get("message", ""))["backup"]}
-                    except (ValueError, KeyError, TypeError):
-                        return {}
-        return {}
-
-    async def _stuck(self, namespace: str, job: str) -> str | None:
-        """What keeps the Job's pod from running, in the scheduler's or the kubelet's words."""
-        for pod in await self._pods(namespace, f"batch.kubernetes.io/job-name={job}"):
-            status = pod.get("status") or {}
-            problem = pod_problem(status) if status.get("phase") == "Pending" else None
-            if problem:
-                return ": ".join(part for part in problem if part)
-        return None
-
-    async def _cause(self, namespace: str, job: str) -> str | None:
-        """The last words of the step that failed."""
-        for pod in await self._pods(namespace, f"batch.kubernetes.io/job-name={job}"):
-            for name, ended in _ended(pod):
-                if ended.get("exitCode"):
-                    lines = [line for line in str(ended.get("message", "")).splitlines() if line.strip()]
-                    last = lines[-1].removeprefix("error: ") if lines else f"exit code {ended['exitCode']}"
-                    return f"step {name}: {last}"
-        return None
+        return await jobs.create(context, restore.job(owner, spec, store, context.images))
 
     async def _report(self, primary: Primary, old: dict[str, Any], step: _Step) -> None:
         fields = {"phase": step.phase, **step.fields}
@@ -291,12 +243,3 @@ class MemoryRestoreReconciler:
         restored = Condition("Restored", done, step.reason, step.message)
         ready = Condition("Ready", step.phase == "Succeeded", step.reason, step.message)
         await self._context.report(primary, old, fields, [restored, ready])
-
-
-def _ended(pod: Object) -> list[tuple[str, Object]]:
-    """(step, how it ended) of the steps of a pod that have."""
-    status = pod.get("status") or {}
-    containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    return [
-        (item["name"], item["state"]["terminated"]) for item in containers if "terminated" in (item.get("state") or {})
-    ]

@@ -8,10 +8,12 @@ from typing import Any
 
 from openclaw_operator.api.memorystore import MemoryStoreSpec
 from openclaw_operator.cluster.references import Key as ReferenceKey
-from openclaw_operator.errors import SpecError
+from openclaw_operator.errors import SpecError, TerminatingError
+from openclaw_operator.reconcile import lastbackup
 from openclaw_operator.reconcile.agent import CONFLICT_RECHECK_SECONDS
 from openclaw_operator.reconcile.children import Children, Outcome, applied_condition
 from openclaw_operator.reconcile.context import Context
+from openclaw_operator.reconcile.lastbackup import LastBackup
 from openclaw_operator.reconcile.primaries import Primary
 from openclaw_operator.reconcile.required import require_secret
 from openclaw_operator.reconcile.status import Condition
@@ -20,6 +22,9 @@ from openclaw_operator.resources import memorystore as builders
 from openclaw_operator.resources.meta import Owner
 
 PASSWORD_BYTES = 24
+# The finalizer of a deletion in the foreground, as tools for GitOps ask for it.
+FOREGROUND = "foregroundDeletion"
+_NO_SERVER = {"ready": 0, "wanted": 1, "current": False}
 _KEYS = (stores.QDRANT_KEY, stores.POSTGRESQL_KEY, stores.REDIS_KEY)
 
 
@@ -28,31 +33,78 @@ class MemoryStoreReconciler:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._last = LastBackup(context)
 
     async def reconcile(self, primary: Primary) -> float | None:
         """Bring one MemoryStore to its spec. Raises ApiError for a passing fault."""
         content = primary.load()
         spec = MemoryStoreSpec.model_validate(content["spec"])
         owner = Owner("MemoryStore", primary.name, primary.namespace, primary.uid)
-        problem: SpecError | None = None
-        outcome = Outcome()
-        try:
-            await self._require_secrets(primary, spec)
-        except SpecError as error:
-            problem = error
-        else:
-            outcome = await self._apply(owner, spec)
+        if primary.deleting:
+            try:
+                return await self._let_go(primary, owner, spec, content["status"])
+            except TerminatingError:
+                await self._go_with_namespace(primary, spec)
+                return None
+        await lastbackup.hold(self._context, primary, held=spec.deletion_policy == "Snapshot")
+        problem = await self._missing(primary, spec)
+        outcome = Outcome() if problem else await self._apply(owner, spec)
         await self._report(primary, content["status"], spec, problem, outcome)
-        if outcome.refusal:
-            raise outcome.refusal
-        if outcome.problem and outcome.problem.reason == "OwnershipConflict":
-            return CONFLICT_RECHECK_SECONDS
+        return _after(outcome)
+
+    async def _let_go(self, primary: Primary, owner: Owner, spec: MemoryStoreSpec, old: dict[str, Any]) -> float | None:
+        """It is being deleted, and held: take the next step to what its policy wants, in the end the finalizer away.
+
+        Raises TerminatingError where its namespace goes as well, ApiError for a passing fault.
+        """
+        if FOREGROUND in primary.finalizers:
+            # The garbage collector deletes its children first. Volumes stay, and servers come back when it is done.
+            return None
+        context, last = self._context, self._last
+        saved = spec.deletion_policy == "Snapshot" and last.made(owner)
+        pending = spec.deletion_policy == "Snapshot" and not saved
+        problem = await self._missing(primary, spec) if pending else None
+        outcome = Outcome() if problem else await self._apply(owner, spec, held=True, saved=saved)
+        failed = problem or outcome.problem or outcome.refusal
+        waiting, behind = self._servers(primary, spec)
+        if pending:
+            if isinstance(outcome.refusal, TerminatingError):
+                raise outcome.refusal
+            condition, again = lastbackup.blocked(), None
+            if not failed:
+                condition, again = await last.make(owner, spec, waiting)
+            await self._report(primary, old, spec, problem, outcome, condition)
+            return _after(outcome, again)
+        if builders.volumes(spec, saved=saved) == "Delete" and behind and not failed:
+            # The controller of StatefulSets tells once it has noted on the claims that they go, too.
+            return None
+        kept = f"stay, since {failed.message}" if failed else "are deleted"
+        message = f"{await last.what(owner)} was made; volumes {kept}" if saved else None
+        await lastbackup.hold(context, primary, held=False)
+        # Told once it is done, and so only once.
+        if message:
+            await context.recorder.tell(primary, "LastBackupMade", message)
         return None
+
+    async def _go_with_namespace(self, primary: Primary, spec: MemoryStoreSpec) -> None:
+        """Nothing can be made there any more, and all that was there goes: to hold it would serve nobody."""
+        await lastbackup.hold(self._context, primary, held=False)
+        if spec.deletion_policy == "Snapshot":
+            message = f"MemoryStore {primary.name} went without a last backup: no Job can run in a namespace that goes"
+            await self._context.recorder.namespace_goes(primary, "NoLastBackup", message)
 
     def gone(self, key: tuple[str, str, str]) -> None:
         """The MemoryStore was deleted; its servers go with it, its volumes as deletionPolicy says."""
         self._context.references.expect(key, set())
         self._observe_backup(key[1], key[2], None)
+
+    async def _missing(self, primary: Primary, spec: MemoryStoreSpec) -> SpecError | None:
+        """What it names and is not there."""
+        try:
+            await self._require_secrets(primary, spec)
+        except SpecError as problem:
+            return problem
+        return None
 
     async def _require_secrets(self, primary: Primary, spec: MemoryStoreSpec) -> None:
         named: set[ReferenceKey] = set()
@@ -62,21 +114,21 @@ class MemoryStoreReconciler:
         finally:
             self._context.references.expect(primary.key, named)
 
-    async def _apply(self, owner: Owner, spec: MemoryStoreSpec) -> Outcome:
+    async def _apply(self, owner: Owner, spec: MemoryStoreSpec, *, held: bool = False, saved: bool = False) -> Outcome:
         context = self._context
         children = Children(context.client, context.children, owner)
         name = stores.credentials_secret(owner.name)
         try:
             # Volumes that are kept are worth nothing without their passwords.
-            owned = spec.deletion_policy == "Delete"
+            owned = builders.volumes(spec, saved=saved) == "Delete"
             await children.ensure_secret(name, "memory", _KEYS, self._new_password, owned=owned)
         except SpecError as problem:
             return Outcome(problem=problem)
         users = self._users(owner) if spec.backup else {}
         # What is half restored would make a backup that looks good.
-        held = context.primaries.restoring(owner.namespace, owner.name) is not None
-        desired = builders.build(owner, spec, context.images, users, held=held)
-        return await children.converge(desired, keep=[("Secret", name)])
+        held = held or context.primaries.restoring(owner.namespace, owner.name) is not None
+        desired = builders.build(owner, spec, context.images, users, held=held, saved=saved)
+        return await children.converge(desired, keep=[("Secret", name), ("Job", owner.child(backup.LAST))])
 
     def _users(self, owner: Owner) -> dict[str, Any]:
         """The specs of the Agents that use it."""
@@ -95,25 +147,11 @@ class MemoryStoreReconciler:
         spec: MemoryStoreSpec,
         problem: SpecError | None,
         outcome: Outcome,
+        last: Condition | None = None,
     ) -> None:
         name = primary.name
-        servers = {
-            "qdrant": spec.vector.qdrant.managed is not None,
-            "postgresql": spec.records.postgresql.managed is not None,
-            "redis": spec.cache.redis.managed is not None,
-        }
-        waiting: list[str] = []
-        qdrant_ready: str | None = None
-        for server, managed in servers.items():
-            if not managed:
-                continue
-            live = self._context.children.get("StatefulSet", primary.namespace, f"{name}-{server}")
-            facts = live.facts if live and live.owner and live.owner.uid == primary.uid else None
-            ready, wanted = (facts["ready"], facts["wanted"]) if facts else (0, 1)
-            if server == "qdrant":
-                qdrant_ready = f"{ready}/{wanted}"
-            if facts is None or ready < wanted or not facts["current"]:
-                waiting.append(f"{server} {ready}/{wanted}")
+        facts = self._facts(primary, "qdrant") if spec.vector.qdrant.managed else None
+        waiting, _ = self._servers(primary, spec)
         fields: dict[str, Any] = {
             "endpoints": {
                 "qdrant": stores.qdrant_url(name, spec),
@@ -121,12 +159,31 @@ class MemoryStoreReconciler:
                 "redis": stores.redis_url(name, spec).split("//", 1)[1].split("/", 1)[0],
             },
             "credentialsSecret": stores.credentials_secret(name),
-            "qdrantReady": qdrant_ready,
+            "qdrantReady": f"{facts['ready']}/{facts['wanted']}" if facts else None,
             "users": len(self._context.primaries.users(primary.key)),
         }
         cron_job = self._context.children.get("CronJob", primary.namespace, f"{name}-{backup.SERVER}")
         self._observe_backup(primary.namespace, name, cron_job.facts if cron_job else None)
-        await self._context.report(primary, old, fields, _conditions(problem, outcome, waiting))
+        await self._context.report(primary, old, fields, _conditions(problem, outcome, waiting, last))
+
+    def _servers(self, primary: Primary, spec: MemoryStoreSpec) -> tuple[list[str], bool]:
+        """The managed servers that are not ready, and whether the controller of one has not seen its last change."""
+        servers = {
+            "qdrant": spec.vector.qdrant.managed,
+            "postgresql": spec.records.postgresql.managed,
+            "redis": spec.cache.redis.managed,
+        }
+        found = {server: self._facts(primary, server) for server, managed in servers.items() if managed}
+        waiting = [
+            f"{server} {facts['ready']}/{facts['wanted']}"
+            for server, facts in found.items()
+            if facts["ready"] < facts["wanted"] or not facts["current"]
+        ]
+        return waiting, not all(facts["current"] for facts in found.values())
+
+    def _facts(self, primary: Primary, server: str) -> Mapping[str, Any]:
+        live = self._context.children.get("StatefulSet", primary.namespace, f"{primary.name}-{server}")
+        return live.facts if live and live.owner and live.owner.uid == primary.uid else _NO_SERVER
 
     def _observe_backup(self, namespace: str, name: str, facts: Mapping[str, Any] | None) -> None:
         metrics = self._context.metrics
@@ -151,7 +208,18 @@ def backup_state(facts: Mapping[str, Any] | None) -> tuple[bool | None, float | 
     return not facts["running"] and (succeeded is None or succeeded < scheduled), succeeded
 
 
-def _conditions(problem: SpecError | None, outcome: Outcome, waiting: list[str]) -> list[Condition]:
+def _after(outcome: Outcome, again: float | None = None) -> float | None:
+    """When to look again. Raises the refusal, which is worth another try."""
+    if outcome.refusal:
+        raise outcome.refusal
+    if outcome.problem and outcome.problem.reason == "OwnershipConflict":
+        return CONFLICT_RECHECK_SECONDS
+    return again
+
+
+def _conditions(
+    problem: SpecError | None, outcome: Outcome, waiting: list[str], last: Condition | None
+) -> list[Condition]:
     resolved = (
         Condition("ReferencesResolved", False, problem.reason, problem.message)
         if problem
@@ -162,8 +230,10 @@ def _conditions(problem: SpecError | None, outcome: Outcome, waiting: list[str])
         if waiting
         else Condition("Available", True, "Available", "every managed server is ready")
     )
-    parts = [resolved, applied_condition(outcome), available]
-    worst = next((part for part in parts if part.status is not True), None)
+    applied = applied_condition(outcome)
+    parts = [resolved, applied, available, *([last] if last else [])]
+    # One that is to go waits for its last backup, whatever else it waits for.
+    worst = next((part for part in (resolved, applied, last or available) if part.status is not True), None)
     ready = (
         Condition("Ready", False, worst.reason, worst.message)
         if worst

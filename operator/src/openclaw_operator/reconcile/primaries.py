@@ -30,6 +30,7 @@ class Primary:
     # True, False, Unknown or Suspended.
     ready: str
     content: bytes
+    finalizers: tuple[str, ...] = ()
 
     @property
     def key(self) -> Key:
@@ -60,6 +61,7 @@ def condense(kind: str, item: Object) -> Primary:
         deleting="deletionTimestamp" in meta,
         ready=readiness(content["status"]),
         content=json.dumps(content, sort_keys=True, separators=(",", ":")).encode(),
+        finalizers=tuple(meta.get("finalizers") or ()),
     )
 
 

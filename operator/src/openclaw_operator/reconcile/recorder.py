@@ -43,30 +43,47 @@ class Recorder:
         )
         if after["reason"] in QUIET:
             return
+        await self.tell(primary, after["reason"], after["message"], warning=after["status"] != "True")
+
+    async def tell(self, primary: Primary, reason: str, message: str, *, warning: bool = False) -> None:
+        """An Event about a resource."""
+        regarding = {
+            "apiVersion": API_VERSION,
+            "kind": primary.kind,
+            "namespace": primary.namespace,
+            "name": primary.name,
+            "uid": primary.uid,
+        }
+        type_ = "Warning" if warning else "Normal"
+        await self._create(primary.namespace, primary.name, regarding, type_, reason, message)
+
+    async def namespace_goes(self, primary: Primary, reason: str, message: str) -> None:
+        """Warn of what is lost with a namespace: about it, in `default`, since it takes no more events itself."""
+        LOG.warning("%s %s/%s: %s", *primary.key, message)
+        regarding = {"apiVersion": "v1", "kind": "Namespace", "name": primary.namespace}
+        await self._create("default", primary.namespace, regarding, "Warning", reason, message)
+
+    async def _create(
+        self, namespace: str, name: str, regarding: Mapping[str, Any], type_: str, reason: str, note: str
+    ) -> None:
         event = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{primary.name}.{self._random_bytes(8).hex()}",
-                "namespace": primary.namespace,
+                "name": f"{name}.{self._random_bytes(8).hex()}",
+                "namespace": namespace,
             },
             "eventTime": self._now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "type": "Normal" if after["status"] == "True" else "Warning",
-            "reason": after["reason"],
+            "type": type_,
+            "reason": reason,
             "action": "Reconcile",
-            "note": after["message"][:1024],
-            "regarding": {
-                "apiVersion": API_VERSION,
-                "kind": primary.kind,
-                "namespace": primary.namespace,
-                "name": primary.name,
-                "uid": primary.uid,
-            },
+            "note": note[:1024],
+            "regarding": regarding,
             "reportingController": "openclaw.io/operator",
             "reportingInstance": self._instance,
         }
         try:
-            await self._client.create(EVENT, primary.namespace, event, "event")
+            await self._client.create(EVENT, namespace, event, "event")
         except ApiError as error:
-            # The condition says the same; an event is not worth a retry.
-            LOG.warning("event for %s %s/%s: %s", *primary.key, error)
+            # The condition or the log says the same; an event is not worth a retry.
+            LOG.warning("event for %s %s: %s", regarding["kind"], name, error)

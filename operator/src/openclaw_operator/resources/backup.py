@@ -25,6 +25,12 @@ from openclaw_operator.resources.meta import (
 )
 
 SERVER = "backup"
+LAST = "last-backup"
+# What a step writes here its pod keeps.
+SUMMARY_FILE = "/dev/termination-log"
+_DEADLINE_SECONDS = 6 * 3600
+# Tries of the last backup after the first: Kubernetes waits ten seconds, then twice as long before each.
+_LAST_RETRIES = 4
 CONFIG_KEY = "backup.yaml"
 RESOURCES_KEY = "resources.json"
 MOST_RESOURCES = 700_000
@@ -128,7 +134,7 @@ def _cron_job(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Image
             "metadata": {"labels": child_labels},
             "spec": {
                 "backoffLimit": 2,
-                "activeDeadlineSeconds": 6 * 3600,
+                "activeDeadlineSeconds": _DEADLINE_SECONDS,
                 "template": {"metadata": {"labels": child_labels}, "spec": _pod(owner, spec, backup, images)},
             },
         },
@@ -136,6 +142,25 @@ def _cron_job(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Image
     if backup.time_zone:
         job["timeZone"] = backup.time_zone
     return child("batch/v1", "CronJob", owner.child(SERVER), owner, child_labels, spec=job)
+
+
+def last(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Images) -> Object:
+    """The Job of the last backup, which reads the configuration of the others."""
+    pod_spec = _pod(owner, spec, backup, images, "--summary", SUMMARY_FILE)
+    return child(
+        "batch/v1",
+        "Job",
+        owner.child(LAST),
+        owner,
+        labels(owner, LAST, "backup"),
+        spec={
+            "backoffLimit": _LAST_RETRIES,
+            "activeDeadlineSeconds": _DEADLINE_SECONDS,
+            "podReplacementPolicy": "Failed",
+            # The servers of the store let its backup pods in.
+            "template": {"metadata": {"labels": labels(owner, SERVER, "backup")}, "spec": pod_spec},
+        },
+    )
 
 
 def postgresql(owner: Owner, spec: MemoryStoreSpec, images: Images, arguments: list[str]) -> Object:
@@ -212,9 +237,9 @@ def pod(init: Objects, main: Object, volumes: Objects) -> Object:
     }
 
 
-def _pod(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Images) -> Object:
+def _pod(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Images, *arguments: str) -> Object:
     volumes, mounts, env = mounted(owner.child(SERVER), backup.destination, qdrant_files(owner, spec))
     dump = ["pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--file={WORK_DIR}/{DUMP}"]
-    command = ["openclaw", "backup", "run", "--config", f"{CONFIG_DIR}/{CONFIG_KEY}"]
+    command = ["openclaw", "backup", "run", "--config", f"{CONFIG_DIR}/{CONFIG_KEY}", *arguments]
     main = container(SERVER, images.backup, images, command, env=env, mounts=mounts)
     return pod([postgresql(owner, spec, images, dump)], main, volumes)

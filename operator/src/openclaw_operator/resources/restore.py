@@ -12,7 +12,6 @@ from openclaw_operator.resources.inputs import Store
 from openclaw_operator.resources.meta import Images, Object, Owner, child, labels
 
 SUFFIX = "restore"
-SUMMARY_FILE = "/dev/termination-log"
 _PG_RESTORE = ("--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error")
 
 
@@ -56,7 +55,7 @@ def job(owner: Owner, spec: MemoryRestoreSpec, store: Store, images: Images) -> 
     if "records" in spec.parts:
         command = ["pg_restore", *_PG_RESTORE, f"{backup.WORK_DIR}/{backup.DUMP}"]
         init.append(backup.postgresql(target, store.spec, images, command))
-    vectors = ["openclaw", "backup", "restore-vectors", *common, "--summary", SUMMARY_FILE]
+    vectors = ["openclaw", "backup", "restore-vectors", *common, "--summary", backup.SUMMARY_FILE]
     main = backup.container("vectors", images.backup, images, vectors, env=env, mounts=mounts)
     # The servers of the store let its backup pods in.
     pod_labels = {**labels(owner, backup.SERVER, SUFFIX), target.label: store.name}

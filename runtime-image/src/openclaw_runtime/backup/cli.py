@@ -27,6 +27,7 @@ _KINDS = ("records", "vectors")
 app = typer.Typer(name="backup", help="Makes, lists, checks and restores backups.", no_args_is_help=True)
 Config = Annotated[Path, typer.Option("--config", help="the file the operator renders")]
 Name = Annotated[str, typer.Option("--backup", help="name of a backup, or latest")]
+Summary = Annotated[Path | None, typer.Option("--summary", help="write what was done to this file")]
 Folder = Annotated[Path, typer.Option("--folder", help="folder that the steps of a restore share")]
 
 
@@ -37,12 +38,14 @@ def _prepare() -> None:
 
 
 @app.command()
-def run(config: Config) -> None:
+def run(config: Config, summary: Summary = None) -> None:
     """Makes a backup, checks it, and deletes the ones that are too old."""
     settings = load(config)
 
     with _vectors(settings) as vectors:
-        runs.run(settings, open_destination(settings.destination), vectors, lambda: datetime.now(UTC))
+        made = runs.run(settings, open_destination(settings.destination), vectors, lambda: datetime.now(UTC))
+    if summary:
+        summary.write_text(json.dumps({"backup": made.name}), encoding="utf-8")
 
 
 @app.command("list")
@@ -97,7 +100,7 @@ def restore_vectors(
     config: Config,
     folder: Folder,
     check: Annotated[bool, typer.Option("--check", help="fail where points are missing")] = False,
-    summary: Annotated[Path | None, typer.Option("--summary", help="write what was done to this file")] = None,
+    summary: Summary = None,
 ) -> None:
     """Last step of a restore: puts the snapshots of the fetched backup back into Qdrant, and says what was done."""
     settings = load(config)
