@@ -64,6 +64,7 @@ class Claw(Section):
     pricing: Pricing | None = None
     performance: float | None = Field(default=None, ge=0, le=1)
     speed: float | None = Field(default=None, ge=0, le=100)
+    vision: bool | None = None
     namespace: Name = "default"
 
     @property
@@ -77,6 +78,7 @@ class Claw(Section):
             pricing=self.pricing,
             performance=self.performance,
             speed=self.speed,
+            vision=self.vision,
         )
 
 

@@ -20,6 +20,7 @@ from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.gateway.app import create_app
 from openclaw_runtime.gateway.assembly import Gateway
 from openclaw_runtime.gateway.surroundings import Surroundings
+from openclaw_runtime.sandbox.attachments import Attachment
 from openclaw_runtime.sandbox.errors import SkillFailedError
 from openclaw_runtime.skills.audit import Audit
 from openclaw_runtime.skills.errors import ManifestError
@@ -37,7 +38,7 @@ class FakeSkills:
     """The skill git-ai-helper without git: it asks for a message, records the commit, and answers.
 
     `fails` makes it fail, `gate` makes it wait, `refuses` makes the next load fail. `triggers` and `actions` are its
-    own.
+    own, `attachments` come with its results.
     """
 
     def __init__(self, *names: str) -> None:
@@ -54,6 +55,7 @@ class FakeSkills:
         self._at_once = 0
         self.refuses: str | None = None
         self.broken: str | None = None
+        self.attachments: tuple[Attachment, ...] = ()
 
     def installed(self) -> list[InstalledSkill]:
         """Returns a skill for each name."""
@@ -84,7 +86,7 @@ class FakeSkills:
             message = await context.llm_generate(f"Write a commit message for this diff:\n{DIFF}", {"temperature": 0})
             text = f"Committed abc1234: {message}"
             await context.memory_add({"kind": "commit", "text": text, "commit": "abc1234"})
-            return SkillResult({"summary": text}, 12.5, "0" * 64, "fake")
+            return SkillResult({"summary": text}, 12.5, "0" * 64, "fake", attachments=self.attachments)
         finally:
             self._at_once -= 1
 

@@ -42,13 +42,18 @@ class Conversation:
 
     @cached_property
     def last_role(self) -> str:
-        """The role of the last message."""
-        return str(self.messages[-1].get("role", "")) if self.messages else ""
+        """The role of the last message that says something.
+
+        Images of a tool come after its own message: one of the user, which does not count, and a note of the system.
+        """
+        roles = [str(message.get("role", "")) for message in self.messages if not shows_images(message)]
+        return next((role for role in reversed(roles) if role not in ("system", "developer")), "")
 
     @cached_property
     def user(self) -> str:
         """The last thing the user said."""
-        said = [text_of(message) for message in self.messages if message.get("role") == "user"]
+        mine = [each for each in self.messages if each.get("role") == "user" and not shows_images(each)]
+        said = [text_of(message) for message in mine]
         return said[-1] if said else ""
 
     @cached_property
@@ -73,6 +78,12 @@ def text_of(message: Message) -> str:
     if isinstance(content, str):
         return content
     return "\n".join(str(part.get("text", "")) for part in content)
+
+
+def shows_images(message: Message) -> bool:
+    """Returns whether a message has an image among its parts."""
+    content = message.get("content")
+    return isinstance(content, list) and any(part.get("type") == "image_url" for part in content)
 
 
 # --- conditions ------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ BOX = Toolbox(
     team=(),
     metrics=Mock(),
     slots=asyncio.Semaphore(1),
+    attachments=Mock(),
     generate=AsyncMock(),
     ask=AsyncMock(),
 )

@@ -55,6 +55,9 @@ class Endpoint(Model):
     pricing: Pricing | None = Field(
         None, description="Its price; list prices of openai, anthropic and groq are known, local costs nothing."
     )
+    vision: bool | None = Field(
+        None, description="Whether it can be shown images that skills give; where unset, by its name."
+    )
 
 
 class Rated(Endpoint):

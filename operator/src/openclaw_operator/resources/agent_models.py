@@ -40,8 +40,13 @@ def _cache(cache: Cache) -> dict[str, Any]:
 
 
 def figures(model: Rated) -> dict[str, Any]:
-    """What the router goes by, where the Agent says it."""
-    return {"pricing": _pricing(model), "performance": model.performance, "speed": model.speed}
+    """What is known of common models, where the Agent says it."""
+    return {
+        "pricing": _pricing(model),
+        "performance": model.performance,
+        "speed": model.speed,
+        "vision": model.vision,
+    }
 
 
 def files(model: ModelSpec) -> dict[str, KeyRef]:
@@ -69,6 +74,7 @@ def _endpoint(item: OtherModel) -> dict[str, Any]:
         "api_key_file": f"{MODEL_SECRETS_DIR}/{_file(item.credentials.secret_key_ref)}" if item.credentials else None,
         "settings": settings.model_dump(exclude_none=True) if settings else None,
         "pricing": _pricing(item),
+        "vision": item.vision,
     }
 
 

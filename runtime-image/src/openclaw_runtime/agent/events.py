@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from openclaw_runtime.agent.questions import Ask
-from openclaw_runtime.memory.types import SessionMessage
+from openclaw_runtime.memory.types import KeptAttachment, SessionMessage
 from openclaw_runtime.timelimit import TimeLimit
 
 FinishReason = Literal["stop", "length", "content_filter"]
@@ -64,13 +64,23 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class SkillUse:
-    """A skill call that was made. `outcome` is ok or the type of the error; `sandbox` names where it ran."""
+    """A skill call that was made. `outcome` is ok or the type of the error; `sandbox` names where it ran.
+
+    `attachments` are the files that came with its result and are kept for the user.
+    """
 
     skill: str
     action: str
     outcome: str
     sandbox: str = ""
     duration_ms: float = 0
+    attachments: Sequence[KeptAttachment] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """Returns it as a JSON object."""
+        facts = asdict(self)
+        # Agents of a version before attachments do not know the word.
+        return facts if self.attachments else {name: facts[name] for name in facts if name != "attachments"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,11 @@ class TurnDone:
     skills: Sequence[SkillUse]
     error: str | None = None
     question: bool = False
+
+    @property
+    def attachments(self) -> list[KeptAttachment]:
+        """The files that its skill calls gave."""
+        return [each for use in self.skills for each in use.attachments]
 
 
 TurnEvent = TextDelta | Activity | TurnDone

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -36,7 +35,7 @@ from openclaw_runtime.agent.events import (
     Usage,
 )
 from openclaw_runtime.agent.questions import Ask, Questions, Show
-from openclaw_runtime.agent.tools import Skills, Toolbox, build_toolset, invoke, offered
+from openclaw_runtime.agent.tools import Attachments, Skills, Toolbox, build_toolset, invoke, offered
 from openclaw_runtime.bus.bus import MessageBus
 from openclaw_runtime.bus.messages import Message
 from openclaw_runtime.config import RuntimeConfig
@@ -76,6 +75,7 @@ class AgentLoop:
         skills: Skills,
         metrics: Metrics,
         questions: Questions,
+        attachments: Attachments,
         now: Callable[[], float],
         files: MemoryFiles | None = None,
         tracing: "TracerProvider | None" = None,
@@ -98,6 +98,7 @@ class AgentLoop:
             team=config.team.members,
             metrics=metrics,
             slots=asyncio.Semaphore(config.execution.max_concurrent),
+            attachments=attachments,
             generate=self.generate,
             ask=self.ask,
         )
@@ -205,7 +206,7 @@ class AgentLoop:
 
         async for event in self.run(request, ask_sender):
             if isinstance(event, TurnDone) and not event.question:
-                return {"answer": event.text, "skills": [asdict(use) for use in event.skills]}
+                return {"answer": event.text, "skills": [use.facts() for use in event.skills]}
         raise AssertionError("a turn ends with TurnDone")
 
     async def _drive(self, turn: Turn, events: "asyncio.Queue[TurnEvent | Exception]") -> None:
@@ -321,7 +322,7 @@ class AgentLoop:
 
     async def _remember(self, turn: Turn, done: TurnDone) -> None:
         """Keeps what the end of a turn said, and in memory the whole of it."""
-        skills = [asdict(use) for use in done.skills]
+        skills = [use.facts() for use in done.skills]
         if not await self._record(turn, done.text, {"skills": skills} if skills else {}):
             return
         exchange = NewRecord("\n".join(turn.exchange), kind="exchange", session=turn.request.session, importance=0.4)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import msgspec
 from pydantic_ai import RunContext, ToolFailed
 from pydantic_ai.tools import Tool, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, FunctionToolset
 
+from openclaw_runtime.agent.attachments import ToolContent, for_model
 from openclaw_runtime.agent.context import AskUser, Generate, SkillContext
 from openclaw_runtime.agent.events import Activity, Invocation, SkillUse, Turn, Usage
 from openclaw_runtime.agent.prompt import memory_view
@@ -20,7 +22,8 @@ from openclaw_runtime.agent.questions import Slot
 from openclaw_runtime.bus.bus import MessageBus
 from openclaw_runtime.config import TeamMember
 from openclaw_runtime.errors import ConfigError, ConfigProblem, MemoryStoreError, OpenClawError
-from openclaw_runtime.memory.types import MemoryStore, NewRecord
+from openclaw_runtime.memory.types import KeptAttachment, MemoryStore, NewRecord
+from openclaw_runtime.sandbox.attachments import Attachment
 from openclaw_runtime.sandbox.errors import SandboxError
 from openclaw_runtime.skills.instructions import read_instructions
 from openclaw_runtime.skills.types import CallContext, InstalledSkill, SkillResult
@@ -64,6 +67,14 @@ class Skills(Protocol):
         ...
 
 
+class Attachments(Protocol):
+    """Where the files that skills give are kept for the user."""
+
+    async def keep(self, session: str, attachments: Sequence[Attachment]) -> tuple[KeptAttachment, ...]:
+        """Keeps attachments, all or none. Raises `MemoryStoreError`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Toolbox:
     """What tools work with. `slots` bounds the skill calls at once."""
@@ -74,6 +85,7 @@ class Toolbox:
     team: Sequence[TeamMember]
     metrics: Metrics
     slots: asyncio.Semaphore
+    attachments: Attachments
     generate: Generate
     ask: AskUser
 
@@ -119,11 +131,11 @@ def offered(tools: FunctionToolset[Turn], skills: Sequence[InstalledSkill]) -> A
 
 
 def _tool(
-    name: str, description: str, schema: dict[str, Any], work: Callable[[Turn, dict[str, Any]], Awaitable[str]]
+    name: str, description: str, schema: dict[str, Any], work: Callable[[Turn, dict[str, Any]], Awaitable[ToolContent]]
 ) -> Tool[Turn]:
     """Returns a tool whose failures reach the model as its result, with the reason."""
 
-    async def call(context: RunContext[Turn], /, **arguments: Any) -> str:
+    async def call(context: RunContext[Turn], /, **arguments: Any) -> ToolContent:
         context.deps.spent = Usage(context.usage.input_tokens, context.usage.output_tokens)
         try:
             return await work(context.deps, arguments)
@@ -136,9 +148,11 @@ def _tool(
 def _skill_tool(
     box: Toolbox, skill: InstalledSkill, action: str, description: str, schema: dict[str, Any]
 ) -> Tool[Turn]:
-    async def work(turn: Turn, arguments: dict[str, Any]) -> str:
-        output = await _call(box, turn, skill, action, arguments)
-        return output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
+    async def work(turn: Turn, arguments: dict[str, Any]) -> ToolContent:
+        result, kept = await _call(box, turn, skill, action, arguments)
+        output = result.output
+        text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
+        return for_model(text, result.attachments, kept=bool(kept))
 
     return _tool(tool_name(skill.name, action), description, schema, work)
 
@@ -151,21 +165,23 @@ async def invoke(box: Toolbox, turn: Turn, call: Invocation) -> str:
     skill = next((skill for skill in box.skills.installed() if skill.name == call.skill), None)
     if skill is None:
         raise OpenClawError(f"skill {call.skill} is not loaded")
-    output = await _call(box, turn, skill, call.action, dict(call.input))
+    output = (await _call(box, turn, skill, call.action, dict(call.input)))[0].output
     return output if isinstance(output, str) else f"```json\n{json.dumps(output, ensure_ascii=False, indent=2)}\n```"
 
 
-async def _call(box: Toolbox, turn: Turn, skill: InstalledSkill, action: str, arguments: dict[str, Any]) -> Any:
+_Called = tuple[SkillResult, tuple[KeptAttachment, ...]]
+
+
+async def _call(box: Toolbox, turn: Turn, skill: InstalledSkill, action: str, arguments: dict[str, Any]) -> _Called:
     turn.emit(Activity(f"{skill.name} {action}"))
     async with Slot(box.slots) as slot:
         context = SkillContext(turn, skill.name, action, box.memory, box.generate, box.ask, slot)
-        result = await _measured(box, turn, skill, action, arguments, context)
-    return result.output
+        return await _measured(box, turn, skill, action, arguments, context)
 
 
 async def _measured(
     box: Toolbox, turn: Turn, skill: InstalledSkill, action: str, arguments: dict[str, Any], context: SkillContext
-) -> SkillResult:
+) -> _Called:
     metrics = box.metrics
     metrics.skill_executions.labels(skill.name, action).inc()
     try:
@@ -177,8 +193,19 @@ async def _measured(
         logger.warning("a skill call failed: %s", error, extra={"skill": skill.name, "action": action, "type": kind})
         raise
     metrics.skill_duration.labels(skill.name, action).observe(result.duration_ms)
-    turn.skills.append(SkillUse(skill.name, action, "ok", result.sandbox, result.duration_ms))
-    return result
+    kept = await _keep(box, turn, result)
+    turn.skills.append(SkillUse(skill.name, action, "ok", result.sandbox, result.duration_ms, kept))
+    return result, kept
+
+
+async def _keep(box: Toolbox, turn: Turn, result: SkillResult) -> tuple[KeptAttachment, ...]:
+    """Keeps the files of a result. A result without its files is better than none."""
+    try:
+        return await box.attachments.keep(turn.request.session, result.attachments)
+    except MemoryStoreError as error:
+        box.metrics.errors.labels("attachments").inc()
+        logger.warning("attachments were not kept: %s", error, extra={"session": turn.request.session})
+        return ()
 
 
 def _number(arguments: dict[str, Any], name: str, default: float, *, low: float, high: float) -> float:
@@ -260,7 +287,7 @@ def _delegate_tool(box: Toolbox) -> Tool[Turn]:
         payload = {"task": task, "session": turn.request.session, "chain": list(turn.request.chain)}
         answer = await box.bus.request(agent, payload, timeout_ms=max(remaining_ms, 1), answerer=partial(box.ask, turn))
         turn.emit(Activity(f"{agent} answered"))
-        turn.skills.extend(SkillUse(**use) for use in answer.get("skills", []))
+        turn.skills.extend(msgspec.convert(answer.get("skills", []), list[SkillUse]))
         return json.dumps({"agent": agent, "answer": answer.get("answer", "")}, ensure_ascii=False)
 
     return _tool("delegate", "Hands a task to an agent of your team and returns its answer.", schema, work)

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,6 +14,7 @@ from openclaw_runtime.errors import OpenClawError
 from openclaw_runtime.gateway.middleware import error_response, on_http_exception, on_request_error
 from openclaw_runtime.gateway.openai import as_request_error
 from openclaw_runtime.gateway.state import GatewayState
+from openclaw_runtime.memory.attachments import KEPT_SECONDS, StoredAttachment
 from openclaw_runtime.memory.types import MemoryRecord
 from openclaw_runtime.models.spending import MICRO
 
@@ -205,6 +207,16 @@ def create_api(state: GatewayState) -> FastAPI:
         found = await state.schedules() if state.schedules else []
         return [ScheduleView.model_validate(item) for item in found]
 
+    @api.get("/attachments/{attachment}", response_class=Response)
+    async def attachment(attachment: str) -> Response:
+        """Returns a file that a skill gave with its result: of this agent, or of its team where it is kept here."""
+        team = [member.name for member in state.loop.config.team.members]
+        found = await state.attachments.get(attachment, team=team)
+        if found is None:
+            days = KEPT_SECONDS / 86_400
+            raise HTTPException(404, f"attachment {attachment!r} is not here; they are kept for {days:g} days")
+        return _download(found)
+
     @api.get("/sessions/{session:path}")
     async def session(session: str, limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> SessionView:
         """Returns the last messages of a session."""
@@ -263,6 +275,22 @@ def _view(record: MemoryRecord, score: float | None = None) -> RecordView:
         metadata=dict(record.metadata),
         created_at=record.created_at,
         score=score,
+    )
+
+
+def _download(found: StoredAttachment) -> Response:
+    """Returns a file as one to save. What is in it is a skill's: no browser may take it for a page of ours."""
+    kept = found.kept
+    return Response(
+        found.data,
+        media_type=kept.media_type,
+        headers={
+            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(kept.name, safe='')}",
+            "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+            "Cache-Control": "private",
+            "ETag": f'"{kept.sha256}"',
+        },
     )
 
 

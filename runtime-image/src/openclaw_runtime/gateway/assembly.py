@@ -26,6 +26,7 @@ from openclaw_runtime.gateway.opening import Opening
 from openclaw_runtime.gateway.reload import restart_needed
 from openclaw_runtime.gateway.state import GatewayState
 from openclaw_runtime.gateway.surroundings import Surroundings
+from openclaw_runtime.memory.attachments import AttachmentStore
 from openclaw_runtime.memory.store import AgentMemory
 from openclaw_runtime.models.factory import CacheParts, ModelParts, build_model, build_summary_model, check_models
 from openclaw_runtime.models.sections import Endpoint, Models
@@ -101,6 +102,13 @@ class Gateway:
             files=self._files,
             on_search=metrics.searched,
         )
+        self._attachments = AttachmentStore(
+            records,
+            namespace=config.claw.namespace,
+            agent=config.claw.name,
+            now=around.now,
+            new_id=around.new_id,
+        )
         self._activator = ActivatorClient(lambda: self._config.activator)
         self._bus = MessageBus(
             config.claw.name,
@@ -119,6 +127,7 @@ class Gateway:
             loop=self._loop(config),
             conversations=Conversations(self._bus),
             memory=self._memory,
+            attachments=self._attachments,
             spending=self._spending,
             metrics=metrics,
             version=around.version,
@@ -176,7 +185,7 @@ class Gateway:
         self._schedule()
         self._metrics.active_skills.set(len(self._skills.installed()))
         steps = {
-            "memory": self._memory.start,
+            "memory": self._open_memory,
             "bus": lambda: self._bus.start(self._handle_message),
             "executor": self._skills.start,
         }
@@ -186,6 +195,10 @@ class Gateway:
         self.summarizer.start(self.opened)
         if self._reporter is not None:
             self._reporting = asyncio.create_task(self._report(self._reporter), name="report-idleness")
+
+    async def _open_memory(self) -> None:
+        await self._memory.start()
+        await self._attachments.start()
 
     async def opened(self) -> None:
         """Returns when stores, bus and executor are open."""
@@ -314,6 +327,7 @@ class Gateway:
             skills=self._skills,
             metrics=self._metrics,
             questions=self._questions,
+            attachments=self._attachments,
             now=around.now,
             files=self._files,
             tracing=self._tracing,

@@ -90,7 +90,7 @@ async def _whole(events: AsyncGenerator[TurnEvent, None], answer: openai.Answer,
         try:
             async for event in events:
                 if isinstance(event, TurnDone):
-                    body = answer.completion(event.text, event.finish_reason, event.usage)
+                    body = answer.completion(event)
                     return Response(body, headers=headers, media_type="application/json")
         except OpenClawError as error:
             raise as_request_error(error) from error
@@ -136,4 +136,4 @@ def _encoded(event: TurnEvent, answer: openai.Answer) -> bytes:
         case Activity(text):
             return openai.comment(text)
         case TurnDone():
-            return answer.last(event.finish_reason, event.usage)
+            return answer.last(event)

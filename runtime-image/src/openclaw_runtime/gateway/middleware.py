@@ -22,7 +22,7 @@ OPEN_PATHS = frozenset({"/health", "/ready", "/metrics"})
 
 _ROUTES = ("/v1/chat/completions", "/v1/models", "/health", "/ready", "/metrics", "/debug/tasks")
 _API = "/api/v1/"
-_API_ROUTES = ("skills", "memory", "schedules", "sessions", "openapi.json")
+_API_ROUTES = ("skills", "attachments", "memory", "schedules", "sessions", "openapi.json")
 
 
 def error_response(

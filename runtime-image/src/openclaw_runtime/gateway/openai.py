@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from openclaw_runtime.agent.events import FinishReason, TurnRequest, Usage
+from openclaw_runtime.agent.events import TurnDone, TurnRequest, Usage
 from openclaw_runtime.errors import MemoryStoreError, ModelError, OpenClawError, TurnError
 from openclaw_runtime.memory.types import SessionMessage
 
@@ -221,11 +221,11 @@ class Answer:
     created: int
     with_usage: bool = False
 
-    def completion(self, text: str, finish_reason: FinishReason, usage: Usage) -> bytes:
+    def completion(self, done: TurnDone) -> bytes:
         """Returns the whole answer in one piece."""
-        message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
-        return _encode(self._base("chat.completion") | {"choices": [choice], "usage": usage_body(usage)})
+        message = {"role": "assistant", "content": done.text, "refusal": None} | _attached(done)
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": done.finish_reason}
+        return _encode(self._base("chat.completion") | {"choices": [choice], "usage": usage_body(done.usage)})
 
     def first(self) -> bytes:
         """Returns the event that opens a stream."""
@@ -235,11 +235,12 @@ class Answer:
         """Returns the event with the next piece of text."""
         return self._chunk({"content": text}, None)
 
-    def last(self, finish_reason: FinishReason, usage: Usage) -> bytes:
+    def last(self, done: TurnDone) -> bytes:
         """Returns the events that end a stream."""
-        events = [self._chunk({}, finish_reason)]
+        events = [self._chunk(_attached(done), done.finish_reason)]
         if self.with_usage:
-            events.append(_event(self._base("chat.completion.chunk") | {"choices": [], "usage": usage_body(usage)}))
+            usage = usage_body(done.usage)
+            events.append(_event(self._base("chat.completion.chunk") | {"choices": [], "usage": usage}))
         return b"".join([*events, b"data: [DONE]\n\n"])
 
     def _base(self, kind: str) -> dict[str, Any]:
@@ -249,6 +250,22 @@ class Answer:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         body = self._base("chat.completion.chunk") | {"choices": [choice]}
         return _event(body | {"usage": None} if self.with_usage else body)
+
+
+def _attached(done: TurnDone) -> dict[str, Any]:
+    """Returns what OpenAI's format has no word for: the files that came with the answer, and where each is."""
+    attachments = [
+        {
+            "id": each.id,
+            "name": each.name,
+            "media_type": each.media_type,
+            "size": each.size,
+            "sha256": each.sha256,
+            "url": f"/api/v1/attachments/{each.id}",
+        }
+        for each in done.attachments
+    ]
+    return {"attachments": attachments} if attachments else {}
 
 
 def error_event(status: int, message: str, code: str | None) -> bytes:

@@ -14,6 +14,7 @@ from openclaw_runtime.errors import OpenClawError
 from openclaw_runtime.gateway.conversations import Conversations
 from openclaw_runtime.gateway.idle import IdleClock
 from openclaw_runtime.gateway.openai import RequestError
+from openclaw_runtime.memory.attachments import AttachmentStore
 from openclaw_runtime.memory.types import MemoryStore
 from openclaw_runtime.models.spending import Spending
 from openclaw_runtime.telemetry import Metrics
@@ -39,6 +40,7 @@ class GatewayState:
     loop: AgentLoop
     conversations: Conversations
     memory: MemoryStore
+    attachments: AttachmentStore
     spending: Spending
     metrics: Metrics
     version: str

@@ -82,6 +82,17 @@ class Spent:
     micro_usd: int
 
 
+@dataclass(frozen=True, slots=True)
+class KeptAttachment:
+    """What is told of a skill's file that is kept for the user: `id` names it, `size` is bytes, `sha256` hex."""
+
+    id: str
+    name: str
+    media_type: str
+    size: int
+    sha256: str
+
+
 class MemoryStore(Protocol):
     """One agent's view of memory. Every method but `close` raises `MemoryStoreError` when a store cannot be used.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.errors import ConfigError, ConfigProblem
 from openclaw_runtime.models.sections import Endpoint, ModelSettings, Provider
+from openclaw_runtime.models.sight import can_see
 from openclaw_runtime.secrets import read_secret
 
 if TYPE_CHECKING:
@@ -220,9 +221,13 @@ def _settings(chosen: ModelSettings) -> "Settings":
 
 def _provider_model(endpoint: Endpoint, key: str, environment: Mapping[str, str], config: RuntimeConfig) -> "Model":
     """Imports only the client that is used: each costs tens of megabytes."""
+    from pydantic_ai.profiles import ModelProfile
+
     address = _address(endpoint, environment)
     name = endpoint.model
     settings = _settings(config.claw.settings if endpoint.settings is None else endpoint.settings)
+    # The library puts a note in the place of what a model cannot be shown.
+    profile = ModelProfile(supports_image_input=can_see(endpoint))
     # The clients' own retries are off: one place decides when to repeat.
     if endpoint.provider == "anthropic":
         from anthropic import AsyncAnthropic
@@ -230,14 +235,16 @@ def _provider_model(endpoint: Endpoint, key: str, environment: Mapping[str, str]
         from pydantic_ai.providers.anthropic import AnthropicProvider
 
         anthropic = AsyncAnthropic(api_key=key, base_url=address, max_retries=0)
-        return AnthropicModel(name, provider=AnthropicProvider(anthropic_client=anthropic), settings=settings)
+        return AnthropicModel(
+            name, provider=AnthropicProvider(anthropic_client=anthropic), profile=profile, settings=settings
+        )
     if endpoint.provider == "groq":
         from groq import AsyncGroq
         from pydantic_ai.models.groq import GroqModel
         from pydantic_ai.providers.groq import GroqProvider
 
         groq = AsyncGroq(api_key=key, base_url=address, max_retries=0)
-        return GroqModel(name, provider=GroqProvider(groq_client=groq), settings=settings)
+        return GroqModel(name, provider=GroqProvider(groq_client=groq), profile=profile, settings=settings)
     from openai import AsyncOpenAI
     from pydantic_ai.models.openai import OpenAIChatModel
     from pydantic_ai.providers.openai import OpenAIProvider
@@ -249,4 +256,4 @@ def _provider_model(endpoint: Endpoint, key: str, environment: Mapping[str, str]
         if endpoint.provider == "openai"
         else OpenAICompatibleProvider(endpoint.provider, openai_client=client)
     )
-    return OpenAIChatModel(name, provider=provider, settings=settings)
+    return OpenAIChatModel(name, provider=provider, profile=profile, settings=settings)

@@ -29,7 +29,8 @@ class Endpoint(Section):
     """One model and where it is.
 
     `api_key_file` holds its key; without one the provider's key comes from the environment. `settings` are those of
-    `claw` where they are unset. `pricing`, `performance` and `speed` are known for common models.
+    `claw` where they are unset. `pricing`, `performance`, `speed` and `vision` (it can be shown images) are known for
+    common models.
     """
 
     provider: Provider
@@ -40,6 +41,7 @@ class Endpoint(Section):
     pricing: Pricing | None = None
     performance: float | None = Field(default=None, ge=0, le=1)
     speed: float | None = Field(default=None, ge=0, le=100)
+    vision: bool | None = None
 
 
 class Budget(Section):

@@ -1,0 +1,85 @@
+"""What a model is told and shown of a skill's files, and which models can see."""
+
+import pytest
+from pydantic_ai.messages import BinaryContent
+
+from openclaw_runtime.agent.attachments import MAX_SHOWN, MAX_SHOWN_BYTES, for_model, image_type
+from openclaw_runtime.models.sections import Endpoint
+from openclaw_runtime.models.sight import can_see
+from openclaw_runtime.sandbox.attachments import Attachment
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (PNG, "image/png"),
+        (b"\xff\xd8\xff\xe0", "image/jpeg"),
+        (b"GIF89a", "image/gif"),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "image/webp"),
+        (b"RIFF\x00\x00\x00\x00WAVE", None),
+        (b"<svg>", None),
+        (b"", None),
+    ],
+)
+def test_an_image_is_what_begins_like_one(data: bytes, kind: str | None) -> None:
+    assert image_type(data) == kind
+
+
+def test_images_are_shown_and_other_files_named() -> None:
+    assert for_model("5", (), kept=True) == "5"
+    files = (
+        Attachment.of("plot.png", "image/png", PNG),
+        Attachment.of("photo.png", "image/png", b"\xff\xd8\xff\xe0"),
+        Attachment.of("report.pdf", "application/pdf", b"%PDF"),
+        Attachment.of("fake.png", "image/png", b"no image"),
+        Attachment.of("hidden.bin", "application/octet-stream", PNG),
+    )
+    assert for_model("5", files, kept=True) == [
+        "5\n\nFiles that came with this result; the user has them.\n"
+        "- plot.png (image/png, 28 bytes; see below)\n"
+        "- photo.png (image/png, 4 bytes; see below)\n"
+        "- report.pdf (application/pdf, 4 bytes)\n"
+        "- fake.png (image/png, 8 bytes)\n"
+        "- hidden.bin (application/octet-stream, 28 bytes)",
+        BinaryContent(PNG, media_type="image/png"),
+        BinaryContent(b"\xff\xd8\xff\xe0", media_type="image/jpeg"),
+    ]
+    assert "they could not be kept" in for_model("5", files[2:], kept=False)
+
+
+def test_few_images_are_shown_and_none_that_a_provider_would_refuse() -> None:
+    large = Attachment.of("large.png", "image/png", PNG + bytes(MAX_SHOWN_BYTES))
+    small = [Attachment.of(f"{number}.png", "image/png", PNG) for number in range(5)]
+    content = list(for_model("5", [large, *small], kept=True))
+    assert len(content) == 1 + MAX_SHOWN
+    assert str(content[0]).count("not shown: at most 4 images of 3145728 bytes each are") == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "sees"),
+    [
+        ("gpt-4o-mini", True),
+        ("gpt-4.1", True),
+        ("gpt-5-nano", True),
+        ("o3", True),
+        ("o4-mini", True),
+        ("claude-sonnet-4-5", True),
+        ("claude-3-haiku-20240307", True),
+        ("meta-llama/llama-4-scout-17b-16e-instruct", True),
+        ("Qwen/Qwen2.5-VL-7B-Instruct", True),
+        ("gpt-4", False),
+        ("gpt-3.5-turbo", False),
+        ("o3-mini", False),
+        ("claude-2.1", False),
+        ("llama-3.3-70b-versatile", False),
+        ("stand-in", False),
+    ],
+)
+def test_a_model_is_shown_images_when_its_name_or_its_configuration_says_that_it_can_see(
+    model: str, sees: bool
+) -> None:
+    endpoint = Endpoint(provider="openai", model=model)
+    assert can_see(endpoint) == sees
+    assert can_see(endpoint.model_copy(update={"vision": not sees})) != sees
