@@ -37,7 +37,8 @@ def look(ctx, input):
     }
 """
 PACKAGE = pack_files([PackageFile("scripts/main.py", MAIN)])
-PROGRAM_TEXT = b'''home=$(ls -A "$(openclaw-ctx input home)" 2>/dev/null)
+PROGRAM_TEXT = b'''cd "$OPENCLAW_SCRATCH"; printf hello > f; openclaw-ctx attach f
+home=$(ls -A "$(openclaw-ctx input home)" 2>/dev/null)
 openclaw-ctx json home="$home" interfaces="$(tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ')"'''
 PROGRAM = pack_files([PackageFile("scripts/main.sh", PROGRAM_TEXT)])
 READ, WRITE, NETWORK = "filesystem:read", "filesystem:write", "network:external"
@@ -98,7 +99,9 @@ async def test_a_program_finds_neither_a_home_nor_a_network_interface(
     """Not only the system call filter is in the way: they are not there."""
     skill = make_skill("run", PROGRAM, runtime="bash", entrypoint="scripts/main.sh", permissions=("process:execute",))
     home = Path.home()
-    output = (await walled.execute(make_call(skill, {"home": str(home)}), context)).output
+    result = await walled.execute(make_call(skill, {"home": str(home)}), context)
+    output = result.output
+    assert [(each.name, each.data) for each in result.attachments] == [("f", b"hello")]
     # Python may be installed there, as with pyenv; what is beside it is not seen.
     installed = [path.relative_to(home).parts[0] for path in bubblewrap.interpreter_folders() if home in path.parents]
     assert output["interfaces"] == "lo"

@@ -1,9 +1,14 @@
 """What a model is told and shown of a skill's files, and which models can see."""
 
+import msgspec
 import pytest
-from pydantic_ai.messages import BinaryContent
+from pydantic_ai.messages import BinaryContent, ModelRequest, ToolReturnPart
+from pydantic_ai.models import ModelRequestParameters
 
 from openclaw_runtime.agent.attachments import MAX_SHOWN, MAX_SHOWN_BYTES, for_model, image_type
+from openclaw_runtime.agent.events import SkillUse, TurnDone, Usage
+from openclaw_runtime.memory.types import KeptAttachment
+from openclaw_runtime.models.prices import estimated_tokens
 from openclaw_runtime.models.sections import Endpoint
 from openclaw_runtime.models.sight import can_see
 from openclaw_runtime.sandbox.attachments import Attachment
@@ -83,3 +88,22 @@ def test_a_model_is_shown_images_when_its_name_or_its_configuration_says_that_it
     endpoint = Endpoint(provider="openai", model=model)
     assert can_see(endpoint) == sees
     assert can_see(endpoint.model_copy(update={"vision": not sees})) != sees
+
+
+def test_an_image_costs_what_providers_count_for_one_and_not_its_bytes() -> None:
+    """A budget would refuse the next request for a picture of 3 MiB as if it were as much text."""
+    image = Attachment.of("plot.png", "image/png", PNG + bytes(MAX_SHOWN_BYTES - 100))
+    content = for_model("5", [image], kept=True)
+    asked = ModelRequest(parts=[ToolReturnPart("plot", content, tool_call_id="1")])
+    assert 1_600 < estimated_tokens([asked], ModelRequestParameters()) < 1_700
+
+
+def test_the_end_of_a_turn_travels_between_replicas_and_agents() -> None:
+    kept = KeptAttachment("id", "plot.png", "image/png", 28, "0" * 64)
+    use = SkillUse("plotter", "plot", "ok", "pod", 1.5, (kept,))
+    done = TurnDone("5", Usage(1, 2), "stop", (use,))
+    there = msgspec.convert(msgspec.json.decode(msgspec.json.encode(msgspec.to_builtins(done))), TurnDone)
+    assert there.attachments == [kept]
+    assert msgspec.convert([use.facts()], list[SkillUse])[0].attachments == [kept]
+    # An agent of a version before attachments neither sends nor takes the word.
+    assert "attachments" not in SkillUse("plotter", "plot", "ok").facts()

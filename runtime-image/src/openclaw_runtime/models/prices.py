@@ -4,13 +4,15 @@ import math
 from collections.abc import Iterator, Sequence
 
 import genai_prices
-from pydantic_ai.messages import ModelMessage, ModelRequest, ToolCallPart
+from pydantic_ai.messages import BinaryContent, ModelMessage, ModelRequest, ToolCallPart
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.usage import RequestUsage
 
 from openclaw_runtime.models.sections import Endpoint
 
 _CHARACTERS_PER_TOKEN = 4
+_TOKENS_PER_IMAGE = 1_600
+"""About what providers count for a large one, whatever its bytes."""
 _MILLION = 1_000_000
 
 
@@ -41,13 +43,14 @@ def is_priced(endpoint: Endpoint) -> bool:
 
 
 def estimated_tokens(messages: Sequence[ModelMessage], parameters: ModelRequestParameters) -> int:
-    """Returns about how many tokens a request has: four characters each, tools and instructions included."""
+    """Returns about how many tokens a request has: four characters each, tools, instructions and images included."""
     said = sum(len(text) for text in texts(messages))
+    images = sum(isinstance(each, BinaryContent) for each in _contents(messages))
     tools = sum(
         len(tool.name) + len(tool.description or "") + len(str(tool.parameters_json_schema))
         for tool in parameters.function_tools
     )
-    return math.ceil((said + tools) / _CHARACTERS_PER_TOKEN)
+    return math.ceil((said + tools) / _CHARACTERS_PER_TOKEN) + images * _TOKENS_PER_IMAGE
 
 
 def tokens_of(text: str) -> int:
@@ -56,9 +59,14 @@ def tokens_of(text: str) -> int:
 
 
 def texts(messages: Sequence[ModelMessage]) -> Iterator[str]:
-    """Yields what is said in messages, instructions and the input of tool calls included."""
+    """Yields what is said in messages, instructions and the input of tool calls included; images say nothing."""
+    return (str(each) for each in _contents(messages) if not isinstance(each, BinaryContent))
+
+
+def _contents(messages: Sequence[ModelMessage]) -> Iterator[object]:
     for message in messages:
         if isinstance(message, ModelRequest) and message.instructions:
             yield message.instructions
         for part in message.parts:
-            yield str(part.args if isinstance(part, ToolCallPart) else getattr(part, "content", ""))
+            content = part.args if isinstance(part, ToolCallPart) else getattr(part, "content", "")
+            yield from content if isinstance(content, list) else [content]
