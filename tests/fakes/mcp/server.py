@@ -21,6 +21,12 @@ class Sum(BaseModel):
     total: int
 
 
+class Table(BaseModel):
+    """What is asked for."""
+
+    name: str
+
+
 def create_server() -> MCPServer:
     """Returns the server with its tools."""
     server = MCPServer("calculator")
@@ -67,6 +73,12 @@ def create_server() -> MCPServer:
         """Never answers."""
         await asyncio.Event().wait()
         return ""
+
+    @server.tool(structured_output=False)
+    async def book(ctx: Context[Any, Any]) -> str:
+        """Asks the user for a table."""
+        asked = await ctx.elicit("A table for tonight?", Table)
+        return f"booked for {asked.data.name}" if asked.action == "accept" else f"not booked: {asked.action}"
 
     @server.tool(structured_output=False)
     def flood(size: int) -> str:

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from openclaw_runtime.egress.policy import Rules
+from openclaw_runtime.errors import NoAnswerError
 from openclaw_runtime.sandbox import errors
 from openclaw_runtime.sandbox.archive import PackageFile
 from openclaw_runtime.sandbox.local_executor import SubprocessExecutor
@@ -97,6 +98,18 @@ async def test_a_real_server_runs_inside_a_child_that_may_start_nothing(executor
     skill = server_skill(REAL, env={"COLOUR": "green"})
     skill = replace(skill, actions=(ActionSpec("read", tool="environment"),))
     assert await ask(executor, skill, "read", name="COLOUR") == "green"
+
+
+async def test_what_a_server_elicits_is_asked_of_the_user(executor: SubprocessExecutor) -> None:
+    class Nobody(RecordingContext):
+        async def ask(self, question: str) -> str:
+            raise NoAnswerError(f"nobody is there: {question}")
+
+    skill = replace(server_skill(REAL), actions=(ActionSpec("book", tool="book"),))
+    said = await ask(executor, skill, "book")
+    assert said.startswith("booked for A table for tonight?")
+    assert said.endswith("Name yes")
+    assert await ask(executor, skill, "book", Nobody()) == "not booked: cancel"
 
 
 async def test_a_real_server_over_http() -> None:

@@ -22,7 +22,8 @@ from openclaw_runtime.sandbox.jsonrpc import Json, dumps
 from openclaw_runtime.sandbox.mcp import MAX_PAGES, MAX_TOOLS, StdioServer, ToolError, result_of
 from openclaw_runtime.sandbox.protocol import MAX_RESULT_BYTES, CallPayload
 from openclaw_runtime.sandbox.runner.context import RemoteContext
-from openclaw_skill import SkillError
+from openclaw_runtime.sandbox.runner.elicitation import elicit
+from openclaw_skill import ContextError, SkillError
 
 PROTOCOL: Final = "2025-06-18"
 MAX_LINE_BYTES: Final = MAX_RESULT_BYTES + MAX_TOTAL_BYTES * 4 // 3
@@ -147,7 +148,9 @@ class _Session:
 
     async def initialize(self) -> None:
         client = {"name": "openclaw", "version": "1"}
-        await self.request("initialize", {"protocolVersion": PROTOCOL, "capabilities": {}, "clientInfo": client})
+        await self.request(
+            "initialize", {"protocolVersion": PROTOCOL, "capabilities": {"elicitation": {}}, "clientInfo": client}
+        )
         await self._send({"method": "notifications/initialized"})
 
     async def tools(self) -> list[Json]:
@@ -204,7 +207,7 @@ class _Session:
                 raise ServerError(f"the MCP server writes to stdout what is not MCP: {shown!r}; logs belong on stderr")
 
     async def _serve(self, message: Json) -> None:
-        """Takes a notification, or answers a request: a ping is answered, and nothing else is offered."""
+        """Takes a notification, or answers a request: a ping, or a question for the user. Nothing else is offered."""
         method, identity = message["method"], message.get("id")
         params = message.get("params")
         if identity is None:
@@ -214,8 +217,18 @@ class _Session:
             return
         if method == "ping":
             await self._send({"id": identity, "result": {}})
+        elif method == "elicitation/create" and isinstance(params, dict):
+            await self._send({"id": identity, "result": await self._elicit(params)})
         else:
             await self._send({"id": identity, "error": {"code": -32601, "message": "not offered"}})
+
+    async def _elicit(self, params: Json) -> Json:
+        try:
+            return await elicit(params, self._context.ask)
+        except ContextError as error:
+            # Nobody is there to ask, or has answered: the server may do without.
+            self._context.logger.warning("%s", error)
+            return {"action": "cancel"}
 
     def _log(self, params: Json) -> None:
         data = params.get("data")
