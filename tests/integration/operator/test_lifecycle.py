@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 from openclaw_operator.cluster.client import Object
-from tests.integration.operator.conftest import Cluster, exists
+from tests.integration.operator.conftest import Audit, Cluster, exists
 from tests.integration.operator.manifests import AGENT, FULL_AGENT, SKILL, STORE
 from tests.integration.operator.process import OperatorProcess
-from tests.integration.operator.test_bad_input import changed
+from tests.integration.operator.test_bad_input import changed, quiet
 from tests.integration.operator.test_quiet import settle
 
 RUNNING_AND_READY = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
@@ -52,6 +52,22 @@ async def test_suspend_and_resume(cluster: Cluster, operator: OperatorProcess) -
     await cluster.apply(FULL_AGENT)
     await cluster.wait("HorizontalPodAutoscaler", "ada-gateway", exists)
     await cluster.wait("Deployment", "ada-gateway", lambda item: item["spec"]["replicas"] >= 1)
+
+
+async def test_text_reaches_the_children_as_it_was_written(
+    cluster: Cluster, operator: OperatorProcess, audit: Audit
+) -> None:
+    """A server-side apply is read as YAML, which knows no surrogate pairs and takes other characters for line ends."""
+    text = "Grüße, 你好, \U0001f600 \u2028 \u0085 \x7f \\ud83d\\ude00 \ufeff!"
+    agent = changed(AGENT, "spec.soul", {"inline": text})
+    agent = changed(agent, "spec.gateway", {"extraEnv": [{"name": "GREETING", "value": text}]})
+    await cluster.create(agent)
+    await cluster.wait_condition("Agent", "ada", "ChildrenApplied", "True", "Applied")
+    config = yaml.safe_load((await cluster.get("ConfigMap", "ada-gateway"))["data"]["config.yaml"])
+    assert config["claw"]["soul"] == text
+    pod = (await cluster.get("Deployment", "ada-gateway"))["spec"]["template"]["spec"]
+    assert text in [item.get("value") for item in pod["containers"][0]["env"]]
+    await quiet(audit)
 
 
 async def test_soul_edit_does_not_restart_the_gateway(cluster: Cluster, operator: OperatorProcess) -> None:

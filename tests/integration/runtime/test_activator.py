@@ -249,6 +249,9 @@ async def test_a_gateway_speaks_for_its_own_agent_only() -> None:
         assert (await running.http.post(url, headers={"Authorization": "Bearer x"}, content=b"{}")).status_code == 401
         assert (await running.http.post(url, headers=MINE, content=b"{}")).status_code == 400
         assert (await running.http.post(url, headers=MINE, content=b"x" * 20_000)).status_code == 400
+        # A time that cannot be written would end the activator, for all agents of the namespace.
+        never = b'{"replica": "a", "address": "", "idle_seconds": 9e9, "wake_at": 1e300}'
+        assert (await running.http.post(url, headers=MINE, content=never)).status_code == 400
         assert (await running.http.get(f"http://127.0.0.1:{running.place.port}/health")).json()["agents"] == 1
 
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import aiohttp
 
+from openclaw_operator import jsonyaml
 from openclaw_operator.cluster.connection import Connection
 from openclaw_operator.cluster.kinds import BY_NAME, Kind
 from openclaw_operator.errors import (
@@ -79,7 +80,7 @@ class Client:
             base_url=self._connection.server,
             connector=aiohttp.TCPConnector(ssl=ssl_context, limit=limit, keepalive_timeout=60),
             headers={"User-Agent": FIELD_MANAGER, "Accept": "application/json"},
-            json_serialize=lambda value: json.dumps(value, separators=(",", ":")),
+            json_serialize=jsonyaml.dumps,
         )
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Object:

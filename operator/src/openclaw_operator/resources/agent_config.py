@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from openclaw_operator import jsonyaml
 from openclaw_operator.api.memory import AgentMemory
 from openclaw_operator.resources import agent_models, schedules, stores
 from openclaw_operator.resources.inputs import AgentInputs, ResolvedSkill
@@ -215,7 +215,7 @@ def restart_hash(config: dict[str, Any]) -> str:
 
 def config_map(inputs: AgentInputs, config: dict[str, Any]) -> Object:
     """The ConfigMap <agent>-gateway. JSON is YAML, and is written a hundred times faster."""
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    text = jsonyaml.dumps(config, indent=2) + "\n"
     return child(
         "v1",
         "ConfigMap",

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from openclaw_operator import jsonyaml
 from openclaw_operator.api import API_VERSION
 from openclaw_operator.api.base import KeyRef
 from openclaw_operator.api.memorystore import Backup, BackupDestination, MemoryStoreSpec
@@ -109,7 +110,7 @@ def _resource(kind: str, name: str, namespace: str, spec: Object) -> Object:
 
 
 def _config_map(owner: Owner, spec: MemoryStoreSpec, backup: Backup, users: Users) -> Object:
-    text = json.dumps(config(owner, spec, backup), indent=2) + "\n"
+    text = jsonyaml.dumps(config(owner, spec, backup), indent=2) + "\n"
     return child(
         "v1",
         "ConfigMap",

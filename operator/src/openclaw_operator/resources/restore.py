@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from openclaw_operator import jsonyaml
 from openclaw_operator.api.memoryrestore import MemoryRestoreSpec
 from openclaw_operator.api.memorystore import BackupDestination
 from openclaw_operator.errors import SpecError
@@ -36,7 +35,7 @@ def config_map(owner: Owner, spec: MemoryRestoreSpec, store: Store) -> Object:
         "destination": backup.destination(source(spec, store)),
         "qdrant": backup.servers(target, store.spec) if "vectors" in spec.parts else None,
     }
-    text = json.dumps(config, indent=2) + "\n"
+    text = jsonyaml.dumps(config, indent=2) + "\n"
     own = labels(owner, SUFFIX, SUFFIX)
     return child("v1", "ConfigMap", owner.child(SUFFIX), owner, own, data={backup.CONFIG_KEY: text})
 

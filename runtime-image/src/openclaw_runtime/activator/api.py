@@ -24,7 +24,7 @@ class Wake(msgspec.Struct, frozen=True):
 
 
 def create_api(board: Board, sleepers: Callable[[], Sleepers], metrics: Metrics) -> Starlette:
-    """Returns the application. Only gateways reach it: its port is closed to all others by a NetworkPolicy."""
+    """Returns the application. A NetworkPolicy closes its port to all but gateways and who scrapes its metrics."""
 
     async def report(request: Request) -> Response:
         # A gateway speaks for itself only: who takes requests for an agent gets its clients' tokens.

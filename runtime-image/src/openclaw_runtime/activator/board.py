@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -28,7 +28,8 @@ class Report(msgspec.Struct, frozen=True):
     address: str
     idle_seconds: float
     accepts: bool = True
-    wake_at: float | None = None
+    # Up to the end of the year 9999, or there would be no way to write it.
+    wake_at: Annotated[float, msgspec.Meta(ge=0, lt=253_402_300_800)] | None = None
 
 
 class State(msgspec.Struct, frozen=True):
