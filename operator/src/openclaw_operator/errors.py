@@ -73,7 +73,7 @@ class GoneError(ApiError):
 
 
 class RejectedError(ApiError):
-    """400 or 422: the server will never accept this object as it is."""
+    """400, 413 or 422: the server will never accept this object as it is."""
 
 
 class ForbiddenError(ApiError):

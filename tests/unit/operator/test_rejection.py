@@ -27,6 +27,14 @@ def test_the_first_line_and_the_fix_are_said() -> None:
     )
 
 
+def test_what_is_too_long_says_what_it_is_made_of() -> None:
+    said = 'ConfigMap "ada-gateway" is invalid: []: Too long: may not be more than 1048576 bytes'
+    problem = rejection("ConfigMap", "ada-gateway", RejectedError(422, "Invalid", said))
+    assert problem.message.endswith("(for an Agent soul, schedules and skills[].config), so shorten those")
+    # Nor is a request that is too large for the server tried for ever.
+    assert type(error_of(413, b"", {})) is RejectedError
+
+
 @pytest.mark.parametrize(
     ("message", "expected"),
     [

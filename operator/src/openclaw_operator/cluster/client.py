@@ -42,6 +42,7 @@ _ERRORS: Mapping[int, type[ApiError]] = {
     404: NotFoundError,
     409: ConflictError,
     410: GoneError,
+    413: RejectedError,
     422: RejectedError,
 }
 Object = dict[str, Any]

@@ -248,10 +248,10 @@ class Children:
 def rejection(kind: str, name: str, error: RejectedError) -> SpecError:
     """The mistake behind a refusal: the server's first line, which names the field; a dump of the object follows it."""
     lines = error.message.strip().splitlines() or [error.reason]
-    return SpecError(
-        "ChildRejected",
-        f"{kind} {name} was refused: {lines[0].rstrip(' :.')}: correct what spec says about that field",
-    )
+    fix = "correct what spec says about that field"
+    if kind == "ConfigMap" and "Too long: may not be more than" in lines[0]:
+        fix = "it holds the texts of spec (for an Agent soul, schedules and skills[].config), so shorten those"
+    return SpecError("ChildRejected", f"{kind} {name} was refused: {lines[0].rstrip(' :.')}: {fix}")
 
 
 def _collect(outcome: Outcome, results: Iterable[object]) -> None:
