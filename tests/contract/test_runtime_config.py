@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from openclaw_runtime.backup.config import load as load_backup
 from openclaw_runtime.config import ENVIRONMENT_KEYS, RuntimeConfig, load_config
 from openclaw_runtime.egress.settings import api_server
 from openclaw_runtime.gateway.reload import restart_needed
-from openclaw_runtime.memory.sections import Importance, Summarization
+from openclaw_runtime.memory.sections import Importance, Summarization, Tier, Tiers
 from openclaw_runtime.models.sections import Cache, ModelSettings, Pricing
 from openclaw_runtime.schedules import cron
 from openclaw_runtime.skills import patterns
@@ -73,6 +74,7 @@ MODELS: dict[str, dict[str, Any]] = {
 STORES: dict[str, dict[str, Any] | None] = {
     "embedded": None,
     "managed": {},
+    "tiered": {"tiers": {"hot": {"records": 5}, "warm": {"maxAgeSeconds": 9000}}},
     "external": {
         "vector": {
             "qdrant": {"external": {"url": "http://q:6333", "apiKey": {"secretKeyRef": {"name": "q", "key": "k"}}}}
@@ -338,6 +340,20 @@ def test_what_becomes_of_records_is_read_as_it_was_written(tmp_path: Path) -> No
     assert read(inputs(**plain), tmp_path).memory.summarization == Summarization()
 
 
+def test_tiers_are_read_as_they_were_written_and_restart_nothing(tmp_path: Path) -> None:
+    plain: dict[str, Any] = {"model": "openai", "skill": "none", "team": False, "level": "isolated"}
+    tiered, untiered = inputs(store="tiered", **plain), inputs(store="managed", **plain)
+    wanted = Tiers(hot=Tier(records=5, max_age=3600), warm=Tier(records=10_000, max_age=9000))
+    assert read(tiered, tmp_path).memory.tiers == wanted
+    assert read(untiered, tmp_path).memory.tiers is None
+    assert restart_needed(read(untiered, tmp_path), read(tiered, tmp_path)) == []
+    hashes = {agent_config.restart_hash(agent_config.render(given)) for given in (tiered, untiered)}
+    assert len(hashes) == 1
+    # The defaults of both are the same.
+    every = Store("memory", MemoryStoreSpec.model_validate({"tiers": {}}))
+    assert read(replace(untiered, store=every), tmp_path).memory.tiers == Tiers()
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_environment_variables_are_ones_the_runtime_reads(model: str) -> None:
     given = inputs(model, "managed", "none", team=False, level="isolated")
@@ -403,7 +419,7 @@ def test_backup_jobs_read_what_the_operator_renders(store: str, where: str, tmp_
     config = load_backup(file)
     assert (config.folder, config.retention_days, config.verify) == ("demo/memory", 7, True)
     assert config.qdrant is not None
-    assert len(config.qdrant.nodes) == (3 if store == "managed" else 1)
+    assert len(config.qdrant.nodes) == (1 if store == "external" else 3)
     # Each file it names is where the pod has it.
     assert str(config.resources) == f"{backup.CONFIG_DIR}/{backup.RESOURCES_KEY}"
     wanted = MemoryRestoreSpec.model_validate({"storeRef": {"name": "memory"}, "source": {"store": "other"}})

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from openclaw_runtime import yamlfile
-from openclaw_runtime.memory.sections import Importance, Summarization
+from openclaw_runtime.memory.sections import Importance, Summarization, Tiers
 from openclaw_runtime.models.sections import Endpoint, Models, ModelSettings, Pricing, Provider
 from openclaw_runtime.schedules.cron import check_cron
 from openclaw_runtime.schedules.sections import Schedule, names_once
@@ -158,6 +158,7 @@ class Memory(Section):
     embedding: Embedding = Embedding()
     importance: Importance = Importance()
     summarization: Summarization = Summarization()
+    tiers: Tiers | None = None
 
 
 class Bus(Section):

@@ -73,6 +73,15 @@ class Metrics:
             ["of", "outcome"],
             registry=self.registry,
         )
+        self.memory_records = Gauge(
+            "openclaw_memory_records",
+            "Records that a tier of the agent's memory holds.",
+            ["tier"],
+            registry=self.registry,
+        )
+        self.memory_forgotten = Counter(
+            "openclaw_memory_forgotten", "Records that the coldest tier had no room for.", registry=self.registry
+        )
         self.memory_feedback = Counter(
             "openclaw_memory_feedback",
             "What users thought of records: useful or useless.",
@@ -175,6 +184,14 @@ class Metrics:
         """Counts one memory search."""
         self.search_duration.observe(duration_ms)
         self.search_results.inc(results)
+
+    def tier_holds(self, tier: str, records: int) -> None:
+        """Notes how many records a tier of memory holds."""
+        self.memory_records.labels(tier).set(records)
+
+    def forgot(self, records: int) -> None:
+        """Counts records that were forgotten."""
+        self.memory_forgotten.inc(records)
 
     def model_retried(self, provider: str, model: str, reason: str) -> None:
         """Counts one attempt that is made again."""

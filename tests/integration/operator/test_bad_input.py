@@ -339,6 +339,8 @@ REFUSED = {
         {"model": "other"},
         "summaries are made by one of the agent's models",
     ),
+    "tiers that shrink": (STORE, "spec.tiers", {"warm": {"records": 999}}, "set records of hot, warm and cold"),
+    "tiers that grow younger": (STORE, "spec.tiers", {"warm": {"maxAgeSeconds": 60}}, "set maxAgeSeconds of hot, warm"),
     "weights of nothing": (
         AGENT,
         "spec.memory.importanceWeights",
@@ -473,6 +475,10 @@ ACCEPTED = {
     "smallest store": changed(STORE, "spec", {}),
     "store with backups": STORE,
     "store with a last backup": changed(STORE, "spec.deletionPolicy", "Snapshot"),
+    "store with all tiers": changed(STORE, "spec.tiers", {}),
+    "store that forgets sooner": changed(
+        STORE, "spec.tiers", {"cold": {"records": 20000, "maxAgeSeconds": 86400}, "warm": {"records": 2000}}
+    ),
     "restore of the latest backup": RESTORE,
     "restore from elsewhere": changed(
         RESTORE,

@@ -19,12 +19,13 @@ from openclaw_runtime.errors import MemoryStoreError
 from openclaw_runtime.memory import lexical
 from openclaw_runtime.memory.embeddings import EndpointEmbedder, WordLlamaEmbedder
 from openclaw_runtime.memory.files import MemoryFiles
+from openclaw_runtime.memory.hot import Hot
 from openclaw_runtime.memory.importance import Weights
 from openclaw_runtime.memory.qdrant_embedded import EmbeddedIndex
 from openclaw_runtime.memory.qdrant_server import ServerIndex
 from openclaw_runtime.memory.ranking import Ranking
 from openclaw_runtime.memory.records import RecordStore
-from openclaw_runtime.memory.sections import Importance
+from openclaw_runtime.memory.sections import Importance, Tiers
 from openclaw_runtime.memory.store import AgentMemory
 from openclaw_runtime.memory.types import Found, MemoryRecord, NewRecord, SessionMessage, Spent, VectorIndex, View
 from openclaw_runtime.memory.uses import UseStore
@@ -98,6 +99,7 @@ class Memories:
             timer=time.perf_counter,
             new_id=lambda: str(uuid.uuid4()),
             vectors=(self.index, self.embedder) if self.index else None,
+            hot=Hot(Tiers().hot, now=now),
             files=self.files,
             on_search=lambda _ms, results: self.searches.append(results),
         )
@@ -269,6 +271,9 @@ class BrokenIndex:
         if not self.works:
             raise MemoryStoreError("the vector store failed: down")
         self.stored.append(record)
+
+    async def delete(self, ids: Sequence[str]) -> None:
+        self.stored = [record for record in self.stored if record.id not in ids]
 
     async def search(self, vector: Sequence[float], view: View, limit: int) -> list[Found]:  # noqa: ARG002
         return [Found(record, 1.0) for record in self.stored]

@@ -214,6 +214,58 @@ class Backup(Model):
     suspend: bool = Field(False, description="Stop making backups.")
 
 
+class HotTier(Model):
+    """Copies in the memory of each gateway, found by their words as well; losing them loses nothing."""
+
+    records: int = Field(1000, ge=1, le=100000, description="Records of an agent, those written or recalled last.")
+    max_age_seconds: int = Field(
+        3600, ge=1, le=31536000, description="How long after it was written or recalled a record is kept in memory."
+    )
+
+
+class WarmTier(Model):
+    """Rows of the records' database, read by time and kind."""
+
+    records: int = Field(10000, ge=1, le=10000000, description="Records of an agent; the oldest leave first.")
+    max_age_seconds: int = Field(86400, ge=1, le=315360000, description="Older records leave, once they have vectors.")
+
+
+class ColdTier(Model):
+    """Compressed in the records' database, and found by their vectors; what has no room here is forgotten."""
+
+    records: int = Field(
+        100000, ge=1, le=10000000, description="Records of an agent; of the oldest, the least important go first."
+    )
+    max_age_seconds: int = Field(
+        604800,
+        ge=1,
+        le=315360000,
+        description="Older records are forgotten, but for those whose author thought them important (0.7 and more), as "
+        "summaries are.",
+    )
+
+
+class Tiers(Model):
+    """Where each agent's records are as they get older, and when they are forgotten."""
+
+    model_config = schema_extra(
+        cel(
+            # The default of a tier is checked before its fields have theirs.
+            "!has(self.hot.records) || !has(self.warm.records) || !has(self.cold.records) || "
+            "self.hot.records <= self.warm.records && self.warm.records <= self.cold.records",
+            "each tier holds what the one before has no room for: set records of hot, warm and cold in growing order",
+        ),
+        cel(
+            "!has(self.hot.maxAgeSeconds) || !has(self.warm.maxAgeSeconds) || !has(self.cold.maxAgeSeconds) || "
+            "self.hot.maxAgeSeconds <= self.warm.maxAgeSeconds && self.warm.maxAgeSeconds <= self.cold.maxAgeSeconds",
+            "records get older from tier to tier: set maxAgeSeconds of hot, warm and cold in growing order",
+        ),
+    )
+    hot: HotTier = Field(default_factory=HotTier, description="In memory.")
+    warm: WarmTier = Field(default_factory=WarmTier, description="In SQL.")
+    cold: ColdTier = Field(default_factory=ColdTier, description="Compressed, and found by vectors.")
+
+
 class MemoryStoreSpec(Model):
     """Desired state of a MemoryStore."""
 
@@ -240,6 +292,10 @@ class MemoryStoreSpec(Model):
                 )
             ]
         },
+    )
+    tiers: Tiers | None = Field(
+        None,
+        description="Limits of what each agent remembers; without them nothing is ever forgotten, and all is warm.",
     )
     backup: Backup | None = Field(None, description="Regular backups; none when unset.")
     deletion_policy: Literal["Retain", "Delete", "Snapshot"] = Field(

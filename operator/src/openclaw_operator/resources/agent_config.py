@@ -29,7 +29,7 @@ DRAIN_SECONDS = 20
 SKILL_SECRETS_DIR = "/etc/openclaw/skills"
 WORKSPACE_DIR = "/workspace"
 EMBEDDED_DATA_DIR = f"{WORKSPACE_DIR}/.openclaw"
-_LIVE_MEMORY = ("importance", "summarization")
+_LIVE_MEMORY = ("importance", "summarization", "tiers")
 
 
 def default_soul(name: str, role: str, description: str) -> str:
@@ -131,6 +131,11 @@ def _memory(inputs: AgentInputs) -> dict[str, Any]:
         "url": stores.postgresql_url(store.name, store.spec).replace("postgresql://", "postgresql+asyncpg://", 1),
         "password_file": _file(files, stores.POSTGRESQL_KEY),
     }
+    if tiers := store.spec.tiers:
+        memory["tiers"] = {
+            name: {"records": tier.records, "max_age": tier.max_age_seconds}
+            for name, tier in (("hot", tiers.hot), ("warm", tiers.warm), ("cold", tiers.cold))
+        }
     embedding = store.spec.embedding
     memory["embedding"] = {
         "provider": embedding.provider,

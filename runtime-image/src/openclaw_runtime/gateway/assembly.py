@@ -27,7 +27,10 @@ from openclaw_runtime.gateway.reload import restart_needed
 from openclaw_runtime.gateway.state import GatewayState
 from openclaw_runtime.gateway.surroundings import Surroundings
 from openclaw_runtime.memory.attachments import AttachmentStore
+from openclaw_runtime.memory.hot import Hot
+from openclaw_runtime.memory.sections import Tier, Tiers
 from openclaw_runtime.memory.store import AgentMemory
+from openclaw_runtime.memory.upkeep import Upkeep
 from openclaw_runtime.models.factory import CacheParts, ModelParts, build_model, build_summary_model, check_models
 from openclaw_runtime.models.sections import Endpoint, Models
 from openclaw_runtime.models.spending import Spending
@@ -90,6 +93,8 @@ class Gateway:
         records = stores.records(config, around.data_dir)
         self._spending = Spending(records, namespace=config.claw.namespace, agent=config.claw.name, now=around.now)
         self._ranking = stores.ranking(config, records, around)
+        self._hot = Hot(_hot(config), now=around.now)
+        vectors = stores.vectors(config, around)
         self._memory = AgentMemory(
             namespace=config.claw.namespace,
             agent=config.claw.name,
@@ -98,8 +103,9 @@ class Gateway:
             now=around.now,
             timer=around.timer,
             new_id=around.new_id,
-            vectors=stores.vectors(config, around),
+            vectors=vectors,
             files=self._files,
+            hot=self._hot,
             on_search=metrics.searched,
         )
         self._attachments = AttachmentStore(
@@ -144,6 +150,15 @@ class Gateway:
             idle=self._idle,
         )
         claw = config.claw
+        self.upkeep = Upkeep(
+            stores.tiers(config, records),
+            self._hot,
+            index=vectors[0] if vectors else None,
+            settings=lambda: self._config.memory.tiers,
+            weights=lambda: self._ranking.given,
+            now=around.now,
+            observer=metrics,
+        )
         self._summary_model: tuple[object, Model] | None = None
         self.summarizer = Summarizer(
             stores.summaries(config, records, around),
@@ -193,6 +208,7 @@ class Gateway:
         self._opener = asyncio.create_task(self._opening.run(steps), name="open-stores")
         self.scheduler.start(self.opened)
         self.summarizer.start(self.opened)
+        self.upkeep.start(self.opened)
         if self._reporter is not None:
             self._reporting = asyncio.create_task(self._report(self._reporter), name="report-idleness")
 
@@ -223,6 +239,7 @@ class Gateway:
         self._metrics.active_skills.set(len(self._skills.installed()))
         self._config = config
         self._ranking.use(config.memory.importance)
+        self._hot.use(_hot(config))
         self.state.use(loop, needed)
         self._schedule()
 
@@ -253,6 +270,7 @@ class Gateway:
         finished = await self.state.drain(drain_seconds)
         await self.scheduler.close()
         await self.summarizer.close()
+        await self.upkeep.close()
         await self.state.conversations.close()
         await self._bus.close(max(0.0, drain_seconds - (self._around.timer() - started)))
         if self._opener is not None:
@@ -375,6 +393,10 @@ def _cache_dir(around: Surroundings) -> Path:
     """Returns where answers of models are kept: OPENCLAW_CACHE_DIR, else a folder of the data."""
     chosen = around.environment.get("OPENCLAW_CACHE_DIR")
     return (Path(chosen).expanduser() if chosen else around.data_dir / "cache") / "models"
+
+
+def _hot(config: RuntimeConfig) -> Tier:
+    return (config.memory.tiers or Tiers()).hot
 
 
 def _reporter(

@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 _LIVE = frozenset({"claw", "models", "skills", "schedules", "team", "execution", "activator"})
 """The sections whose changes take effect at once."""
 
-_LIVE_IN_FIXED = {"memory": ("importance", "summarization")}
+_LIVE_IN_FIXED = {"memory": ("importance", "summarization", "tiers")}
 """Fields whose changes take effect at once, of sections that are tied to what is open already."""
 
 _FIXED_IN_LIVE = {"claw": ("name", "namespace"), "execution": ("sandbox",)}

@@ -13,6 +13,7 @@ from openclaw_runtime.memory.files import MemoryFiles
 from openclaw_runtime.memory.ranking import Ranking
 from openclaw_runtime.memory.records import RecordStore
 from openclaw_runtime.memory.summaries import SummaryStore
+from openclaw_runtime.memory.tiers import TierStore
 from openclaw_runtime.memory.types import Embedder, VectorIndex
 from openclaw_runtime.memory.uses import UseStore
 from openclaw_runtime.secrets import read_secret
@@ -50,6 +51,11 @@ def summaries(config: RuntimeConfig, records: RecordStore, around: Surroundings)
     """How far an agent's records are summarised, beside them."""
     claw = config.claw
     return SummaryStore(records, namespace=claw.namespace, agent=claw.name, replica=around.replica)
+
+
+def tiers(config: RuntimeConfig, records: RecordStore) -> TierStore:
+    """The tiers of an agent's records."""
+    return TierStore(records, namespace=config.claw.namespace, agent=config.claw.name)
 
 
 def vectors(config: RuntimeConfig, around: Surroundings) -> tuple[VectorIndex, Embedder] | None:

@@ -58,6 +58,16 @@ class EmbeddedIndex:
 
         await self._run(write)
 
+    async def delete(self, ids: Sequence[str]) -> None:
+        """See `VectorIndex`."""
+        from qdrant_edge import UpdateOperation
+
+        def write() -> None:
+            self._opened.update(UpdateOperation.delete_points(list(ids)))
+            self._opened.flush()
+
+        await self._run(write)
+
     async def search(self, vector: Sequence[float], view: View, limit: int) -> list[Found]:
         """See `VectorIndex`."""
         from qdrant_edge import Query, QueryRequest, SearchParams

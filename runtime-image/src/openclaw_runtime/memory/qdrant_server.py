@@ -94,6 +94,13 @@ class ServerIndex:
         with _explained():
             await self._client.upsert(self._collection, points=[point], wait=True)
 
+    async def delete(self, ids: Sequence[str]) -> None:
+        """See `VectorIndex`."""
+        from qdrant_client.models import PointIdsList
+
+        with _explained():
+            await self._client.delete(self._collection, PointIdsList(points=list(ids)), wait=True)
+
     async def search(self, vector: Sequence[float], view: View, limit: int) -> list[Found]:
         """See `VectorIndex`."""
         from qdrant_client.models import SearchParams

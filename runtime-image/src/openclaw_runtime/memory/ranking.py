@@ -43,7 +43,7 @@ class Ranking:
     def use(self, settings: Importance) -> None:
         """Goes by other settings from now on."""
         self._rate = settings.rate
-        self._given = normalized(
+        self.given = normalized(
             Weights(settings.access_count, settings.recency, settings.relevance, settings.user_feedback)
         )
 
@@ -54,7 +54,7 @@ class Ranking:
     async def order(self, found: Sequence[Found]) -> list[Found]:
         """Returns matches best first. Without their store they are in the order of how well they match."""
         try:
-            uses, weights = await self._store.known([item.record.id for item in found], self._given)
+            uses, weights = await self._store.known([item.record.id for item in found], self.given)
         except MemoryStoreError as error:
             logger.warning("memories are recalled without their importance: %s", error)
             return list(found)
@@ -80,7 +80,7 @@ class Ranking:
     async def judge(self, view: View, record_id: str, *, useful: bool) -> Judged | None:
         """See `UseStore.judge`."""
         return await self._store.judge(
-            view, record_id, useful=useful, now=self._now(), given=self._given, rate=self._rate
+            view, record_id, useful=useful, now=self._now(), given=self.given, rate=self._rate
         )
 
     async def close(self) -> None:

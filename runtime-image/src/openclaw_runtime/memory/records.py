@@ -7,86 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    Column,
-    Float,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    and_,
-    func,
-    insert,
-    make_url,
-    or_,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import MetaData, Table, and_, func, insert, make_url, or_, select, text, union, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from openclaw_runtime.errors import MemoryStoreError
+from openclaw_runtime.memory import tables
 from openclaw_runtime.memory.types import SUMMARY, MemoryRecord, Related, SessionMessage, Spent, View
 
-_metadata = MetaData()
-
-_records = Table(
-    "memory_records",
-    _metadata,
-    Column("id", String(36), primary_key=True),
-    Column("namespace", String(64), nullable=False),
-    Column("agent", String(64), nullable=False),
-    Column("scope", String(16), nullable=False),
-    Column("kind", String(64), nullable=False),
-    Column("session", String(256), nullable=False),
-    Column("text", Text, nullable=False),
-    Column("importance", Float, nullable=False),
-    Column("metadata", JSON, nullable=False),
-    Column("created_at", Float, nullable=False),
-    Column("indexed", Boolean, nullable=False),
-    Index("memory_records_by_agent", "namespace", "agent", "created_at"),
-    Index("memory_records_by_scope", "namespace", "scope", "created_at"),
-    Index("memory_records_by_kind", "namespace", "kind", "created_at"),
-)
-
-_messages = Table(
-    "session_messages",
-    _metadata,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("namespace", String(64), nullable=False),
-    Column("agent", String(64), nullable=False),
-    Column("session", String(256), nullable=False),
-    Column("role", String(16), nullable=False),
-    Column("content", Text, nullable=False),
-    Column("metadata", JSON, nullable=False),
-    Column("created_at", Float, nullable=False),
-    Index("session_messages_by_session", "namespace", "agent", "session", "id"),
-)
-
-_spending = Table(
-    "model_spending",
-    _metadata,
-    Column("namespace", String(64), primary_key=True),
-    Column("agent", String(64), primary_key=True),
-    Column("day", String(10), primary_key=True),
-    Column("provider", String(32), primary_key=True),
-    Column("model", String(256), primary_key=True),
-    Column("requests", BigInteger, nullable=False),
-    Column("input_tokens", BigInteger, nullable=False),
-    Column("output_tokens", BigInteger, nullable=False),
-    Column("micro_usd", BigInteger, nullable=False),
-)
-
 _SUMS = ("requests", "input_tokens", "output_tokens", "micro_usd")
-_RECORD_FIELDS = (
-    "id", "namespace", "agent", "text", "kind", "scope", "session", "importance", "metadata", "created_at",
-)  # fmt: skip
 _SCHEMA_LOCK = 7_456_001
 
 
@@ -105,16 +34,16 @@ class RecordStore:
 
     async def start(self) -> None:
         """Creates the tables that are missing. Safe to run from many replicas at once."""
-        await self.create(_metadata)
+        await self.create(tables.metadata)
 
-    async def create(self, tables: MetaData) -> None:
+    async def create(self, wanted: MetaData) -> None:
         """Creates those of some tables that are missing."""
         async with self.transaction() as connection:
             if self._sqlite:
                 await connection.execute(text("PRAGMA journal_mode=WAL"))
             else:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
-            await connection.run_sync(tables.create_all)
+            await connection.run_sync(wanted.create_all)
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -132,37 +61,53 @@ class RecordStore:
 
     async def insert(self, connection: AsyncConnection, record: MemoryRecord, *, indexed: bool) -> None:
         """Stores a record in a transaction of the caller's."""
-        values = {name: getattr(record, name) for name in _RECORD_FIELDS}
+        values = {name: getattr(record, name) for name in tables.RECORD_FIELDS}
         await connection.execute(
-            insert(_records).values(**values | {"metadata": dict(record.metadata), "indexed": indexed})
+            insert(tables.records).values(**values | {"metadata": dict(record.metadata), "indexed": indexed})
         )
 
     async def mark_indexed(self, record_id: str) -> None:
         """Notes that the vector index holds this record."""
         async with self.transaction() as connection:
-            await connection.execute(update(_records).where(_records.c.id == record_id).values(indexed=True))
+            await connection.execute(
+                update(tables.records).where(tables.records.c.id == record_id).values(indexed=True)
+            )
 
     async def unindexed(self, namespace: str, agent: str, limit: int) -> list[MemoryRecord]:
         """Returns records that the vector index does not hold yet, oldest first."""
-        wanted = and_(_records.c.namespace == namespace, _records.c.agent == agent, _records.c.indexed.is_(False))
-        return await self._select(select(_records).where(wanted).order_by(_records.c.created_at).limit(limit))
+        wanted = and_(
+            tables.records.c.namespace == namespace,
+            tables.records.c.agent == agent,
+            tables.records.c.indexed.is_(False),
+        )
+        return await self._select(
+            select(tables.records).where(wanted).order_by(tables.records.c.created_at).limit(limit)
+        )
 
     async def recent(self, view: View, limit: int, kinds: Sequence[str] = ()) -> list[MemoryRecord]:
         """Returns the newest records in `view`, newest first."""
-        wanted = _in(view)
-        if kinds:
-            wanted.append(_records.c.kind.in_(kinds))
-        query = select(_records).where(*wanted).order_by(_records.c.created_at.desc(), _records.c.id).limit(limit)
-        return await self._select(query)
+        found: dict[str, MemoryRecord] = {}
+        async with self.transaction() as connection:
+            for table, read in _BOTH:
+                # What is cold is older than what is warm, but for moments: it is read where that is not enough.
+                if len(found) < limit:
+                    wanted = [*_in(view, table), *([table.c.kind.in_(kinds)] if kinds else [])]
+                    query = select(table).where(*wanted).order_by(table.c.created_at.desc(), table.c.id).limit(limit)
+                    found = {row["id"]: read(row) for row in (await connection.execute(query)).mappings()} | found
+        return sorted(found.values(), key=lambda record: (-record.created_at, record.id))[:limit]
 
     async def find(self, connection: AsyncConnection, view: View, record_id: str) -> MemoryRecord | None:
         """Returns one record, if `view` has it."""
-        rows = await connection.execute(select(_records).where(*_in(view), _records.c.id == record_id))
-        return next((_record(row) for row in rows.mappings()), None)
+        for table, read in _BOTH:
+            rows = await connection.execute(select(table).where(*_in(view, table), table.c.id == record_id))
+            for row in rows.mappings():
+                return read(row)
+        return None
 
     async def existing(self, connection: AsyncConnection, ids: Sequence[str]) -> list[str]:
         """Returns those of some ids that are records."""
-        return list((await connection.execute(select(_records.c.id).where(_records.c.id.in_(ids)))).scalars())
+        both = union(*(select(table.c.id).where(table.c.id.in_(ids)) for table, _ in _BOTH))
+        return list((await connection.execute(both)).scalars())
 
     async def groups(
         self, connection: AsyncConnection, namespace: str, agent: str, states: Table, least: int, until: float
@@ -171,14 +116,24 @@ class RecordStore:
 
         Its columns `last_at` and `last_id` say how far each group got.
         """
-        table, state = _records.c, states.c
-        same = [table[name] == state[name] for name in ("namespace", "agent", "kind", "scope")]
-        mine = and_(table.namespace == namespace, table.agent == agent, table.kind != SUMMARY)
-        new = or_(state.kind.is_(None), _after((state.last_at, state.last_id)))
-        query = select(table.kind, table.scope).select_from(_records.outerjoin(states, and_(*same)))
-        full = query.where(mine, table.created_at <= until, new).group_by(table.kind, table.scope)
-        rows = await connection.execute(full.having(func.count() >= least).order_by(table.kind, table.scope))
-        return [Related(*row) for row in rows]
+        mine = union(
+            *(
+                select(table.c.kind, table.c.scope, table.c.created_at, table.c.id).where(
+                    table.c.namespace == namespace,
+                    table.c.agent == agent,
+                    table.c.kind != SUMMARY,
+                    table.c.created_at <= until,
+                )
+                for table, _ in _BOTH
+            )
+        ).subquery()
+        state = states.c
+        same = [state.namespace == namespace, state.agent == agent]
+        same += [mine.c.kind == state.kind, mine.c.scope == state.scope]
+        new = or_(state.kind.is_(None), _after(mine.c, (state.last_at, state.last_id)))
+        query = select(mine.c.kind, mine.c.scope).select_from(mine.outerjoin(states, and_(*same))).where(new)
+        full = query.group_by(mine.c.kind, mine.c.scope).having(func.count() >= least)
+        return [Related(*row) for row in await connection.execute(full.order_by(mine.c.kind, mine.c.scope))]
 
     async def after(
         self,
@@ -192,11 +147,14 @@ class RecordStore:
         limit: int,
     ) -> list[MemoryRecord]:
         """Returns the oldest records of a group after `last`, a time and an id, and up to `until`."""
-        table = _records.c
-        mine = and_(table.namespace == namespace, table.agent == agent)
-        these = and_(mine, table.kind == related.kind, table.scope == related.scope, table.created_at <= until)
-        query = select(_records).where(these, _after(last)).order_by(table.created_at, table.id).limit(limit)
-        return [_record(row) for row in (await connection.execute(query)).mappings()]
+        found: dict[str, MemoryRecord] = {}
+        for table, read in _BOTH:
+            mine = and_(table.c.namespace == namespace, table.c.agent == agent)
+            these = and_(mine, table.c.kind == related.kind, table.c.scope == related.scope)
+            new = and_(_after(table.c, last), table.c.created_at <= until)
+            query = select(table).where(these, new).order_by(table.c.created_at, table.c.id).limit(limit)
+            found = {row["id"]: read(row) for row in (await connection.execute(query)).mappings()} | found
+        return sorted(found.values(), key=lambda record: (record.created_at, record.id))[:limit]
 
     async def append(self, namespace: str, agent: str, session: str, messages: Sequence[SessionMessage]) -> None:
         """Adds messages to the end of a session."""
@@ -213,11 +171,11 @@ class RecordStore:
             for message in messages
         ]
         async with self.transaction() as connection:
-            await connection.execute(insert(_messages), rows)
+            await connection.execute(insert(tables.messages), rows)
 
     async def session(self, namespace: str, agent: str, session: str, limit: int) -> list[SessionMessage]:
         """Returns the last messages of a session, oldest first."""
-        table = _messages.c
+        table = tables.messages.c
         wanted = and_(table.namespace == namespace, table.agent == agent, table.session == session)
         query = select(table.role, table.content, table.created_at, table.metadata).where(wanted)
         async with self.transaction() as connection:
@@ -226,10 +184,10 @@ class RecordStore:
 
     async def spend(self, namespace: str, agent: str, entries: Sequence[Spent]) -> None:
         """Adds to what was spent, all entries or none."""
-        made = sqlite.insert(_spending) if self._sqlite else postgresql.insert(_spending)
+        made = sqlite.insert(tables.spending) if self._sqlite else postgresql.insert(tables.spending)
         added = made.on_conflict_do_update(
-            index_elements=list(_spending.primary_key),
-            set_={name: _spending.c[name] + made.excluded[name] for name in _SUMS},
+            index_elements=list(tables.spending.primary_key),
+            set_={name: tables.spending.c[name] + made.excluded[name] for name in _SUMS},
         )
         async with self.transaction() as connection:
             # In one order everywhere, so that replicas do not wait for each other in a circle.
@@ -238,7 +196,7 @@ class RecordStore:
 
     async def spending(self, namespace: str, agent: str, day: str) -> list[Spent]:
         """Returns what was spent on a day, by model."""
-        table = _spending.c
+        table = tables.spending.c
         wanted = and_(table.namespace == namespace, table.agent == agent, table.day == day)
         columns = (table.day, table.provider, table.model, *(table[name] for name in _SUMS))
         async with self.transaction() as connection:
@@ -250,7 +208,7 @@ class RecordStore:
     async def _select(self, query: Any) -> list[MemoryRecord]:
         async with self.transaction() as connection:
             rows = (await connection.execute(query)).mappings().all()
-        return [_record(row) for row in rows]
+        return [tables.record_of(row) for row in rows]
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -267,16 +225,15 @@ class RecordStore:
             ) from error
 
 
-def _after(last: tuple[Any, Any]) -> Any:
+_BOTH = ((tables.records, tables.record_of), (tables.cold, tables.record_of_cold))
+"""Where records are, warm ones first, and what reads a row of it."""
+
+
+def _after(columns: Any, last: tuple[Any, Any]) -> Any:
     """Younger than a time, or as old and with a greater id."""
-    table = _records.c
-    return or_(table.created_at > last[0], and_(table.created_at == last[0], table.id > last[1]))
+    return or_(columns.created_at > last[0], and_(columns.created_at == last[0], columns.id > last[1]))
 
 
-def _in(view: View) -> list[Any]:
-    mine = _records.c.agent == view.agent
-    return [_records.c.namespace == view.namespace, or_(mine, _records.c.scope == "team") if view.team else mine]
-
-
-def _record(row: Any) -> MemoryRecord:
-    return MemoryRecord(**{name: row[name] for name in _RECORD_FIELDS})
+def _in(view: View, table: Table) -> list[Any]:
+    mine = table.c.agent == view.agent
+    return [table.c.namespace == view.namespace, or_(mine, table.c.scope == "team") if view.team else mine]

@@ -34,3 +34,30 @@ class Importance(Section):
         if not (self.access_count + self.recency + self.relevance + self.user_feedback):
             raise ValueError("every weight is 0; give at least one of them more")
         return self
+
+
+class Tier(Section):
+    """What a tier holds of one agent: so many records, none older than `max_age` seconds."""
+
+    records: int = Field(ge=1, le=10_000_000)
+    max_age: float = Field(ge=1)
+
+
+class Tiers(Section):
+    """Where records are as they get older, and when they are forgotten; see docs/memory.md.
+
+    hot: copies in memory, for so long after a record was written or recalled. warm: in SQL. cold: compressed there, and
+    found by vectors.
+    """
+
+    hot: Tier = Tier(records=1_000, max_age=3_600)
+    warm: Tier = Tier(records=10_000, max_age=86_400)
+    cold: Tier = Tier(records=100_000, max_age=604_800)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Tiers":
+        for inner, outer in (("hot", "warm"), ("warm", "cold")):
+            small, large = getattr(self, inner), getattr(self, outer)
+            if small.records > large.records or small.max_age > large.max_age:
+                raise ValueError(f"{inner} holds more or older records than {outer}; lower {inner} or raise {outer}")
+        return self

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from openclaw_runtime.errors import MemoryStoreError
 from openclaw_runtime.memory import lexical
 from openclaw_runtime.memory.files import MemoryFiles
+from openclaw_runtime.memory.hot import Hot, fused
 from openclaw_runtime.memory.ranking import Ranking
 from openclaw_runtime.memory.records import RecordStore
 from openclaw_runtime.memory.types import (
@@ -33,7 +34,8 @@ OnSearch = Callable[[float, int], None]
 class AgentMemory:
     """The `MemoryStore` of one agent: records in SQL first, then their vectors, then the files.
 
-    A record whose vector could not be written is kept and indexed later. Without `vectors` a search goes by words.
+    A record whose vector could not be written is kept and indexed later. A search goes by meaning, and by words among
+    the records that are `hot`; without `vectors` by words alone.
     `now` is Unix time and `timer` a monotonic clock, both in seconds.
     """
 
@@ -49,6 +51,7 @@ class AgentMemory:
         new_id: Callable[[], str],
         vectors: tuple[VectorIndex, Embedder] | None = None,
         files: MemoryFiles | None = None,
+        hot: Hot,
         on_search: OnSearch | None = None,
     ) -> None:
         self._namespace = namespace
@@ -60,6 +63,7 @@ class AgentMemory:
         self._new_id = new_id
         self._vectors = vectors
         self._files = files
+        self._hot = hot
         self._on_search = on_search
         self._behind = False
         self.written = 0
@@ -112,6 +116,7 @@ class AgentMemory:
     async def publish(self, stored: MemoryRecord) -> None:
         """Has a record that is in SQL found by searches and in the files, now or a little later."""
         self.written += 1
+        self._hot.touch([stored])
         if self._vectors is not None:
             try:
                 await self._index(stored)
@@ -135,11 +140,13 @@ class AgentMemory:
             if self._behind:
                 await self._catch_up()
             index, embedder = self._vectors
-            matches = await index.search((await embedder.embed([query]))[0], view, _CANDIDATES * limit)
+            near = await index.search((await embedder.embed([query]))[0], view, _CANDIDATES * limit)
+            matches = fused(near, self._hot.search(query, view, _CANDIDATES * limit))
             full = 1.0
         found = (await self._ranking.order(matches))[:limit]
         if use:
             relevance = {item.record.id: item.score / full for item in matches}
+            self._hot.touch(item.record for item in reversed(found))
             self._ranking.recalled([(item.record.id, relevance[item.record.id]) for item in found])
         if self._on_search is not None:
             self._on_search((self._timer() - started) * 1000, len(found))

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Column, Float, Integer, MetaData, String, Table, and_, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from openclaw_runtime.memory.records import RecordStore
+from openclaw_runtime.memory.tables import upsert
 from openclaw_runtime.memory.types import MemoryRecord, Related
 
 HELD_SECONDS: Final = 600.0
@@ -106,10 +106,9 @@ class SummaryStore:
                 await connection.execute(update(_states).where(self._held(taken)).values(**free))
 
     async def _insert_new(self, connection: AsyncConnection, related: Related) -> None:
-        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
         key = {"namespace": self._namespace, "agent": self._agent, "kind": related.kind, "scope": related.scope}
         fresh = {"last_at": 0.0, "last_id": "", "holder": "", "not_before": 0.0, "failures": 0}
-        await connection.execute(dialect.insert(_states).values(**key, **fresh).on_conflict_do_nothing())
+        await connection.execute(upsert(connection, _states).values(**key, **fresh).on_conflict_do_nothing())
 
     def _is(self, related: Related) -> Any:
         mine = and_(_states.c.namespace == self._namespace, _states.c.agent == self._agent)

@@ -169,6 +169,9 @@ class VectorIndex(Protocol):
     async def upsert(self, record: MemoryRecord, vector: Sequence[float]) -> None:
         """Stores or replaces a record; it is found by the next search."""
 
+    async def delete(self, ids: Sequence[str]) -> None:
+        """Removes records by their ids; those that are not there are no error."""
+
     async def search(self, vector: Sequence[float], view: View, limit: int) -> list[Found]:
         """Returns the nearest records in `view`, best first; the score is the cosine similarity."""
         ...

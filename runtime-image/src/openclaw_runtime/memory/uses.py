@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, Float, MetaData, String, Table, and_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from openclaw_runtime.memory.importance import Use, Weights, adapted, score, signals
 from openclaw_runtime.memory.records import RecordStore
+from openclaw_runtime.memory.tables import upsert
 from openclaw_runtime.memory.types import MemoryRecord, View
 
 _metadata = MetaData()
@@ -101,7 +101,7 @@ class UseStore:
         if lock:
             key = {"namespace": self._namespace, "agent": self._agent}
             fresh = {"given": origin, **asdict(given)}
-            made = _insert(connection, _weights).values(**key, **fresh)
+            made = upsert(connection, _weights).values(**key, **fresh)
             changed = made.on_conflict_do_update(
                 index_elements=list(_weights.primary_key), set_=fresh, where=_weights.c.given != origin
             )
@@ -122,7 +122,7 @@ async def _uses(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, Us
 
 
 async def _add(connection: AsyncConnection, record: str, use: Use) -> None:
-    made = _insert(connection, uses_table)
+    made = upsert(connection, uses_table)
     added = made.on_conflict_do_update(
         index_elements=[uses_table.c.record],
         set_={
@@ -131,7 +131,3 @@ async def _add(connection: AsyncConnection, record: str, use: Use) -> None:
         },
     )
     await connection.execute(added.values(record=record, **asdict(use)))
-
-
-def _insert(connection: AsyncConnection, table: Table) -> Any:
-    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)

@@ -1,0 +1,100 @@
+"""Keeps the tiers of an agent's memory, in the background."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+from openclaw_runtime.errors import MemoryStoreError
+from openclaw_runtime.memory.hot import PRELOADED, Hot
+from openclaw_runtime.memory.importance import Weights
+from openclaw_runtime.memory.sections import Tiers
+from openclaw_runtime.memory.tiers import TierStore
+from openclaw_runtime.memory.types import VectorIndex
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 300.0
+
+
+class TierObserver(Protocol):
+    """Who is told of the tiers."""
+
+    def tier_holds(self, tier: str, records: int) -> None:
+        """Notes how many records a tier holds."""
+
+    def forgot(self, records: int) -> None:
+        """Counts records that were forgotten."""
+
+
+class Upkeep:
+    """Looks every five minutes what has to move. `settings` are None where nothing is ever forgotten.
+
+    `now` is Unix time, `weights` are those of importance.
+    """
+
+    def __init__(
+        self,
+        store: TierStore,
+        hot: Hot,
+        *,
+        index: VectorIndex | None,
+        settings: Callable[[], Tiers | None],
+        weights: Callable[[], Weights],
+        now: Callable[[], float],
+        observer: TierObserver,
+    ) -> None:
+        self._store = store
+        self._hot = hot
+        self._index = index
+        self._settings = settings
+        self._weights = weights
+        self._now = now
+        self._observer = observer
+        self._preloaded = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, ready: Callable[[], Awaitable[None]]) -> None:
+        """Begins once the stores are `ready`."""
+        self._task = asyncio.create_task(self._forever(ready), name="memory-tiers")
+
+    async def close(self) -> None:
+        """Ends; what is under way is in one tier or the other."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def tick(self) -> None:
+        """Brings every tier to its limits. Raises `MemoryStoreError`."""
+        if not self._preloaded:
+            self._hot.touch(await self._store.last_used(PRELOADED))
+            self._preloaded = True
+        tiers = self._settings()
+        if tiers is not None:
+            while self._index is not None and await self._store.cool(tiers.warm, self._now()):
+                pass
+            await self._forget(tiers)
+        self._observer.tier_holds("hot", len(self._hot))
+        for tier, records in (await self._store.counts()).items():
+            self._observer.tier_holds(tier, records)
+
+    async def _forget(self, tiers: Tiers) -> None:
+        vectors = self._index is not None
+        while ids := await self._store.surplus(tiers, self._weights(), self._now(), vectors=vectors):
+            # The vectors first: a record without one is found again, a vector without its record would stay for ever.
+            if self._index is not None:
+                await self._index.delete(ids)
+            await self._store.drop(ids)
+            self._hot.forget(ids)
+            self._observer.forgot(len(ids))
+
+    async def _forever(self, ready: Callable[[], Awaitable[None]]) -> None:
+        await ready()
+        while True:
+            try:
+                await self.tick()
+            except MemoryStoreError as error:
+                logger.warning("the tiers of memory wait for their stores: %s", error)
+            except Exception:
+                logger.exception("keeping the tiers of memory failed")
+            await asyncio.sleep(LOOK_SECONDS)
