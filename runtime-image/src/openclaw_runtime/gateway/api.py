@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
@@ -208,7 +208,7 @@ def create_api(state: GatewayState) -> FastAPI:
         return [ScheduleView.model_validate(item) for item in found]
 
     @api.get("/attachments/{attachment}", response_class=Response)
-    async def attachment(attachment: str) -> Response:
+    async def attachment(attachment: Annotated[str, Path(pattern=r"^[A-Za-z0-9-]{1,64}$")]) -> Response:
         """Returns a file that a skill gave with its result: of this agent, or of its team where it is kept here."""
         team = [member.name for member in state.loop.config.team.members]
         found = await state.attachments.get(attachment, team=team)
