@@ -670,6 +670,13 @@ async def test_the_api_shows_skills_and_memory(house: House) -> None:
         assert "secrets" not in skills[0]
         found = (await raw.get("/api/v1/memory", params={"q": "commit abc1234", "limit": 2})).json()
         assert found[0]["score"] > 0
+        for q in ("", "commit"):
+            query: dict[str, Any] = {"q": q, "metadata": "commit=abc1234", "min_importance": 0.7, "since": 0}
+            narrowed = (await raw.get("/api/v1/memory", params=query)).json()
+            assert [record["kind"] for record in narrowed] == ["commit"]
+            assert (await raw.get("/api/v1/memory", params={**query, "kind": ["exchange", "x"]})).json() == []
+        odd = await raw.get("/api/v1/memory", params={"metadata": "a.b=c"})
+        assert odd.status_code == 400
         newest = (await raw.get("/api/v1/memory", params={"scope": "team"})).json()
         assert [record["kind"] for record in newest] == ["exchange", "commit"]
         verdict = await raw.post(f"/api/v1/memory/{found[0]['id']}/feedback", json={"useful": True})

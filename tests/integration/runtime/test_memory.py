@@ -5,7 +5,7 @@ import itertools
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from unittest.mock import AsyncMock
 
@@ -27,7 +27,16 @@ from openclaw_runtime.memory.ranking import Ranking
 from openclaw_runtime.memory.records import RecordStore
 from openclaw_runtime.memory.sections import Importance, Tiers
 from openclaw_runtime.memory.store import AgentMemory
-from openclaw_runtime.memory.types import Found, MemoryRecord, NewRecord, SessionMessage, Spent, VectorIndex, View
+from openclaw_runtime.memory.types import (
+    Filters,
+    Found,
+    MemoryRecord,
+    NewRecord,
+    SessionMessage,
+    Spent,
+    VectorIndex,
+    View,
+)
 from openclaw_runtime.memory.uses import UseStore
 from tests.cluster.qdrant_front.app import create_app as create_front
 from tests.fakes.llm.serve import serving
@@ -75,7 +84,7 @@ class Memories:
         self.index = index
         self.embedder = embedder
         self.files = files
-        self.clock = itertools.count(START)
+        self.clock: Iterator[float] = itertools.count(START)
         self.searches: list[int] = []
         self.opened: list[AgentMemory] = []
         self.written = asyncio.Event()
@@ -161,6 +170,46 @@ async def test_recent_returns_the_newest_first_and_can_choose_kinds(memories: Me
     commit = await memory.add(NewRecord("a commit", kind="commit"))
     assert [record.text for record in await memory.recent(2)] == ["a commit", "note 2"]
     assert await memory.recent(kinds=["commit"]) == [commit]
+
+
+FILTERS = [
+    (Filters(kinds=("commit", "other")), "commit"),
+    (Filters(importance=0.7), "commit"),
+    (Filters(since=START + 2), "commit third"),
+    (Filters(until=START), "first"),
+    (Filters(since=START + 1, until=START + 2, kinds=("note",)), "second third"),
+    (Filters(metadata={"n": "2"}), "second"),
+    (Filters(metadata={"n": "3"}), "third"),
+    (Filters(metadata={"n": "2", "done": "true"}), "second"),
+    (Filters(metadata={"done": "false"}), ""),
+]
+
+
+async def test_filters_narrow_what_is_found_and_what_is_newest(memories: Memories) -> None:
+    memory = await memories.open("code-expert")
+    made = [
+        NewRecord("first release", metadata={"n": 1}),
+        NewRecord("second release", metadata={"n": 2, "done": True}),
+        NewRecord("third release", metadata={"n": "3"}),
+        NewRecord("commit release", kind="commit", importance=0.9, metadata={"m": 2}),
+    ]
+    for number, record in enumerate(made):
+        memories.clock = itertools.repeat(START + number)
+        await memory.add(record)
+    for only, expected in FILTERS:
+        assert await search_firsts(memory, only) == expected, only
+        newest = await memory.recent(only=only)
+        assert " ".join(sorted(record.text.split()[0] for record in newest)) == expected, only
+    # By meaning alone, too.
+    memory._hot.forget([record.id for record in await memory.recent()])
+    for only, expected in FILTERS:
+        assert await search_firsts(memory, only) == expected, only
+        memory._hot.forget([record.id for record in await memory.recent()])
+
+
+async def search_firsts(memory: AgentMemory, only: Filters) -> str:
+    """The first words of what is found, in their order."""
+    return " ".join(sorted(item.record.text.split()[0] for item in await memory.search("release", only=only)))
 
 
 async def test_a_search_returns_at_most_its_limit(memories: Memories) -> None:

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from fastapi import FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -15,8 +15,10 @@ from openclaw_runtime.gateway.middleware import error_response, on_http_exceptio
 from openclaw_runtime.gateway.openai import as_request_error
 from openclaw_runtime.gateway.state import GatewayState
 from openclaw_runtime.memory.attachments import KEPT_SECONDS, StoredAttachment
-from openclaw_runtime.memory.types import MemoryRecord
+from openclaw_runtime.memory.types import Filters, MemoryRecord
 from openclaw_runtime.models.spending import MICRO
+
+_METADATA = r"^[A-Za-z0-9_-]{1,64}=.{0,256}$"
 
 
 class ActionView(BaseModel):
@@ -176,14 +178,24 @@ def create_api(state: GatewayState) -> FastAPI:
         q: Annotated[str, Query(max_length=2_000)] = "",
         limit: Annotated[int, Query(ge=1, le=100)] = 10,
         scope: Literal["agent", "team"] = "agent",
+        kind: Annotated[list[str], Query(max_length=20)] = [],  # noqa: B006 - FastAPI copies it
+        since: float | None = None,
+        until: float | None = None,
+        min_importance: Annotated[float, Query(ge=0, le=1)] = 0.0,
+        metadata: Annotated[list[Annotated[str, Field(pattern=_METADATA)]], Query(max_length=10)] = [],  # noqa: B006
     ) -> list[RecordView]:
-        """Searches the memory for `q`, best first; without `q` the newest records. Scope team adds the team's."""
+        """Searches the memory for `q`, best first; without `q` the newest records. Scope team adds the team's.
+
+        The rest narrows it: any of `kind`, Unix times, the importance its author gave, metadata as `key=value`.
+        """
         team = scope == "team"
+        pairs = dict(pair.split("=", 1) for pair in metadata)
+        only = Filters(tuple(kind), since, until, min_importance, pairs)
         if q.strip():
             # A person who looks is no use of a record: only what the agent recalls counts.
-            found = await state.memory.search(q, limit, team=team, use=False)
+            found = await state.memory.search(q, limit, team=team, use=False, only=only)
             return [_view(item.record, item.score) for item in found]
-        return [_view(record) for record in await state.memory.recent(limit, team=team)]
+        return [_view(record) for record in await state.memory.recent(limit, team=team, only=only)]
 
     @api.post("/memory/{record}/feedback")
     async def feedback(record: str, said: Feedback) -> JudgedView:

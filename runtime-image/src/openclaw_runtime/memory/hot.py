@@ -74,4 +74,4 @@ def fused(near: Sequence[Found], worded: Sequence[Found], share: float = 0.1) ->
 
 def _in(record: MemoryRecord, view: View) -> bool:
     mine = record.agent == view.agent or (view.team and record.scope == "team")
-    return record.namespace == view.namespace and mine
+    return record.namespace == view.namespace and mine and view.only.match(record)

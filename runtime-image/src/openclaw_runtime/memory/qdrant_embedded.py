@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from openclaw_runtime.errors import MemoryStoreError
-from openclaw_runtime.memory.qdrant_server import HNSW_EF, HNSW_EF_CONSTRUCT, HNSW_M, INDEXED_FIELDS
-from openclaw_runtime.memory.types import Found, MemoryRecord, View, from_payload, to_payload
+from openclaw_runtime.memory.qdrant_server import HNSW_EF, HNSW_EF_CONSTRUCT, HNSW_M, INDEXED_FIELDS, INDEXED_NUMBERS
+from openclaw_runtime.memory.types import Found, MemoryRecord, View, from_payload, to_payload, values
 
 if TYPE_CHECKING:
     from qdrant_edge import EdgeShard, Filter
@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 _OPTIMIZE_EVERY = 1_000
 _FULL_SCAN_KB = 10_000
+_TRUTHS = 20
 
 
 class EmbeddedIndex:
@@ -73,14 +74,15 @@ class EmbeddedIndex:
         from qdrant_edge import Query, QueryRequest, SearchParams
 
         request = QueryRequest(
-            limit=limit,
+            limit=limit * _TRUTHS if _of_truth(view) else limit,
             query=Query.Nearest(list(vector)),
             filter=_filter(view),
             params=SearchParams(hnsw_ef=HNSW_EF),
             with_payload=True,
         )
         points = await self._run(lambda: self._opened.query(request))
-        return [Found(from_payload(point.id, point.payload or {}), point.score) for point in points]
+        found = [Found(from_payload(point.id, point.payload or {}), point.score) for point in points]
+        return [item for item in found if view.only.match(item.record)][:limit]
 
     @property
     def _opened(self) -> "EdgeShard":
@@ -125,6 +127,8 @@ def _open(path: Path, dimensions: int) -> "EdgeShard":
     shard = EdgeShard.create(str(path), EdgeConfig(vectors=vectors, hnsw_config=hnsw))
     for field in INDEXED_FIELDS:
         shard.update(UpdateOperation.create_field_index(field, PayloadSchemaType.Keyword))
+    for field in INDEXED_NUMBERS:
+        shard.update(UpdateOperation.create_field_index(field, PayloadSchemaType.Float))
     return shard
 
 
@@ -136,13 +140,32 @@ def _dimensions(shard: "EdgeShard") -> int | None:
     return len(vector) if isinstance(vector, list) else None
 
 
+def _of_truth(view: View) -> list[str]:
+    """The keys of metadata that are asked for by a truth value, which the engine's filter takes for a number.
+
+    They are looked at in what it found, of which there has to be more.
+    """
+    return [key for key, text in view.only.metadata.items() if text in ("true", "false")]
+
+
 def _filter(view: View) -> "Filter":
-    from qdrant_edge import FieldCondition, Filter, MatchValue
+    from qdrant_edge import FieldCondition, Filter, MatchAny, MatchValue, RangeFloat
 
     def equals(key: str, value: str) -> FieldCondition:
         return FieldCondition(key, match=MatchValue(value))
 
-    mine = equals("agent", view.agent)
-    if not view.team:
-        return Filter(must=[equals("namespace", view.namespace), mine])
-    return Filter(must=[equals("namespace", view.namespace), Filter(should=[mine, equals("scope", "team")])])
+    mine, only = equals("agent", view.agent), view.only
+    must: list[Any] = [equals("namespace", view.namespace)]
+    must.append(Filter(should=[mine, equals("scope", "team")]) if view.team else mine)
+    if only.kinds:
+        must.append(FieldCondition("kind", match=MatchAny(list(only.kinds))))
+    if only.since is not None or only.until is not None:
+        must.append(FieldCondition("created_at", range=RangeFloat(gte=only.since, lte=only.until)))
+    if only.importance:
+        must.append(FieldCondition("importance", range=RangeFloat(gte=only.importance)))
+    for key, text in only.metadata.items():
+        if key in _of_truth(view):
+            continue
+        any_of = [FieldCondition(f"metadata.{key}", match=MatchValue(value)) for value in values(text)]
+        must.append(Filter(should=list(any_of)))
+    return Filter(must=must)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import SecretStr
 
 from openclaw_runtime.errors import MemoryStoreError
-from openclaw_runtime.memory.types import Found, MemoryRecord, View, from_payload, to_payload
+from openclaw_runtime.memory.types import Found, MemoryRecord, View, from_payload, to_payload, values
 
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 HNSW_M = 16
 HNSW_EF_CONSTRUCT = 200
 HNSW_EF = 100
-INDEXED_FIELDS = ("namespace", "agent", "scope")
+INDEXED_FIELDS = ("namespace", "agent", "scope", "kind")
+INDEXED_NUMBERS = ("created_at", "importance")
 
 
 class ServerIndex:
@@ -71,10 +72,9 @@ class ServerIndex:
                     f"collection {self._collection} has vectors of {size} dimensions, the embedding has {dimensions}; "
                     "choose another memory.vector_store.collection or the embedding it was made with"
                 )
-            for field in INDEXED_FIELDS:
-                await self._client.create_payload_index(
-                    self._collection, field_name=field, field_schema=PayloadSchemaType.KEYWORD
-                )
+            fields = dict.fromkeys(INDEXED_FIELDS, PayloadSchemaType.KEYWORD)
+            for field, schema in (fields | dict.fromkeys(INDEXED_NUMBERS, PayloadSchemaType.FLOAT)).items():
+                await self._client.create_payload_index(self._collection, field_name=field, field_schema=schema)
 
     async def close(self) -> None:
         """See `VectorIndex`."""
@@ -118,15 +118,24 @@ class ServerIndex:
 
 
 def _filter(view: View) -> "Filter":
-    from qdrant_client.models import FieldCondition, Filter, MatchValue
+    from qdrant_client.models import Condition, FieldCondition, Filter, MatchAny, MatchValue, Range
 
     def equals(key: str, value: str) -> FieldCondition:
         return FieldCondition(key=key, match=MatchValue(value=value))
 
-    mine = equals("agent", view.agent)
-    if not view.team:
-        return Filter(must=[equals("namespace", view.namespace), mine])
-    return Filter(must=[equals("namespace", view.namespace), Filter(should=[mine, equals("scope", "team")])])
+    mine, only = equals("agent", view.agent), view.only
+    must: list[Condition] = [equals("namespace", view.namespace)]
+    must.append(Filter(should=[mine, equals("scope", "team")]) if view.team else mine)
+    if only.kinds:
+        must.append(FieldCondition(key="kind", match=MatchAny(any=list(only.kinds))))
+    if only.since is not None or only.until is not None:
+        must.append(FieldCondition(key="created_at", range=Range(gte=only.since, lte=only.until)))
+    if only.importance:
+        must.append(FieldCondition(key="importance", range=Range(gte=only.importance)))
+    for key, text in only.metadata.items():
+        any_of = [FieldCondition(key=f"metadata.{key}", match=MatchValue(value=value)) for value in values(text)]
+        must.append(Filter(should=list(any_of)))
+    return Filter(must=must)
 
 
 @contextmanager

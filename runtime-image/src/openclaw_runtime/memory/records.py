@@ -13,10 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from openclaw_runtime.errors import MemoryStoreError
 from openclaw_runtime.memory import tables
-from openclaw_runtime.memory.types import SUMMARY, MemoryRecord, Related, SessionMessage, Spent, View
+from openclaw_runtime.memory.types import SUMMARY, Filters, MemoryRecord, Related, SessionMessage, Spent, View
 
 _SUMS = ("requests", "input_tokens", "output_tokens", "micro_usd")
 _SCHEMA_LOCK = 7_456_001
+_METADATA_WINDOW = 1_000
 
 
 class RecordStore:
@@ -84,17 +85,23 @@ class RecordStore:
             select(tables.records).where(wanted).order_by(tables.records.c.created_at).limit(limit)
         )
 
-    async def recent(self, view: View, limit: int, kinds: Sequence[str] = ()) -> list[MemoryRecord]:
-        """Returns the newest records in `view`, newest first."""
+    async def recent(self, view: View, limit: int) -> list[MemoryRecord]:
+        """Returns the newest records in `view`, newest first.
+
+        Metadata is not SQL's to filter, since cold rows are compressed: of the newest that the rest leaves.
+        """
         found: dict[str, MemoryRecord] = {}
+        read_limit = max(limit, _METADATA_WINDOW) if view.only.metadata else limit
         async with self.transaction() as connection:
             for table, read in _BOTH:
                 # What is cold is older than what is warm, but for moments: it is read where that is not enough.
-                if len(found) < limit:
-                    wanted = [*_in(view, table), *([table.c.kind.in_(kinds)] if kinds else [])]
-                    query = select(table).where(*wanted).order_by(table.c.created_at.desc(), table.c.id).limit(limit)
-                    found = {row["id"]: read(row) for row in (await connection.execute(query)).mappings()} | found
-        return sorted(found.values(), key=lambda record: (-record.created_at, record.id))[:limit]
+                if len(found) < read_limit:
+                    wanted = [*_in(view, table), *_only(view.only, table)]
+                    query = select(table).where(*wanted).order_by(table.c.created_at.desc(), table.c.id)
+                    rows = (await connection.execute(query.limit(read_limit))).mappings()
+                    found = {row["id"]: read(row) for row in rows} | found
+        kept = [record for record in found.values() if view.only.match(record)]
+        return sorted(kept, key=lambda record: (-record.created_at, record.id))[:limit]
 
     async def find(self, connection: AsyncConnection, view: View, record_id: str) -> MemoryRecord | None:
         """Returns one record, if `view` has it."""
@@ -237,3 +244,14 @@ def _after(columns: Any, last: tuple[Any, Any]) -> Any:
 def _in(view: View, table: Table) -> list[Any]:
     mine = table.c.agent == view.agent
     return [table.c.namespace == view.namespace, or_(mine, table.c.scope == "team") if view.team else mine]
+
+
+def _only(only: Filters, table: Table) -> list[Any]:
+    wanted = [table.c.importance >= only.importance] if only.importance else []
+    if only.kinds:
+        wanted.append(table.c.kind.in_(only.kinds))
+    if only.since is not None:
+        wanted.append(table.c.created_at >= only.since)
+    if only.until is not None:
+        wanted.append(table.c.created_at <= only.until)
+    return wanted

@@ -11,6 +11,7 @@ from openclaw_runtime.memory.ranking import Ranking
 from openclaw_runtime.memory.records import RecordStore
 from openclaw_runtime.memory.types import (
     Embedder,
+    Filters,
     Found,
     MemoryRecord,
     NewRecord,
@@ -129,10 +130,12 @@ class AgentMemory:
             except OSError as error:
                 logger.warning("the memory files could not be written: %s", error)
 
-    async def search(self, query: str, limit: int = 5, *, team: bool = False, use: bool = True) -> list[Found]:
+    async def search(
+        self, query: str, limit: int = 5, *, team: bool = False, use: bool = True, only: Filters | None = None
+    ) -> list[Found]:
         """See `MemoryStore`."""
         started = self._timer()
-        view = self._view(team)
+        view = self._view(team, only)
         if self._vectors is None:
             matches = lexical.rank(query, await self._records.recent(view, _LEXICAL_WINDOW), _CANDIDATES * limit)
             full = max((item.score for item in matches), default=1.0)
@@ -152,9 +155,11 @@ class AgentMemory:
             self._on_search((self._timer() - started) * 1000, len(found))
         return found
 
-    async def recent(self, limit: int = 10, *, team: bool = False, kinds: Sequence[str] = ()) -> list[MemoryRecord]:
+    async def recent(
+        self, limit: int = 10, *, team: bool = False, kinds: Sequence[str] = (), only: Filters | None = None
+    ) -> list[MemoryRecord]:
         """See `MemoryStore`."""
-        return await self._records.recent(self._view(team), limit, kinds)
+        return await self._records.recent(self._view(team, only or Filters(kinds=tuple(kinds))), limit)
 
     async def judge(self, record_id: str, *, useful: bool) -> Judged | None:
         """See `MemoryStore`."""
@@ -168,8 +173,8 @@ class AgentMemory:
         """See `MemoryStore`."""
         await self._records.append(self._namespace, self._agent, session, messages)
 
-    def _view(self, team: bool) -> View:
-        return View(self._namespace, self._agent, team)
+    def _view(self, team: bool, only: Filters | None = None) -> View:
+        return View(self._namespace, self._agent, team, only or Filters())
 
     async def _index(self, record: MemoryRecord) -> None:
         assert self._vectors is not None

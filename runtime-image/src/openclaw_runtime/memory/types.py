@@ -93,6 +93,40 @@ class KeptAttachment:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which records are asked for: of one of `kinds`, made from `since` until `until`, at least so important.
+
+    `metadata` are values as text; a record's number or truth value is the text that JSON has for it.
+    """
+
+    kinds: tuple[str, ...] = ()
+    since: float | None = None
+    until: float | None = None
+    importance: float = 0.0
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def match(self, record: MemoryRecord) -> bool:
+        """Returns whether a record is one of those."""
+        return (
+            (not self.kinds or record.kind in self.kinds)
+            and (self.since is None or record.created_at >= self.since)
+            and (self.until is None or record.created_at <= self.until)
+            and record.importance >= self.importance
+            and all(record.metadata.get(key) in values(text) for key, text in self.metadata.items())
+        )
+
+
+def values(text: str) -> list[str | int | bool]:
+    """Returns the values of metadata that a text stands for."""
+    found: list[str | int | bool] = [text]
+    if text in ("true", "false"):
+        found.append(text == "true")
+    elif text.removeprefix("-").isascii() and text.removeprefix("-").isdigit() and len(text) < 19:
+        found.append(int(text))
+    return found
+
+
 class MemoryStore(Protocol):
     """One agent's view of memory. Every method but `close` raises `MemoryStoreError` when a store cannot be used.
 
@@ -112,12 +146,19 @@ class MemoryStore(Protocol):
         """Stores a record; it is found by the next search."""
         ...
 
-    async def search(self, query: str, limit: int = 5, *, team: bool = False, use: bool = True) -> list[Found]:
+    async def search(
+        self, query: str, limit: int = 5, *, team: bool = False, use: bool = True, only: Filters | None = None
+    ) -> list[Found]:
         """Returns up to `limit` records, best first. Unless `use` is false they count as used."""
         ...
 
-    async def recent(self, limit: int = 10, *, team: bool = False, kinds: Sequence[str] = ()) -> list[MemoryRecord]:
-        """Returns the newest records, newest first; `kinds` narrows them."""
+    async def recent(
+        self, limit: int = 10, *, team: bool = False, kinds: Sequence[str] = (), only: Filters | None = None
+    ) -> list[MemoryRecord]:
+        """Returns the newest records, newest first; `kinds` narrows them, or `only`.
+
+        With filters on metadata, of the newest thousand that the other filters leave.
+        """
         ...
 
     async def judge(self, record_id: str, *, useful: bool) -> "Judged | None":
@@ -139,6 +180,7 @@ class View:
     namespace: str
     agent: str
     team: bool
+    only: Filters = Filters()
 
 
 class Embedder(Protocol):
