@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from openclaw_operator.cluster.kinds import BY_NAME
+from openclaw_operator.errors import UnavailableError
 from openclaw_operator.reconcile.agent import AgentReconciler
 from openclaw_operator.reconcile.memoryrestore import PROBLEM_SECONDS, MemoryRestoreReconciler
 from openclaw_operator.reconcile.memorystore import MemoryStoreReconciler
@@ -195,6 +196,31 @@ async def test_a_failure_says_which_step_said_what_and_agents_go_on() -> None:
     phase, message = await world.step()
     assert phase == "Failed"
     assert message.startswith("step fetch: there is no complete backup in demo/mem; correct it")
+    assert world.context.primaries.restoring("demo", "mem") is None
+
+
+async def test_a_restore_that_does_not_begin_after_all_lets_the_agents_go() -> None:
+    """That it begins was remembered before the API server knew; it never did."""
+    world = World()
+    key = ("MemoryStore", "demo", "mem")
+
+    async def without_the_store() -> None:
+        store = world.context.primaries.get(key)
+        assert store
+        world.context.primaries.remove(key, store.resource_version)
+        assert (await world.step())[0] == "Pending"
+
+    def no_answer(verb: str, kind: str, _name: str) -> None:
+        if (verb, kind) == ("status", "MemoryRestore"):
+            raise UnavailableError("no answer")
+
+    await without_the_store()
+    world.primary("MemoryStore", "mem", STORE, status=READY)
+    world.api.fault = no_answer
+    with pytest.raises(UnavailableError):
+        await world.step()
+    world.api.fault = lambda *_: None
+    await without_the_store()
     assert world.context.primaries.restoring("demo", "mem") is None
 
 

@@ -72,6 +72,9 @@ class MemoryRestoreReconciler:
             # Nothing was changed before Restoring; from then on, it cannot be made good.
             failed = phase == "Restoring"
             step = _Step("Failed" if failed else phase, problem.reason, problem.message, again=PROBLEM_SECONDS)
+        if step.phase == "Pending" and self._context.primaries.forget_restore(primary.key):
+            # It was to begin before, and its status did not get through.
+            pause.wake(self._context, primary.namespace, spec.store_ref.name)
         if step.phase in DONE:
             step.fields["completedAt"] = self._context.timestamp()
             step.again = None

@@ -116,6 +116,10 @@ class PrimaryStore:
         """A MemoryRestore begins, and its status is about to say so."""
         self._restoring[key] = store
 
+    def forget_restore(self, key: Key) -> bool:
+        """A MemoryRestore does not begin after all. Returns whether it seemed to."""
+        return self._restoring.pop(key, None) is not None
+
     def put(self, primary: Primary) -> Primary | None:
         """Remember a resource; returns what was known of it, None when it is new. Old news is ignored."""
         before = self._items.get(primary.key)
