@@ -212,5 +212,5 @@ def test_long_memories_are_summarised_in_portions_that_fit() -> None:
 
 
 def test_pauses_grow_and_end() -> None:
-    assert [pause_after(failures) for failures in (1, 2, 3)] == [60, 120, 240]
+    assert [pause_after(failures) for failures in (1, 2, 3)] == [300, 600, 1_200]
     assert pause_after(10_000) == 6 * 3_600

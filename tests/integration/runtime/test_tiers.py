@@ -1,14 +1,18 @@
 """Records go from tier to tier, none is lost on the way, and the last tier forgets the least important."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import MetaData
 
 from openclaw_runtime.errors import MemoryStoreError
 from openclaw_runtime.gateway.assembly import Gateway
+from openclaw_runtime.memory import tables
 from openclaw_runtime.memory.hot import Hot, fused
+from openclaw_runtime.memory.records import RecordStore
 from openclaw_runtime.memory.sections import Tier, Tiers
 from openclaw_runtime.memory.tiers import TierStore
 from openclaw_runtime.memory.types import Found, MemoryRecord, NewRecord, View
@@ -202,6 +206,24 @@ async def test_a_gateway_begins_with_what_was_used_last(house: House) -> None:
     async with house.gateway(house.config("again"), FakeSkills()) as (gateway, _):
         await gateway.upkeep.tick()
         assert held(gateway)["hot"] == 3
+
+
+async def test_a_database_of_an_older_version_gets_what_it_lacks(house: House, tmp_path: Path) -> None:
+    clock = house.now = Clock()
+    url = f"sqlite+aiosqlite:///{tmp_path}/old.db"
+    house.memory = {"type": "file", "records": {"url": url}, "tiers": {}}
+    old, store = MetaData(), RecordStore(url)
+    tables.records.to_metadata(old)
+    await store.create(old)
+    kept = replace(record("1", "an old note", agent="old"), namespace="demo", created_at=clock())
+    await store.add(kept, indexed=False)
+    await store.close()
+    async with house.gateway(house.config("old"), FakeSkills()) as (gateway, _):
+        assert [item.record for item in await gateway.state.memory.search("note")] == [kept]
+        await gateway.upkeep.tick()
+        judged = await gateway.state.memory.judge("1", useful=True)
+        assert judged is not None
+        assert await gateway.state.memory.recent() == [kept]
 
 
 def record(name: str, text: str, *, agent: str = "a", scope: Any = "private") -> MemoryRecord:

@@ -17,7 +17,7 @@ from openclaw_runtime.telemetry import Metrics
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 60.0
-_LOOK_ANYWAY_SECONDS: Final = 900.0
+_LOOK_ANYWAY_SECONDS: Final = 300.0
 _LONGEST_PROMPT: Final = 24_000
 """In characters: a small model has room for it, and for its answer."""
 _IMPORTANCE: Final = 0.8
@@ -163,8 +163,8 @@ class Summarizer:
         told: str | None = None
         while True:
             try:
-                while await self.tick():
-                    pass
+                # One at a time: what an agent that is upgraded remembers is no reason to spend a day's budget at once.
+                await self.tick()
                 told = None
             except MemoryStoreError as error:
                 if told != str(error):

@@ -16,7 +16,7 @@ from openclaw_runtime.memory.types import MemoryRecord, Related
 
 HELD_SECONDS: Final = 600.0
 """A replica that has not finished a summary for so long is gone."""
-FIRST_PAUSE_SECONDS: Final = 60.0
+FIRST_PAUSE_SECONDS: Final = 300.0
 LONGEST_PAUSE_SECONDS: Final = 6 * 3_600.0
 SETTLING_SECONDS: Final = 30.0
 """Younger records wait: another replica may be writing one that is older than they are."""
