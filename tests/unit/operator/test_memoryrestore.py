@@ -199,6 +199,18 @@ async def test_a_failure_says_which_step_said_what_and_agents_go_on() -> None:
     assert world.context.primaries.restoring("demo", "mem") is None
 
 
+async def test_an_agent_that_is_just_being_made_is_waited_for() -> None:
+    """It may have been looked at before the restore began, and then its pods come only now."""
+    world = World()
+    await world.step()
+    world.gateway({"observedGeneration": 1}, replicas=0)
+    world.primary("Agent", "bob", AGENT)
+    assert await world.step() == ("Pausing", "waiting for agent bob to end")
+    lacks = {"type": "ReferencesResolved", "status": "False", "reason": "SecretNotFound", "message": ""}
+    world.primary("Agent", "bob", AGENT, status={"conditions": [lacks]})
+    assert (await world.step())[0] == "Restoring"
+
+
 async def test_a_restore_that_does_not_begin_after_all_lets_the_agents_go() -> None:
     """That it begins was remembered before the API server knew; it never did."""
     world = World()

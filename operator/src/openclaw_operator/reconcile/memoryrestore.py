@@ -176,7 +176,8 @@ class MemoryRestoreReconciler:
         busy = []
         for name in agents:
             live = context.children.get("Deployment", namespace, f"{name}-gateway")
-            if live and (live.facts["wanted"] or live.facts["replicas"] or not live.facts["current"]):
+            runs = live and (live.facts["wanted"] or live.facts["replicas"] or not live.facts["current"])
+            if runs or (live is None and self._is_new(namespace, name)):
                 busy.append(f"agent {name}")
         cron_job = context.children.get("CronJob", namespace, f"{store}-{backup.SERVER}")
         if cron_job and (cron_job.facts["running"] or not cron_job.facts["suspended"]):
@@ -191,6 +192,11 @@ class MemoryRestoreReconciler:
                 and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
             ]
         return busy
+
+    def _is_new(self, namespace: str, name: str) -> bool:
+        """Whether an agent has told nothing of itself yet: its pods may be made just now."""
+        agent = self._context.primaries.get(("Agent", namespace, name))
+        return agent is not None and not agent.deleting and not agent.load()["status"].get("conditions")
 
     def _store(self, owner: Owner, spec: MemoryRestoreSpec) -> Store:
         name = spec.store_ref.name
