@@ -57,6 +57,11 @@ def environment_of_others() -> list[str]:
     return sorted(names)
 
 
+def give(ctx: Any, given: dict[str, Any]) -> None:
+    """Gives a file of a size with the result."""
+    ctx.attach("large.bin", bytes(given["size"]))
+
+
 def fetch(_ctx: object, given: dict[str, Any]) -> dict[str, Any]:
     """{URL: status or the error} of each of the URLs, all at once, as an ordinary program fetches them."""
     urls: list[str] = given["urls"]

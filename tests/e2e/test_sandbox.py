@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from openclaw_runtime.sandbox.attachments import MAX_ATTACHMENT_BYTES
 from openclaw_runtime.sandbox.client import UnreachableError
 from openclaw_runtime.sandbox.errors import SandboxBusyError, SandboxError
 from openclaw_runtime.sandbox.signing import Signer
@@ -77,6 +78,14 @@ async def test_a_pod_is_good_for_one_call(kube: Kube) -> None:
         with pytest.raises((UnreachableError, SandboxBusyError)):
             await sandbox.probe(key, where, "look", {})
     kube.wait("delete", f"pod/{name}", seconds=60)
+
+
+async def test_the_files_of_a_call_arrive_before_their_pod_is_gone(kube: Kube) -> None:
+    pod = sandbox.warm_pod(kube)
+    with sandbox.endpoint(kube, pod) as where:
+        result = await sandbox.probe(sandbox.signer(kube), where, "give", {"size": MAX_ATTACHMENT_BYTES})
+    assert [(each.name, len(each.data)) for each in result.attachments] == [("large.bin", MAX_ATTACHMENT_BYTES)]
+    kube.wait("delete", f"pod/{pod['metadata']['name']}", seconds=60)
 
 
 async def test_a_call_signed_with_another_key_is_refused(kube: Kube) -> None:
