@@ -79,6 +79,7 @@ async def test_what_is_predicted_comes_true(
     predicted = {key: child for key, child in predicted.items() if key[0] != "Secret"}
     assert {key: child["action"] for key, child in predicted.items()} == {
         ("ConfigMap", "ada-gateway"): "change",
+        ("ConfigMap", "mem-backup"): "change",
         ("Deployment", "ada-gateway"): "change",
         ("HorizontalPodAutoscaler", "ada-gateway"): "delete",
         ("Ingress", "ada-gateway"): "delete",
@@ -91,8 +92,10 @@ async def test_what_is_predicted_comes_true(
     await cluster.wait_gone("HorizontalPodAutoscaler", "ada-gateway")
     await cluster.wait("Deployment", "ada-gateway", lambda item: item["spec"].get("replicas") == 2)
     await cluster.wait("ConfigMap", "ada-gateway", lambda item: "edited" in item["data"]["config.yaml"])
+    # The copy of the agent that its store's backups keep follows a moment later.
+    await cluster.wait("ConfigMap", "mem-backup", lambda item: "edited" in str(item["data"]))
     after = await state(cluster)
-    for key in ("ConfigMap", "ada-gateway"), ("Deployment", "ada-gateway"):
+    for key in ("ConfigMap", "ada-gateway"), ("ConfigMap", "mem-backup"), ("Deployment", "ada-gateway"):
         fields = differences(key[0], before[key], after[key])
         assert {each.path: each.after for each in fields} == {
             each["path"]: each["after"] for each in predicted[key]["fields"]

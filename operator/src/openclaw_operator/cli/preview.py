@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -75,6 +75,7 @@ async def preview(client: DryRunClient, settings: Settings, documents: list[Obje
     context, children = _context(client, settings)
     for namespace in sorted({item["metadata"]["namespace"] for item in wanted}):
         await _load(client, context, children, namespace)
+    used = {_key(item): context.primaries.uses(_key(item)) for item in wanted}
     refused: list[Preview] = []
     for item in wanted:
         try:
@@ -90,7 +91,7 @@ async def preview(client: DryRunClient, settings: Settings, documents: list[Obje
     previews = [
         await _reconcile(client, context, key, because)
         for key, because in sorted(
-            _with_users(context.primaries, named).items(), key=lambda entry: _ORDER.index(entry[0][0])
+            _with_users(context.primaries, named, used).items(), key=lambda entry: _ORDER.index(entry[0][0])
         )
     ]
     kept = [each for each in previews if each.because is None or each.children]
@@ -179,11 +180,21 @@ async def _propose(client: DryRunClient, context: Context, item: Object) -> None
     context.primaries.put(condense(kind.name, proposed))
 
 
-def _with_users(primaries: PrimaryStore, named: dict[Key, str | None]) -> dict[Key, str | None]:
-    """Also the agents that read what is in the file, each with the reason."""
+def _with_users(
+    primaries: PrimaryStore, named: dict[Key, str | None], used: Mapping[Key, frozenset[Key]]
+) -> dict[Key, str | None]:
+    """Also the agents that read what is in the file, and the stores that back it up, each with the reason.
+
+    `used` are the resources that those of the file use until it is applied.
+    """
     result = dict(named)
-    for kind, namespace, name in named:
+    for key in named:
+        kind, namespace, name = key
         if kind == "Agent":
+            for each in primaries.uses(key) | used[key]:
+                found = primaries.get(each)
+                if each[0] == "MemoryStore" and found and not found.deleting:
+                    result.setdefault(each, f"backs up Agent {name}")
             for coordinator in primaries.coordinators(namespace):
                 result.setdefault(("Agent", namespace, coordinator), f"may delegate to Agent {name}")
         for user in primaries.users((kind, namespace, name)):
