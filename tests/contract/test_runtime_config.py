@@ -14,13 +14,14 @@ from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.api.memoryrestore import MemoryRestoreSpec
 from openclaw_operator.api.memorystore import MemoryStoreSpec
 from openclaw_operator.api.skill import SkillSpec
-from openclaw_operator.resources import agent_config, backup, restore, triggers
+from openclaw_operator.resources import agent_config, backup, drill, restore, triggers
 from openclaw_operator.resources.agent_deployment import deployment
 from openclaw_operator.resources.egress import EgressOptions
 from openclaw_operator.resources.inputs import AgentInputs, Member, ResolvedSkill, Store
 from openclaw_operator.resources.meta import CONFIG_DIR, Images, Owner
 from openclaw_operator.resources.pool import effective_level, pool_for
 from openclaw_runtime.backup.config import load as load_backup
+from openclaw_runtime.backup.restore import ROWS
 from openclaw_runtime.config import ENVIRONMENT_KEYS, RuntimeConfig, load_config
 from openclaw_runtime.egress.settings import api_server
 from openclaw_runtime.gateway.reload import restart_needed
@@ -410,7 +411,7 @@ def test_pods_are_replaced_exactly_where_the_runtime_needs_it(changed: dict[str,
 def test_backup_jobs_read_what_the_operator_renders(store: str, where: str, tmp_path: Path) -> None:
     destination = {"s3": {"bucket": "backups", "endpoint": "http://s3:9000"}, "pvc": {"claimName": "c", "path": "a/b"}}
     spec = MemoryStoreSpec.model_validate(
-        {**(STORES[store] or {}), "backup": {"destination": {where: destination[where]}}}
+        {**(STORES[store] or {}), "backup": {"destination": {where: destination[where]}, "drill": {}}}
     )
     rendered = backup.build(Owner("MemoryStore", "memory", "demo", "uid"), spec, IMAGES, {"ada": {"role": "x"}})
     (config_map,) = (item for item in rendered if item["kind"] == "ConfigMap")
@@ -426,9 +427,17 @@ def test_backup_jobs_read_what_the_operator_renders(store: str, where: str, tmp_
     text = restore.config_map(Owner("MemoryRestore", "r", "demo", "u"), wanted, Store("memory", spec))["data"]
     file.write_text(text[backup.CONFIG_KEY])
     assert (load_backup(file).folder, load_backup(file).qdrant) == ("demo/other", config.qdrant)
+    drilled = drill.build(Owner("MemoryStore", "memory", "demo", "uid"), spec, IMAGES)
+    file.write_text(drilled[0]["data"][backup.CONFIG_KEY])
+    assert (load_backup(file).folder, load_backup(file).destination) == ("demo/memory", config.destination)
+    drill_pod = drilled[2]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    # What the last but one step counts, the last one reads.
+    assert f"\\o {backup.WORK_DIR}/{ROWS}\n" in drill_pod["initContainers"][-1]["command"][-1]
     (cron_job,) = (item for item in rendered if item["kind"] == "CronJob")
     pod = cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-    assert f"--file={config.records}" in pod["initContainers"][0]["command"]
+    script = pod["initContainers"][0]["command"][-1]
+    assert f"--file={config.records} " in script
+    assert f"\\o {config.rows}\n" in script
     mounted = [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]]
     named = [config.records, config.resources, config.qdrant.api_key_file, config.destination.directory]
     assert all(any(str(path).startswith(f"{mount}/") for mount in mounted) for path in named if path)

@@ -1,4 +1,4 @@
-"""A backup is made, everything changes, a MemoryRestore brings it back: with real pods, volumes and NetworkPolicies."""
+"""A backup is made, proven and restored, and a last one when its store goes: real pods, volumes and NetworkPolicies."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def kube(tools: Tools) -> Iterator[Kube]:
     kube = tools.kube(NAMESPACE)
     steps.make_namespace(kube)
     store = yaml.safe_load((REPOSITORY / "examples" / "quickstart" / "memorystore.yaml").read_text())
-    store["spec"]["backup"] = {"schedule": "0 0 1 1 *", "destination": {"pvc": {"claimName": "backups"}}}
+    never = {"schedule": "0 0 1 1 *"}
+    store["spec"]["backup"] = {**never, "destination": {"pvc": {"claimName": "backups"}}, "drill": never}
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     kube.apply({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "backups"}, "spec": claim})
     kube.apply(store, AGENT)
@@ -61,6 +62,16 @@ def test_a_restore_brings_back_what_a_backup_holds(kube: Kube) -> None:
     kube.run("create", "job", "--from=cronjob/memory-backup", "now")
     kube.wait("condition=Complete", "job/now", seconds=SECONDS)
 
+    # It comes back in scratch servers first.
+    kube.run("create", "job", "--from=cronjob/memory-drill", "proof")
+    kube.wait("condition=Complete", "job/proof", seconds=SECONDS)
+    kube.wait("condition=RestoreProven", "memorystore/memory", seconds=60)
+    drilled = kube.get("memorystore", "memory")
+    assert drilled is not None
+    assert drilled["status"]["lastDrill"]["proven"] is True
+    assert drilled["status"]["lastDrill"]["points"] == 1
+    assert drilled["status"]["lastDrill"]["rows"] >= 1
+
     sql(kube, "UPDATE notes SET text = 'wrong'")
     set_point(kube, "wrong")
     spec: dict[str, Any] = {"storeRef": {"name": "memory"}}
@@ -77,6 +88,15 @@ def test_a_restore_brings_back_what_a_backup_holds(kube: Kube) -> None:
     done = kube.get("memoryrestore", "back")
     assert done is not None
     assert done["status"]["backup"] in done["status"]["conditions"][-1]["message"]
+
+    # It goes after a last backup, and its volumes go with it.
+    kube.run("patch", "memorystore", "memory", "--type=merge", "-p", '{"spec": {"deletionPolicy": "Snapshot"}}')
+    kube.wait("jsonpath={.metadata.finalizers[0]}=openclaw.io/last-backup", "memorystore/memory", seconds=60)
+    kube.run("delete", "memorystore", "memory", f"--timeout={SECONDS}s", seconds=SECONDS + 10)
+    kube.wait("delete", "pvc/data-memory-qdrant-0", "pvc/data-memory-postgresql-0", seconds=SECONDS)
+    assert kube.get("pvc", "backups") is not None
+    told = [event["note"] for event in kube.items("events.events.k8s.io", "") if event["reason"] == "LastBackupMade"]
+    assert [note.endswith("was made; volumes are deleted") for note in told] == [True]
 
 
 def sql(kube: Kube, text: str) -> str:

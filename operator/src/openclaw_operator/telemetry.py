@@ -74,6 +74,18 @@ class Metrics:
             ("namespace", "memorystore"),
             registry=self.registry,
         )
+        self.drill_failed = Gauge(
+            "openclaw_operator_backup_drill_failed",
+            "1 when the last scheduled restore drill of a MemoryStore ended without success.",
+            ("namespace", "memorystore"),
+            registry=self.registry,
+        )
+        self.drill_success = Gauge(
+            "openclaw_operator_backup_drill_last_success_timestamp_seconds",
+            "Unix time of the last restore drill of a MemoryStore that succeeded.",
+            ("namespace", "memorystore"),
+            registry=self.registry,
+        )
         self.watch_restarts = Counter(
             "openclaw_operator_watch_restarts_total",
             "Watches that broke and were started again.",

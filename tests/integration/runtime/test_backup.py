@@ -19,6 +19,9 @@ import pytest
 from qdrant_client import AsyncQdrantClient
 from qdrant_client.models import Distance, PointStruct, VectorParams
 
+from openclaw_operator.resources import backup as jobs
+from openclaw_operator.resources import drill
+from openclaw_operator.resources.restore import RESTORE_SCRIPT
 from openclaw_runtime.backup.config import Destination as DestinationConfig
 from openclaw_runtime.backup.destination import Destination, open_destination
 from openclaw_runtime.backup.manifest import MANIFEST, Manifest, name_of
@@ -85,14 +88,19 @@ class World:
             "destination": self.destination,
             "qdrant": {"nodes": self.nodes, "api_key_file": str(self.folder / "key")},
             "records": str(self.folder / "postgresql.dump"),
+            "rows": str(self.folder / "postgresql.rows"),
             "resources": str(self.folder / "resources.json"),
         }
         self.config.write_text(json.dumps(config | changes))
 
     def dump(self) -> None:
-        dump = self.folder / "postgresql.dump"
-        command = [str(BIN / "pg_dump"), "--format=custom", "--no-owner", "--no-privileges", f"--file={dump}"]
-        subprocess.run([*command, f"--dbname={self.url}"], check=True)
+        self.script(jobs.dump_script(), self.url)
+
+    def script(self, script: str, url: str) -> None:
+        """Runs what a step of a job with PostgreSQL's tools runs, in this folder."""
+        environ = {"PATH": f"{BIN}:/usr/bin:/bin", "URL": url}
+        script = script.replace(f"{jobs.WORK_DIR}/", f"{self.folder}/")
+        subprocess.run(["sh", "-ec", script], env=environ, check=True)
 
     async def openclaw(self, *arguments: str, code: int = 0) -> str:
         """Runs `openclaw backup`; returns all it said."""
@@ -191,6 +199,7 @@ async def test_what_was_backed_up_comes_back_and_what_came_later_is_gone(s3_worl
             "resources.json",
         ]
         assert manifest["points"] == {"openclaw": {"before": 1, "after": 1}}
+        assert manifest["rows"] == {"public.notes": 2}
 
         folder = tmp_path / "restore"
         folder.mkdir()
@@ -205,6 +214,45 @@ async def test_what_was_backed_up_comes_back_and_what_came_later_is_gone(s3_worl
         # Nothing is left on the servers.
         for node in range(2):
             assert await world.qdrant(node).list_snapshots("openclaw") == []
+
+
+async def test_a_drill_restores_into_scratch_servers_and_tells_what_is_missing(
+    folder_world: World, tmp_path: Path
+) -> None:
+    world = folder_world
+    url = f"{world.url}_scratch"
+    await world.sql(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]}")
+    await world.sql(f"CREATE DATABASE {url.rpartition('/')[2]}")
+    async with AsyncExitStack() as stack:
+        await _add_nodes(world, stack)
+        await world.backup()
+        scratch = create_front(world.folder / "scratch", world.folder / "scratch-snapshots", API_KEY)
+        nodes = [await stack.enter_async_context(serving(scratch))]
+        world.write_config(qdrant={"nodes": nodes, "api_key_file": str(world.folder / "key")})
+        parts = [f"--part={part}" for part in ("records", "resources", "vectors")]
+        await world.openclaw("fetch", "--folder", str(tmp_path), *parts)
+        world.script(RESTORE_SCRIPT + drill.count_script(), url)
+        said = await world.openclaw("drill", "--folder", str(tmp_path), "--summary", str(tmp_path / "said"))
+        told = json.loads((tmp_path / "said").read_text())
+        assert json.loads(said.splitlines()[-1]) == told
+        assert (told["rows"], told["points"]) == (2, 1)
+
+        # A row too few, and a table that is not there at all.
+        connection = await asyncpg.connect(url)
+        for change, what in (
+            ("DELETE FROM notes WHERE text = 'first'", "table public.notes: 1 rows after the restore; backup"),
+            ("DROP TABLE notes", "table public.notes: is missing after the restore"),
+        ):
+            await connection.execute(change)
+            world.script(drill.count_script(), url)
+            assert what in await world.openclaw("drill", "--folder", str(tmp_path), code=1)
+        await connection.close()
+
+
+async def test_a_dump_that_fails_is_no_dump(folder_world: World, tmp_path: Path) -> None:
+    (tmp_path / "postgresql.dump").mkdir()
+    with pytest.raises(subprocess.CalledProcessError):
+        folder_world.dump()
 
 
 async def test_damage_is_found_before_anything_is_restored(folder_world: World, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.live import observe
 from openclaw_operator.reconcile.context import Context
-from openclaw_operator.reconcile.memorystore import backup_state
+from openclaw_operator.reconcile.jobs import run_state
 from openclaw_operator.reconcile.pool import PoolReconciler
 from openclaw_operator.reconcile.status import readiness
 from openclaw_operator.resources.pool import Pool
@@ -54,12 +54,12 @@ def facts(status: dict[str, Any], **spec: Any) -> dict[str, Any]:
 def test_a_backup_failed_when_its_last_run_ended_without_success(
     status: dict[str, Any], failed: bool | None, succeeded: float | None
 ) -> None:
-    assert backup_state(facts(status)) == (failed, succeeded)
+    assert run_state(facts(status)) == (failed, succeeded)
 
 
 def test_a_suspended_or_missing_backup_is_not_expected() -> None:
-    assert backup_state(facts({"lastScheduleTime": NOON}, suspend=True)) == (None, None)
-    assert backup_state(None) == (None, None)
+    assert run_state(facts({"lastScheduleTime": NOON}, suspend=True)) == (None, None)
+    assert run_state(None) == (None, None)
 
 
 @pytest.mark.parametrize(

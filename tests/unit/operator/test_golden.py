@@ -155,7 +155,7 @@ def cases() -> dict[str, list[dict[str, Any]]]:
             MemoryStoreSpec.model_validate(
                 {
                     "vector": {"qdrant": {"managed": {"replicas": 1}}},
-                    "backup": {"timeZone": "Etc/UTC", "destination": {"pvc": {"claimName": "backups"}}},
+                    "backup": {"timeZone": "Etc/UTC", "destination": {"pvc": {"claimName": "backups"}}, "drill": {}},
                     "deletionPolicy": "Delete",
                 }
             ),

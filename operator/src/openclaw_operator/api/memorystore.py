@@ -199,6 +199,14 @@ class BackupDestination(Model):
     pvc: PVCDestination | None = Field(None, description="A volume.")
 
 
+class Drill(Model):
+    """Proves regularly that the newest backup can be restored, in servers that are thrown away."""
+
+    schedule: str = Field(
+        "0 4 * * 0", pattern=CRON, max_length=128, description="Cron schedule, in the time zone of the backups."
+    )
+
+
 class Backup(Model):
     """Regular backups of vectors and records."""
 
@@ -212,6 +220,11 @@ class Backup(Model):
         True, description="Read every backup back from its destination and compare checksums before it counts as one."
     )
     suspend: bool = Field(False, description="Stop making backups.")
+    drill: Drill | None = Field(
+        None,
+        description="Restore the newest backup into scratch servers now and then and compare; {} is weekly, none when "
+        "unset. Its pod needs the memory of the servers, and room on its node for what is restored.",
+    )
 
 
 class HotTier(Model):
@@ -314,6 +327,16 @@ class Endpoints(Model):
     redis: str | None = Field(None, description="Host and port of Redis.")
 
 
+class LastDrill(Model):
+    """How the last drill of a restore ended."""
+
+    time: str = Field(description="When it began, or ended well.", json_schema_extra={"format": "date-time"})
+    proven: bool = Field(description="Whether everything came back.")
+    backup: str | None = Field(None, description="Name of the backup that was restored.")
+    rows: int | None = Field(None, description="Rows of all tables that came back.")
+    points: int | None = Field(None, description="Points of all collections that came back.")
+
+
 class MemoryStoreStatus(CommonStatus):
     """Observed state of a MemoryStore."""
 
@@ -321,6 +344,7 @@ class MemoryStoreStatus(CommonStatus):
     credentials_secret: str | None = Field(None, description="Secret with the generated credentials.")
     qdrant_ready: str | None = Field(None, description="Ready and wanted Qdrant nodes, for example 3/3.")
     users: int | None = Field(None, description="How many agents use it.")
+    last_drill: LastDrill | None = Field(None, description="The last drill of spec.backup.drill.")
 
 
 class MemoryStore(Model):

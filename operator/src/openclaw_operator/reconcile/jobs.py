@@ -1,8 +1,9 @@
-"""What became of a Job's pods: what they said last, and what keeps them from running."""
+"""What became of CronJobs and Jobs: how they ended, what their pods said last, what keeps those from running."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from openclaw_operator.cluster.client import Client, Object
@@ -16,6 +17,19 @@ from openclaw_operator.reconcile.context import Context
 JOB_SECONDS = 10.0
 # Rights and quotas are not of a moment.
 REFUSED_SECONDS = 15.0
+
+
+def run_state(facts: Mapping[str, Any] | None) -> tuple[bool | None, float | None]:
+    """Whether the last scheduled run failed, and the Unix time of the last good one; None where there is none.
+
+    `facts` are those of a CronJob. One that is suspended is not expected to do anything.
+    """
+    if facts is None or facts["suspended"]:
+        return None, None
+    scheduled, succeeded = facts["scheduled"], facts["succeeded"]
+    if scheduled is None:
+        return None, succeeded
+    return not facts["running"] and (succeeded is None or succeeded < scheduled), succeeded
 
 
 async def create(context: Context, body: Object) -> Live:
@@ -32,14 +46,15 @@ async def create(context: Context, body: Object) -> Live:
 
 
 async def pods(client: Client, namespace: str, selector: str) -> list[Object]:
-    """The pods that a label selector selects."""
+    """The pods that a label selector selects, the newest first."""
     pages = client.pages(BY_NAME["Pod"], namespace, selector=selector)
-    return [pod async for page in pages for pod in page["items"]]
+    found = [pod async for page in pages for pod in page["items"]]
+    return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
 
 
-async def summary(client: Client, namespace: str, job: str, step: str) -> dict[str, Any]:
+async def summary(client: Client, namespace: str, selector: str, step: str) -> dict[str, Any]:
     """What a step that went well wrote about itself; nothing where its pod is gone already."""
-    for pod in await pods(client, namespace, _of(job)):
+    for pod in await pods(client, namespace, selector):
         for name, ended in _ended(pod):
             if name == step and ended.get("exitCode") == 0:
                 try:
@@ -52,7 +67,7 @@ async def summary(client: Client, namespace: str, job: str, step: str) -> dict[s
 
 async def stuck(client: Client, namespace: str, job: str) -> str | None:
     """What keeps the Job's pod from running, in the scheduler's or the kubelet's words."""
-    for pod in await pods(client, namespace, _of(job)):
+    for pod in await pods(client, namespace, of(job)):
         status = pod.get("status") or {}
         problem = pod_problem(status) if status.get("phase") == "Pending" else None
         if problem:
@@ -60,9 +75,9 @@ async def stuck(client: Client, namespace: str, job: str) -> str | None:
     return None
 
 
-async def cause(client: Client, namespace: str, job: str) -> str | None:
+async def cause(client: Client, namespace: str, selector: str) -> str | None:
     """The last words of the step that failed."""
-    for pod in await pods(client, namespace, _of(job)):
+    for pod in await pods(client, namespace, selector):
         for name, ended in _ended(pod):
             if ended.get("exitCode"):
                 lines = [line for line in str(ended.get("message", "")).splitlines() if line.strip()]
@@ -76,14 +91,18 @@ def running(job: str, stuck_by: str | None) -> str:
     return f"Job {job} is running" + (f", but its pod is stuck: {stuck_by}" if stuck_by else "")
 
 
-def _of(job: str) -> str:
+def of(job: str) -> str:
+    """The label selector of a Job's pods."""
     return f"batch.kubernetes.io/job-name={job}"
 
 
 def _ended(pod: Object) -> list[tuple[str, Object]]:
-    """(step, how it ended) of the steps of a pod that have."""
-    status = pod.get("status") or {}
+    """(step, how it ended) of the steps of a pod that have; servers beside them are ended, and are none."""
+    status, spec = pod.get("status") or {}, pod.get("spec") or {}
+    beside = {item["name"] for item in spec.get("initContainers") or () if item.get("restartPolicy") == "Always"}
     containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     return [
-        (item["name"], item["state"]["terminated"]) for item in containers if "terminated" in (item.get("state") or {})
+        (item["name"], item["state"]["terminated"])
+        for item in containers
+        if "terminated" in (item.get("state") or {}) and item["name"] not in beside
     ]

@@ -52,7 +52,8 @@ class LastBackup:
 
     async def what(self, owner: Owner) -> str:
         """What was made, in words."""
-        said = await jobs.summary(self._context.client, owner.namespace, owner.child(backup.LAST), backup.SERVER)
+        pods = jobs.of(owner.child(backup.LAST))
+        said = await jobs.summary(self._context.client, owner.namespace, pods, backup.SERVER)
         return f"backup {said['backup']}" if "backup" in said else "a last backup"
 
     async def make(self, owner: Owner, spec: MemoryStoreSpec, waiting: list[str]) -> tuple[Condition, float | None]:
@@ -83,7 +84,7 @@ class LastBackup:
             conflict = OwnershipConflictError("Job", name)
             return _failed(conflict.reason, conflict.message), jobs.REFUSED_SECONDS
         if job.facts["failed"]:
-            cause = await jobs.cause(client, owner.namespace, name) or job.facts["failed"]
+            cause = await jobs.cause(client, owner.namespace, jobs.of(name)) or job.facts["failed"]
             return _failed(
                 "LastBackupFailed",
                 f"{cause}: correct it and delete Job {name}, which is then made anew; or {OTHERWISE}",

@@ -139,11 +139,11 @@ class MemoryRestoreReconciler:
             )
         noted = {"jobUID": live.uid}
         if live.facts["complete"]:
-            said = await jobs.summary(context.client, owner.namespace, name, "vectors")
+            said = await jobs.summary(context.client, owner.namespace, jobs.of(name), "vectors")
             made = {"backup": said["backup"]} if "backup" in said else {}
             return _Step("Resuming", "Progressing", "restored; agents start again", {**noted, **made})
         if live.facts["failed"]:
-            cause = await jobs.cause(context.client, owner.namespace, name) or live.facts["failed"]
+            cause = await jobs.cause(context.client, owner.namespace, jobs.of(name)) or live.facts["failed"]
             return _Step("Failed", "RestoreFailed", f"{cause}; correct it and make a new MemoryRestore", noted)
         message = jobs.running(name, await jobs.stuck(context.client, owner.namespace, name))
         return _Step("Restoring", "Progressing", message, noted, jobs.JOB_SECONDS)

@@ -9,7 +9,8 @@ from typing import Any
 from openclaw_operator.api.memorystore import MemoryStoreSpec
 from openclaw_operator.cluster.references import Key as ReferenceKey
 from openclaw_operator.errors import SpecError, TerminatingError
-from openclaw_operator.reconcile import lastbackup
+from openclaw_operator.reconcile import drill as drills
+from openclaw_operator.reconcile import jobs, lastbackup
 from openclaw_operator.reconcile.agent import CONFLICT_RECHECK_SECONDS
 from openclaw_operator.reconcile.children import Children, Outcome, applied_condition
 from openclaw_operator.reconcile.context import Context
@@ -17,7 +18,7 @@ from openclaw_operator.reconcile.lastbackup import LastBackup
 from openclaw_operator.reconcile.primaries import Primary
 from openclaw_operator.reconcile.required import require_secret
 from openclaw_operator.reconcile.status import Condition
-from openclaw_operator.resources import backup, stores
+from openclaw_operator.resources import backup, drill, stores
 from openclaw_operator.resources import memorystore as builders
 from openclaw_operator.resources.meta import Owner
 
@@ -96,7 +97,7 @@ class MemoryStoreReconciler:
     def gone(self, key: tuple[str, str, str]) -> None:
         """The MemoryStore was deleted; its servers go with it, its volumes as deletionPolicy says."""
         self._context.references.expect(key, set())
-        self._observe_backup(key[1], key[2], None)
+        self._observe_backup(key[1], key[2], None, None)
 
     async def _missing(self, primary: Primary, spec: MemoryStoreSpec) -> SpecError | None:
         """What it names and is not there."""
@@ -162,9 +163,20 @@ class MemoryStoreReconciler:
             "qdrantReady": f"{facts['ready']}/{facts['wanted']}" if facts else None,
             "users": len(self._context.primaries.users(primary.key)),
         }
-        cron_job = self._context.children.get("CronJob", primary.namespace, f"{name}-{backup.SERVER}")
-        self._observe_backup(primary.namespace, name, cron_job.facts if cron_job else None)
-        await self._context.report(primary, old, fields, _conditions(problem, outcome, waiting, last))
+        runs = {part: self._runs(primary, part) for part in (backup.SERVER, drill.SERVER)}
+        self._observe_backup(primary.namespace, name, runs[backup.SERVER], runs[drill.SERVER])
+        owner = Owner("MemoryStore", name, primary.namespace, primary.uid)
+        fields["lastDrill"], proven = await drills.judge(self._context, owner, spec, runs[drill.SERVER], old)
+        await self._context.report(primary, old, fields, _conditions(problem, outcome, waiting, last, proven))
+        before = [(each["type"], each["reason"]) for each in old.get("conditions") or ()]
+        if proven and proven.status is not None and (proven.type, proven.reason) not in before:
+            reason = proven.type if proven.status else proven.reason
+            await self._context.recorder.tell(primary, reason, proven.message, warning=not proven.status)
+
+    def _runs(self, primary: Primary, part: str) -> Mapping[str, Any] | None:
+        """What is known of a CronJob."""
+        cron_job = self._context.children.get("CronJob", primary.namespace, f"{primary.name}-{part}")
+        return cron_job.facts if cron_job else None
 
     def _servers(self, primary: Primary, spec: MemoryStoreSpec) -> tuple[list[str], bool]:
         """The managed servers that are not ready, and whether the controller of one has not seen its last change."""
@@ -185,27 +197,22 @@ class MemoryStoreReconciler:
         live = self._context.children.get("StatefulSet", primary.namespace, f"{primary.name}-{server}")
         return live.facts if live and live.owner and live.owner.uid == primary.uid else _NO_SERVER
 
-    def _observe_backup(self, namespace: str, name: str, facts: Mapping[str, Any] | None) -> None:
+    def _observe_backup(
+        self, namespace: str, name: str, runs: Mapping[str, Any] | None, drill_runs: Mapping[str, Any] | None
+    ) -> None:
         metrics = self._context.metrics
-        failed, succeeded = backup_state(facts)
-        for gauge, value in ((metrics.backup_failed, failed), (metrics.backup_success, succeeded)):
+        failed, succeeded = jobs.run_state(runs)
+        not_proven, proven = jobs.run_state(drill_runs)
+        for gauge, value in (
+            (metrics.backup_failed, failed),
+            (metrics.backup_success, succeeded),
+            (metrics.drill_failed, not_proven),
+            (metrics.drill_success, proven),
+        ):
             if value is None:
                 gauge.remove(namespace, name)
             else:
                 gauge.labels(namespace, name).set(value)
-
-
-def backup_state(facts: Mapping[str, Any] | None) -> tuple[bool | None, float | None]:
-    """Whether the last scheduled backup failed, and the Unix time of the last good one; None where there is none.
-
-    `facts` are those of the CronJob. One that is suspended is not expected to do anything.
-    """
-    if facts is None or facts["suspended"]:
-        return None, None
-    scheduled, succeeded = facts["scheduled"], facts["succeeded"]
-    if scheduled is None:
-        return None, succeeded
-    return not facts["running"] and (succeeded is None or succeeded < scheduled), succeeded
 
 
 def _after(outcome: Outcome, again: float | None = None) -> float | None:
@@ -218,7 +225,11 @@ def _after(outcome: Outcome, again: float | None = None) -> float | None:
 
 
 def _conditions(
-    problem: SpecError | None, outcome: Outcome, waiting: list[str], last: Condition | None
+    problem: SpecError | None,
+    outcome: Outcome,
+    waiting: list[str],
+    last: Condition | None,
+    proven: Condition | None,
 ) -> list[Condition]:
     resolved = (
         Condition("ReferencesResolved", False, problem.reason, problem.message)
@@ -231,7 +242,7 @@ def _conditions(
         else Condition("Available", True, "Available", "every managed server is ready")
     )
     applied = applied_condition(outcome)
-    parts = [resolved, applied, available, *([last] if last else [])]
+    parts = [resolved, applied, available, *(each for each in (proven, last) if each)]
     # One that is to go waits for its last backup, whatever else it waits for.
     worst = next((part for part in (resolved, applied, last or available) if part.status is not True), None)
     ready = (

@@ -29,14 +29,24 @@ SERVER = "backup"
 LAST = "last-backup"
 # What a step writes here its pod keeps.
 SUMMARY_FILE = "/dev/termination-log"
-_DEADLINE_SECONDS = 6 * 3600
+DEADLINE_SECONDS = 6 * 3600
 # Tries of the last backup after the first: Kubernetes waits ten seconds, then twice as long before each.
 _LAST_RETRIES = 4
+PSQL = 'psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --dbname="$URL"'
 CONFIG_KEY = "backup.yaml"
 RESOURCES_KEY = "resources.json"
 MOST_RESOURCES = 700_000
+# Makes a query of each table that pg_dump dumps: no system's, no extension's.
+_COUNT = (
+    "SELECT format('SELECT %L, count(*) FROM %I.%I', n.nspname || '.' || c.relname, n.nspname, c.relname) "
+    "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND NOT EXISTS "
+    "(SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') "
+    "ORDER BY c.oid"
+)
 # Where pg_dump leaves its file for the next step, and pg_restore finds it.
 DUMP = "postgresql.dump"
+ROWS = "postgresql.rows"
 WORK_DIR = SCRATCH_DIR
 CONFIG_DIR = "/etc/openclaw/backup"
 DESTINATION_DIR = "/backups"
@@ -85,6 +95,7 @@ def config(owner: Owner, spec: MemoryStoreSpec, backup: Backup) -> dict[str, Any
         "destination": destination(backup.destination),
         "qdrant": servers(owner, spec),
         "records": f"{WORK_DIR}/{DUMP}",
+        "rows": f"{WORK_DIR}/{ROWS}",
         "resources": f"{CONFIG_DIR}/{RESOURCES_KEY}",
         "retention_days": backup.retention_days,
         "verify": backup.verify,
@@ -135,7 +146,7 @@ def _cron_job(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Image
             "metadata": {"labels": child_labels},
             "spec": {
                 "backoffLimit": 2,
-                "activeDeadlineSeconds": _DEADLINE_SECONDS,
+                "activeDeadlineSeconds": DEADLINE_SECONDS,
                 "template": {"metadata": {"labels": child_labels}, "spec": _pod(owner, spec, backup, images)},
             },
         },
@@ -156,7 +167,7 @@ def last(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Images) ->
         labels(owner, LAST, "backup"),
         spec={
             "backoffLimit": _LAST_RETRIES,
-            "activeDeadlineSeconds": _DEADLINE_SECONDS,
+            "activeDeadlineSeconds": DEADLINE_SECONDS,
             "podReplacementPolicy": "Failed",
             # The servers of the store let its backup pods in.
             "template": {"metadata": {"labels": labels(owner, SERVER, "backup")}, "spec": pod_spec},
@@ -164,20 +175,42 @@ def last(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Images) ->
     )
 
 
-def postgresql(owner: Owner, spec: MemoryStoreSpec, images: Images, arguments: list[str]) -> Object:
-    """A container with the server's own image, so that its tools are never older than the server."""
-    managed = spec.records.postgresql.managed
+def postgresql(owner: Owner, spec: MemoryStoreSpec, images: Images, script: str) -> Object:
+    """A step with the server's own image, so that its tools are never older; the server is `$URL` to its script."""
     ref = stores.secret_files(owner.name, spec).get(stores.POSTGRESQL_KEY)
     # asyncpg's name of the parameter, and libpq's.
     url = re.sub(r"(?<=[?&])ssl=", "sslmode=", stores.postgresql_url(owner.name, spec))
-    return container(
-        "postgresql",
-        (managed.image if managed else None) or images.postgresql,
-        images,
-        [arguments[0], f"--dbname={url}", *arguments[1:]],
-        env=[secret_env("PGPASSWORD", ref.name, ref.key)] if ref else [],
-        mounts=[work_mount()],
+    return tools(spec, images, url, [secret_env("PGPASSWORD", ref.name, ref.key)] if ref else [], script)
+
+
+def tools(spec: MemoryStoreSpec, images: Images, url: str, password: Objects, script: str) -> Object:
+    """A step that runs a script with PostgreSQL's tools."""
+    managed = spec.records.postgresql.managed
+    image = (managed.image if managed else None) or images.postgresql
+    env = [{"name": "URL", "value": url}, *password]
+    return container("postgresql", image, images, ["sh", "-ec", script], env=env, mounts=[work_mount()])
+
+
+def dump_script() -> str:
+    """Dumps a database, and counts the rows of its tables as of the very same moment."""
+    options = f"--format=custom --no-owner --no-privileges --file={WORK_DIR}/{DUMP}"
+    # psql does not mind how a command of the shell ends.
+    return (
+        f"{PSQL} <<'END'\n"
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n"
+        "SELECT pg_export_snapshot() AS snapshot \\gset\n"
+        "\\setenv SNAPSHOT :snapshot\n"
+        f'\\! pg_dump --dbname="$URL" --snapshot="$SNAPSHOT" {options} && touch {WORK_DIR}/dumped\n'
+        f"{count_commands(f'{WORK_DIR}/{ROWS}')}"
+        "COMMIT;\n"
+        "END\n"
+        f"test -e {WORK_DIR}/dumped\n"
     )
+
+
+def count_commands(file: str) -> str:
+    """Commands of psql that write the rows of each table that pg_dump dumps to a file, a table a line."""
+    return f"\\pset format unaligned\n\\pset tuples_only on\n\\pset fieldsep '\\t'\n\\o {file}\n{_COUNT} \\gexec\n\\o\n"
 
 
 def container(name: str, image: str, images: Images, command: list[str], *, env: Objects, mounts: Objects) -> Object:
@@ -240,7 +273,6 @@ def pod(init: Objects, main: Object, volumes: Objects) -> Object:
 
 def _pod(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Images, *arguments: str) -> Object:
     volumes, mounts, env = mounted(owner.child(SERVER), backup.destination, qdrant_files(owner, spec))
-    dump = ["pg_dump", "--format=custom", "--no-owner", "--no-privileges", f"--file={WORK_DIR}/{DUMP}"]
     command = ["openclaw", "backup", "run", "--config", f"{CONFIG_DIR}/{CONFIG_KEY}", *arguments]
     main = container(SERVER, images.backup, images, command, env=env, mounts=mounts)
-    return pod([postgresql(owner, spec, images, dump)], main, volumes)
+    return pod([postgresql(owner, spec, images, dump_script())], main, volumes)

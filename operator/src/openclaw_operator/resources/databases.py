@@ -18,12 +18,13 @@ from openclaw_operator.resources.network import server_policy
 
 POSTGRESQL, REDIS = "postgresql", "redis"
 USER = 999
+# What its server writes to beside its data.
+POSTGRESQL_SCRATCH = ("/var/run/postgresql", SCRATCH_DIR)
 
 
-def postgresql(owner: Owner, spec: ManagedServer, policy: DeletionPolicy, images: Images) -> list[Object]:
-    """Service, NetworkPolicy and StatefulSet of PostgreSQL."""
-    secret = stores.credentials_secret(owner.name)
-    container: Object = {
+def postgresql_server(spec: ManagedServer, images: Images, password: Object, *mounts: Object) -> Object:
+    """The container of PostgreSQL, with its data on the volume `data`; `password` is the variable that tells it."""
+    return {
         "name": POSTGRESQL,
         "image": spec.image or images.postgresql,
         "imagePullPolicy": images.pull_policy,
@@ -31,7 +32,7 @@ def postgresql(owner: Owner, spec: ManagedServer, policy: DeletionPolicy, images
         "env": [
             {"name": "POSTGRES_USER", "value": stores.DATABASE},
             {"name": "POSTGRES_DB", "value": stores.DATABASE},
-            {"name": "POSTGRES_PASSWORD_FILE", "value": f"{MEMORY_DIR}/{stores.POSTGRESQL_KEY}"},
+            password,
             # A folder of its own: the root of a volume may hold lost+found.
             {"name": "PGDATA", "value": "/var/lib/postgresql/data/pgdata"},
         ],
@@ -40,11 +41,19 @@ def postgresql(owner: Owner, spec: ManagedServer, policy: DeletionPolicy, images
         **_probes(
             {"exec": {"command": ["pg_isready", "-h", "127.0.0.1", "-U", stores.DATABASE, "-d", stores.DATABASE]}}
         ),
-        "volumeMounts": [
-            {"name": "data", "mountPath": "/var/lib/postgresql/data"},
-            {"name": "credentials", "mountPath": MEMORY_DIR, "readOnly": True},
-        ],
+        "volumeMounts": [{"name": "data", "mountPath": "/var/lib/postgresql/data"}, *mounts],
     }
+
+
+def postgresql(owner: Owner, spec: ManagedServer, policy: DeletionPolicy, images: Images) -> list[Object]:
+    """Service, NetworkPolicy and StatefulSet of PostgreSQL."""
+    secret = stores.credentials_secret(owner.name)
+    container = postgresql_server(
+        spec,
+        images,
+        {"name": "POSTGRES_PASSWORD_FILE", "value": f"{MEMORY_DIR}/{stores.POSTGRESQL_KEY}"},
+        {"name": "credentials", "mountPath": MEMORY_DIR, "readOnly": True},
+    )
     item = {"key": stores.POSTGRESQL_KEY, "path": stores.POSTGRESQL_KEY}
     credentials: Object = {"name": "credentials", "secret": {"secretName": secret, "items": [item]}}
     return [
@@ -58,7 +67,7 @@ def postgresql(owner: Owner, spec: ManagedServer, policy: DeletionPolicy, images
             replicas=1,
             storage=spec.storage,
             deletion_policy=policy,
-            scratch=("/var/run/postgresql", SCRATCH_DIR),
+            scratch=POSTGRESQL_SCRATCH,
             volumes=(credentials,),
             grace_seconds=60,
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from openclaw_operator.api.base import DeletionPolicy
 from openclaw_operator.api.memorystore import MemoryStoreSpec
-from openclaw_operator.resources import backup, databases, qdrant
+from openclaw_operator.resources import backup, databases, drill, qdrant
 from openclaw_operator.resources.meta import Images, Object, Owner
 
 
@@ -40,4 +40,5 @@ def build(
         children += databases.postgresql(owner, spec.records.postgresql.managed, policy, images)
     if spec.cache.redis.managed:
         children += databases.redis(owner, spec.cache.redis.managed, policy, images)
-    return children + backup.build(owner, spec, images, users, held=held)
+    children += backup.build(owner, spec, images, users, held=held)
+    return children + drill.build(owner, spec, images, held=held)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
+from openclaw_operator.api.memorystore import BackupDestination
 from openclaw_operator.resources import activator, agent_models, stores
 from openclaw_operator.resources import egress as proxies
 from openclaw_operator.resources.agent_deployment import selector
@@ -151,6 +152,25 @@ def server_policy(owner: Owner, server: str, ports: tuple[int, ...], peer_ports:
             "policyTypes": ["Ingress", "Egress"],
             "ingress": ingress,
             "egress": egress,
+        },
+    )
+
+
+def drill_policy(owner: Owner, name: str, destination: BackupDestination) -> Object:
+    """Pods of restore drills: nobody in, and out to the object store that backups are in."""
+    s3 = destination.s3
+    out = [_DNS, {"ports": _tcp(*sorted({443, *stores.ports((s3.endpoint,))}))}] if s3 else []
+    return child(
+        "networking.k8s.io/v1",
+        "NetworkPolicy",
+        owner.child(name),
+        owner,
+        labels(owner, name, "network"),
+        spec={
+            "podSelector": {"matchLabels": {"app.kubernetes.io/name": name, owner.label: owner.name}},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [],
+            "egress": out,
         },
     )
 

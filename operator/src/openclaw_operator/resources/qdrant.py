@@ -19,6 +19,7 @@ from openclaw_operator.resources.network import server_policy
 
 SERVER = "qdrant"
 USER = 1000
+API_KEY = "QDRANT__SERVICE__API_KEY"
 _PORTS = {"http": stores.QDRANT_PORT, "grpc": stores.QDRANT_GRPC_PORT}
 _P2P = {"p2p": stores.QDRANT_P2P_PORT}
 
@@ -48,18 +49,17 @@ def disruption_budget(owner: Owner) -> Object:
     )
 
 
-def _stateful_set(
-    owner: Owner, spec: ManagedQdrant, policy: DeletionPolicy, images: Images, *, clustered: bool
-) -> Object:
+def server(spec: ManagedQdrant, images: Images, api_key: Object, *, clustered: bool = False) -> Object:
+    """The container of a node, with its data on the volume `data`; `api_key` is the variable that tells it."""
     env: list[Object] = [
-        secret_env("QDRANT__SERVICE__API_KEY", stores.credentials_secret(owner.name), stores.QDRANT_KEY),
+        api_key,
         {"name": "QDRANT__STORAGE__STORAGE_PATH", "value": "/qdrant/storage"},
         {"name": "QDRANT__STORAGE__SNAPSHOTS_PATH", "value": "/qdrant/storage/snapshots"},
         {"name": "QDRANT__STORAGE__TEMP_PATH", "value": "/qdrant/storage/temp"},
         {"name": "QDRANT_INIT_FILE_PATH", "value": "/qdrant/storage/.qdrant-initialized"},
         {"name": "QDRANT__TELEMETRY_DISABLED", "value": "true"},
     ]
-    container: Object = {
+    return {
         "name": SERVER,
         "image": spec.image or images.qdrant,
         "imagePullPolicy": images.pull_policy,
@@ -75,8 +75,15 @@ def _stateful_set(
         "readinessProbe": _probe("/readyz", period=5, failures=3),
         "volumeMounts": [{"name": "data", "mountPath": "/qdrant/storage"}],
     }
+
+
+def _stateful_set(
+    owner: Owner, spec: ManagedQdrant, policy: DeletionPolicy, images: Images, *, clustered: bool
+) -> Object:
+    key = secret_env(API_KEY, stores.credentials_secret(owner.name), stores.QDRANT_KEY)
+    container = server(spec, images, key, clustered=clustered)
     if clustered:
-        env.append({"name": "QDRANT__CLUSTER__ENABLED", "value": "true"})
+        container["env"].append({"name": "QDRANT__CLUSTER__ENABLED", "value": "true"})
         container["command"] = ["/bin/sh", "-c", _start_script(owner)]
     return servers.stateful_set(
         owner,

@@ -11,7 +11,9 @@ from openclaw_operator.resources.inputs import Store
 from openclaw_operator.resources.meta import Images, Object, Owner, child, labels
 
 SUFFIX = "restore"
-_PG_RESTORE = ("--clean", "--if-exists", "--no-owner", "--no-privileges", "--single-transaction", "--exit-on-error")
+_PG_RESTORE = "--clean --if-exists --no-owner --no-privileges --single-transaction --exit-on-error"
+# Run by a step with PostgreSQL's tools.
+RESTORE_SCRIPT = f'pg_restore --dbname="$URL" {_PG_RESTORE} {backup.WORK_DIR}/{backup.DUMP}\n'
 
 
 def source(spec: MemoryRestoreSpec, store: Store) -> BackupDestination:
@@ -52,8 +54,7 @@ def job(owner: Owner, spec: MemoryRestoreSpec, store: Store, images: Images) -> 
     fetch += [f"--part={part}" for part in sorted(spec.parts)]
     init = [backup.container("fetch", images.backup, images, fetch, env=env, mounts=mounts)]
     if "records" in spec.parts:
-        command = ["pg_restore", *_PG_RESTORE, f"{backup.WORK_DIR}/{backup.DUMP}"]
-        init.append(backup.postgresql(target, store.spec, images, command))
+        init.append(backup.postgresql(target, store.spec, images, RESTORE_SCRIPT))
     vectors = ["openclaw", "backup", "restore-vectors", *common, "--summary", backup.SUMMARY_FILE]
     main = backup.container("vectors", images.backup, images, vectors, env=env, mounts=mounts)
     # The servers of the store let its backup pods in.

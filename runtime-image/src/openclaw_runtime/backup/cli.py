@@ -16,13 +16,15 @@ from openclaw_runtime.backup import restore as restores
 from openclaw_runtime.backup import run as runs
 from openclaw_runtime.backup.config import BackupConfig, load
 from openclaw_runtime.backup.destination import open_destination
-from openclaw_runtime.backup.manifest import LATEST, pick
+from openclaw_runtime.backup.manifest import LATEST, pick, read_rows
 from openclaw_runtime.backup.vectors import TIMEOUT, VectorServer
 from openclaw_runtime.errors import BackupError
 from openclaw_runtime.secrets import read_secret
 
 LOG = logging.getLogger(__name__)
 _KINDS = ("records", "vectors")
+# What is in a backup for people is only checked.
+_CHECKED = (*_KINDS, "resources")
 
 app = typer.Typer(name="backup", help="Makes, lists, checks and restores backups.", no_args_is_help=True)
 Config = Annotated[Path, typer.Option("--config", help="the file the operator renders")]
@@ -84,13 +86,15 @@ def fetch(
     config: Config,
     folder: Folder,
     backup: Name = LATEST,
-    parts: Annotated[list[str] | None, typer.Option("--part", help="records, vectors; default both")] = None,
+    parts: Annotated[
+        list[str] | None, typer.Option("--part", help="records, vectors, resources; default the first two")
+    ] = None,
 ) -> None:
     """First step of a restore: chooses a backup, checks it, and puts the dump of PostgreSQL into a folder."""
     settings = load(config)
     wanted = frozenset(parts or _KINDS)
-    if not wanted <= set(_KINDS):
-        raise BackupError(f"--part: {', '.join(sorted(wanted - set(_KINDS)))} is none of {', '.join(_KINDS)}")
+    if not wanted <= set(_CHECKED):
+        raise BackupError(f"--part: {', '.join(sorted(wanted - set(_CHECKED)))} is none of {', '.join(_CHECKED)}")
     destination = open_destination(settings.destination)
     restores.fetch(destination, settings.folder, backup, folder, wanted)
 
@@ -115,6 +119,24 @@ def restore_vectors(
     typer.echo(said)
     if summary:
         summary.write_text(said, encoding="utf-8")
+
+
+@app.command()
+def drill(config: Config, folder: Folder, summary: Summary = None) -> None:
+    """Last step of a drill: restores vectors into a scratch Qdrant, and compares every count with the manifest's."""
+    settings = load(config)
+    manifest = restores.chosen(folder)
+    destination = open_destination(settings.destination)
+
+    rows = read_rows(folder / restores.ROWS)
+    restores.check_rows(manifest, rows)
+    with _vectors(settings) as vectors:
+        points = restores.restore_vectors(destination, settings.folder, manifest, vectors, folder) if vectors else {}
+    restores.check_points(manifest, points)
+    said = {"backup": manifest.name, "rows": sum(rows.values()), "points": sum(points.values())}
+    typer.echo(json.dumps(said))
+    if summary:
+        summary.write_text(json.dumps(said), encoding="utf-8")
 
 
 @contextmanager

@@ -40,13 +40,18 @@ class Destination(Section):
 
 
 class BackupConfig(Section):
-    """The whole file. `records` is where pg_dump has put its file, `resources` what of the cluster is kept with it."""
+    """The whole file.
+
+    `records` is where pg_dump has put its file, `rows` how many of each table are in it, `resources` what of the
+    cluster is kept with it.
+    """
 
     store: Name
     namespace: Name
     destination: Destination
     qdrant: Qdrant | None = None
     records: UserPath | None = None
+    rows: UserPath | None = None
     resources: UserPath | None = None
     retention_days: Annotated[int, Field(ge=1)] = 7
     verify: bool = True

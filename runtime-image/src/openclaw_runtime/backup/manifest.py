@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -43,7 +44,7 @@ class Count(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a backup consists of. Times are UTC."""
+    """What a backup consists of. Times are UTC; `rows` are of each table, exactly those of the dump."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -56,6 +57,8 @@ class Manifest(BaseModel):
     verified: bool
     parts: list[Part]
     points: dict[str, Count] = Field(default_factory=dict)
+    # Older backups have none.
+    rows: dict[str, int] = Field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -77,6 +80,17 @@ def read(text: str | bytes, source: str) -> Manifest:
     if found.format != FORMAT:
         raise BackupError(f"{source} has format {found.format}, this version reads {FORMAT}: use a newer image")
     return found
+
+
+def read_rows(file: Path) -> dict[str, int]:
+    """How many rows tables have, as psql wrote it: a table and a number a line. Raises `BackupError`."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+        return {table: int(count) for table, _, count in (line.rpartition("\t") for line in lines if line)}
+    except OSError as error:
+        raise BackupError(f"{file} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise BackupError(f"{file} is no list of tables and numbers: {error}") from None
 
 
 def name_of(started: datetime) -> str:

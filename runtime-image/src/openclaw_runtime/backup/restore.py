@@ -13,6 +13,8 @@ LOG = logging.getLogger(__name__)
 # In the folder that the steps of a restore share.
 CHOSEN = "chosen.json"
 RECORDS = "postgresql.dump"
+# What a drill has counted after it restored the dump.
+ROWS = "restored.rows"
 
 
 def fetch(destination: Destination, folder: str, wanted: str, into: Path, kinds: frozenset[str]) -> Manifest:
@@ -80,6 +82,16 @@ def check_points(manifest: Manifest, points: dict[str, int]) -> None:
             raise BackupError(
                 f"collection {collection} has {points.get(collection, 0)} points after the restore, "
                 f"and had {count.before} to {count.after} when backup {manifest.name} was made"
+            )
+
+
+def check_rows(manifest: Manifest, rows: dict[str, int]) -> None:
+    """Compares what was restored with what was dumped. Raises `BackupError` for the first table that differs."""
+    for table, count in sorted(manifest.rows.items()):
+        if rows.get(table) != count:
+            found = f"{rows[table]} rows" if table in rows else "is missing"
+            raise BackupError(
+                f"table {table}: {found} after the restore; backup {manifest.name} was made of {count} rows"
             )
 
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from openclaw_runtime.backup.config import BackupConfig
 from openclaw_runtime.backup.destination import CHUNK, Destination
-from openclaw_runtime.backup.manifest import Count, Manifest, Part, expired, name_of
+from openclaw_runtime.backup.manifest import Count, Manifest, Part, expired, name_of, read_rows
 from openclaw_runtime.backup.vectors import VectorServer
 from openclaw_runtime.errors import BackupError
 
@@ -31,6 +31,7 @@ def run(
     parts: list[Part] = []
     if config.records:
         parts.append(_file(destination, folder, "postgresql.dump", "records", config.records))
+    rows = read_rows(config.rows) if config.rows else {}
     points: dict[str, Count] = {}
     if vectors:
         for collection in vectors.collections():
@@ -50,6 +51,7 @@ def run(
         verified=config.verify,
         parts=parts,
         points=points,
+        rows=rows,
     )
     destination.finish(config.folder, manifest)
     LOG.info("backup %s is complete: %d files, %d bytes, in %s", name, len(parts), manifest.size, destination.where)
