@@ -130,6 +130,7 @@ def test_an_agent_that_hibernates_is_healthy_and_says_why_it_has_no_pods() -> No
         assert ("the next message" in message) == (phase == "asleep")
 
 
+AUTOSCALED = {"gateway": {"autoscaling": {}}, "memory": {"storeRef": {"name": "memory"}}}
 GATEWAY = {"wanted": 3, "replicas": 3, "ready": 3, "updated": 3, "current": True, "problem": None}
 
 
@@ -144,13 +145,16 @@ GATEWAY = {"wanted": 3, "replicas": 3, "ready": 3, "updated": 3, "current": True
         ({}, GATEWAY, SpecError("SkillNotReady", "spec.skills[0]: Skill git is not ready"), "Progressing"),
         ({}, GATEWAY, SpecError("SkillNotFound", "spec.skills[0]: there is no Skill git: create it"), "Degraded"),
         ({"suspend": True}, None, None, "Suspended"),
-        ({}, {**GATEWAY, "wanted": 0}, None, "Suspended"),
+        ({"gateway": {"replicas": 0}}, {**GATEWAY, "wanted": 0}, None, "Suspended"),
+        # Autoscalers leave it there; without one, the operator puts it back.
+        (AUTOSCALED, {**GATEWAY, "wanted": 0}, None, "Suspended"),
+        ({}, {**GATEWAY, "wanted": 0}, None, "Progressing"),
     ],
 )
 def test_what_the_operator_reports_is_understood(
     spec: dict[str, Any], facts: dict[str, Any] | None, problem: SpecError | None, wanted: str
 ) -> None:
-    live = None if facts is None else cast("Live", SimpleNamespace(facts=facts))
+    live = None if facts is None else cast("Live", SimpleNamespace(name="coordinator-gateway", facts=facts))
     parsed = AgentSpec.model_validate({**SPECS["Agent"], **spec})
     told = conditions(parsed, live, problem, Outcome(), sandbox_condition(None, {}))
     found = statuses.conditions([], told, 4, "2026-01-01T12:00:00Z")
@@ -184,6 +188,12 @@ def test_deletion_is_progressing_whatever_was_reported(kind: str) -> None:
     status = reported(kind, "True", "Ready", "fine")
     deleted = resource(kind, status, deletionTimestamp="2026-01-01T12:00:00Z")
     assert health(kind, deleted) == ("Progressing", "being deleted")
+
+
+def test_a_store_that_is_held_for_want_of_its_last_backup_is_degraded() -> None:
+    status = reported("MemoryStore", "False", "LastBackupFailed", "no such bucket: make it")
+    deleted = resource("MemoryStore", status, deletionTimestamp="2026-01-01T12:00:00Z")
+    assert health("MemoryStore", deleted) == ("Degraded", "LastBackupFailed: no such bucket: make it")
 
 
 def test_the_patch_for_argocd_holds_these_scripts() -> None:

@@ -5,6 +5,12 @@ local hs = {}
 if obj.metadata.deletionTimestamp ~= nil then
   hs.status = "Progressing"
   hs.message = "being deleted"
+  for _, condition in ipairs((obj.status or {}).conditions or {}) do
+    if condition.reason == "LastBackupFailed" then
+      hs.status = "Degraded"
+      hs.message = condition.reason .. ": " .. condition.message
+    end
+  end
   return hs
 end
 
