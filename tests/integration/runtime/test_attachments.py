@@ -4,6 +4,7 @@ import base64
 import hashlib
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -18,6 +19,7 @@ from openclaw_runtime.skills.types import Trigger
 from tests.fakes.llm.gateways import FakeSkills, House, Model
 from tests.integration.runtime.test_gateway import house, http, model, say, stream
 from tests.integration.runtime.test_memory import records_url
+from tests.integration.runtime.test_summaries import Clock
 
 __all__ = ["house", "model", "records_url"]
 
@@ -138,6 +140,32 @@ async def test_a_skill_in_a_sandbox_gives_a_file_to_the_user(house: House, tmp_p
         assert (listed["name"], listed["media_type"]) == ("plot.png", "image/png")
         assert (await raw.get(listed["url"])).content == PNG
     assert hashlib.sha256(PNG).hexdigest() in (tmp_path / "audit.jsonl").read_text()
+
+
+async def test_old_files_are_let_go_though_no_new_one_comes(house: House, records_url: str) -> None:
+    house.memory = {"records": {"url": records_url}}
+    clock = house.now = Clock()
+    async with house.gateway(house.config("awake"), FakeSkills()) as (gateway, _):
+        await gateway.opened()
+        stores = [
+            AttachmentStore(
+                gateway._memory._records, namespace=namespace, agent=agent, now=clock, new_id=lambda: str(uuid4())
+            )
+            for namespace, agent in (("demo", "awake"), ("demo", "asleep"), ("elsewhere", "awake"))
+        ]
+        old = [(await store.keep("s", [PAGE]))[0].id for store in stores]
+        clock.time += KEPT_SECONDS / 2
+        new = [(await store.keep("s", [PAGE]))[0].id for store in stores]
+        clock.time += KEPT_SECONDS / 2
+        await gateway.upkeep.tick()
+        # At the time when none was old: what is there still.
+        clock.time -= KEPT_SECONDS / 2
+        assert [await store.get(kept) is not None for store, kept in zip(stores, old, strict=True)] == [
+            False,
+            False,
+            True,
+        ]
+        assert all([await store.get(kept) for store, kept in zip(stores, new, strict=True)])
 
 
 # --- the store --------------------------------------------------------------------------------------------------------

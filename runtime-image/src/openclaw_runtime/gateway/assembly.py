@@ -154,6 +154,7 @@ class Gateway:
             stores.tiers(config, records),
             self._hot,
             index=vectors[0] if vectors else None,
+            attachments=self._attachments,
             settings=lambda: self._config.memory.tiers,
             weights=lambda: self._ranking.given,
             now=around.now,

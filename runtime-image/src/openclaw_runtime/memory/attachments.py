@@ -86,7 +86,7 @@ class AttachmentStore:
             )
         async with self._records.transaction() as connection:
             await connection.execute(insert(_attachments), rows)
-            await self._prune(connection, now)
+            await self._make_room(connection)
         return tuple(kept)
 
     async def get(self, attachment: str, *, team: Sequence[str] = ()) -> StoredAttachment | None:
@@ -103,10 +103,16 @@ class AttachmentStore:
             row = (await connection.execute(query)).first()
         return None if row is None else StoredAttachment(KeptAttachment(*row[:-1]), row[-1])
 
-    async def _prune(self, connection: AsyncConnection, now: float) -> None:
+    async def prune(self) -> None:
+        """Lets go of what is too old, of the whole namespace: an agent may sleep, or be gone."""
+        table = _attachments.c
+        old = and_(table.namespace == self._namespace, table.created_at <= self._now() - KEPT_SECONDS)
+        async with self._records.transaction() as connection:
+            await connection.execute(delete(_attachments).where(old))
+
+    async def _make_room(self, connection: AsyncConnection) -> None:
         table = _attachments.c
         mine = and_(table.namespace == self._namespace, table.agent == self._agent)
-        await connection.execute(delete(_attachments).where(mine, table.created_at <= now - KEPT_SECONDS))
         newest = select(table.id, table.size).where(mine).order_by(table.created_at.desc(), table.id)
         surplus = _surplus((await connection.execute(newest)).all(), self._most_bytes)
         if surplus:

@@ -1,4 +1,4 @@
-"""Keeps the tiers of an agent's memory, in the background."""
+"""Keeps the tiers of an agent's memory, and lets go of old attachments, in the background."""
 
 import asyncio
 import logging
@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from openclaw_runtime.errors import MemoryStoreError
+from openclaw_runtime.memory.attachments import AttachmentStore
 from openclaw_runtime.memory.hot import PRELOADED, Hot
 from openclaw_runtime.memory.importance import Weights
 from openclaw_runtime.memory.sections import Tiers
@@ -39,6 +40,7 @@ class Upkeep:
         hot: Hot,
         *,
         index: VectorIndex | None,
+        attachments: AttachmentStore,
         settings: Callable[[], Tiers | None],
         weights: Callable[[], Weights],
         now: Callable[[], float],
@@ -47,6 +49,7 @@ class Upkeep:
         self._store = store
         self._hot = hot
         self._index = index
+        self._attachments = attachments
         self._settings = settings
         self._weights = weights
         self._now = now
@@ -65,7 +68,8 @@ class Upkeep:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def tick(self) -> None:
-        """Brings every tier to its limits. Raises `MemoryStoreError`."""
+        """Brings every tier to its limits, attachments to their age. Raises `MemoryStoreError`."""
+        await self._attachments.prune()
         if not self._preloaded:
             self._hot.touch(await self._store.last_used(PRELOADED))
             self._preloaded = True
