@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from unittest.mock import AsyncMock
 
 import httpx2
@@ -14,6 +15,7 @@ import pytest
 from openai import AsyncOpenAI
 from pydantic import SecretStr
 from qdrant_client import AsyncQdrantClient
+from sqlalchemy import event
 
 from openclaw_runtime.errors import MemoryStoreError
 from openclaw_runtime.memory import lexical
@@ -27,6 +29,7 @@ from openclaw_runtime.memory.ranking import Ranking
 from openclaw_runtime.memory.records import RecordStore
 from openclaw_runtime.memory.sections import Importance, Tiers
 from openclaw_runtime.memory.store import AgentMemory
+from openclaw_runtime.memory.summaries import SummaryStore
 from openclaw_runtime.memory.types import (
     Filters,
     Found,
@@ -472,6 +475,32 @@ def test_words_rank_by_rarity_then_by_age() -> None:
     assert [item.record.id for item in lexical.rank("dog", records, 5)] == ["2", "1"]
     assert lexical.rank("horse", records, 5) == []
     assert lexical.rank("dog", [], 5) == []
+
+
+async def plans(records: RecordStore, statements: list[tuple[str, Any]]) -> list[str]:
+    """How SQLite reads the tables of records for some statements: each look into one, and each sorting."""
+    async with records.transaction() as connection:
+        rows = [
+            (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)).all()
+            for statement, parameters in list(statements)
+        ]
+    steps = [str(row[-1]) for plan in rows for row in plan]
+    return [step for step in steps if " memory_records " in step or " memory_cold " in step or "ORDER BY" in step]
+
+
+async def test_a_look_for_what_to_summarise_reads_a_few_entries_of_an_index(tmp_path: Path) -> None:
+    records, statements = RecordStore(f"sqlite+aiosqlite:///{tmp_path}/records.db"), list[tuple[str, Any]]()
+    await records.start()
+    summaries = SummaryStore(records, namespace="n", agent="a", replica="r")
+    await summaries.start()
+    event.listen(records._engine.sync_engine, "before_cursor_execute", lambda *of: statements.append(of[2:4]))
+    assert await summaries.take(5, START) is None
+    found = [step for step in await plans(records, statements) if "ORDER BY" not in step]
+    by_kind = [step for step in found if step.endswith("_by_group (namespace=? AND agent=? AND kind>?)")]
+    by_time = [step for step in found if "scope=? AND created_at>? AND created_at<?" in step]
+    # The other two are where the kinds begin.
+    assert (len(found), len(by_kind), len(by_time)) == (6, 2, 2)
+    await records.close()
 
 
 async def test_replicas_add_up_what_they_spend(records_url: str) -> None:

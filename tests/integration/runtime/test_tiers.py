@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, inspect
 
 from openclaw_runtime.errors import MemoryStoreError
 from openclaw_runtime.gateway.assembly import Gateway
@@ -213,7 +213,9 @@ async def test_a_database_of_an_older_version_gets_what_it_lacks(house: House, t
     url = f"sqlite+aiosqlite:///{tmp_path}/old.db"
     house.memory = {"type": "file", "records": {"url": url}, "tiers": {}}
     old, store = MetaData(), RecordStore(url)
-    tables.records.to_metadata(old)
+    older = tables.records.to_metadata(old)
+    newer = next(index for index in older.indexes if index.name == "memory_records_by_group")
+    older.indexes.remove(newer)
     await store.create(old)
     kept = replace(record("1", "an old note", agent="old"), namespace="demo", created_at=clock())
     await store.add(kept, indexed=False)
@@ -224,6 +226,9 @@ async def test_a_database_of_an_older_version_gets_what_it_lacks(house: House, t
         judged = await gateway.state.memory.judge("1", useful=True)
         assert judged is not None
         assert await gateway.state.memory.recent() == [kept]
+        async with gateway._memory._records.transaction() as connection:
+            indexes = await connection.run_sync(lambda bind: inspect(bind).get_indexes("memory_records"))
+        assert newer.name in {index["name"] for index in indexes}
 
 
 def record(name: str, text: str, *, agent: str = "a", scope: Any = "private") -> MemoryRecord:

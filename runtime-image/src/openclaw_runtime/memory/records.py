@@ -4,16 +4,41 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import SecretStr
-from sqlalchemy import MetaData, Table, and_, func, insert, make_url, or_, select, text, union, update
+from sqlalchemy import (
+    Connection,
+    MetaData,
+    Table,
+    and_,
+    func,
+    insert,
+    literal,
+    make_url,
+    or_,
+    select,
+    text,
+    true,
+    union,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from openclaw_runtime.errors import MemoryStoreError
 from openclaw_runtime.memory import tables
-from openclaw_runtime.memory.types import SUMMARY, Filters, MemoryRecord, Related, SessionMessage, Spent, View
+from openclaw_runtime.memory.types import (
+    SUMMARY,
+    Filters,
+    MemoryRecord,
+    Related,
+    Scope,
+    SessionMessage,
+    Spent,
+    View,
+)
 
 _SUMS = ("requests", "input_tokens", "output_tokens", "micro_usd")
 _SCHEMA_LOCK = 7_456_001
@@ -38,13 +63,13 @@ class RecordStore:
         await self.create(tables.metadata)
 
     async def create(self, wanted: MetaData) -> None:
-        """Creates those of some tables that are missing."""
+        """Creates those of some tables that are missing, and indexes that tables of an older version lack."""
         async with self.transaction() as connection:
             if self._sqlite:
                 await connection.execute(text("PRAGMA journal_mode=WAL"))
             else:
                 await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
-            await connection.run_sync(wanted.create_all)
+            await connection.run_sync(_create, wanted)
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -121,26 +146,23 @@ class RecordStore:
     ) -> list[Related]:
         """Returns the groups with at least so many records up to `until` that `states` has not passed yet.
 
-        Its columns `last_at` and `last_id` say how far each group got.
+        Its columns `last_at` and `last_id` say how far each group got. A record that is warm and cold, as after a
+        restore, counts twice. What is read does not grow with what is remembered: a few entries of an index for
+        each group.
         """
-        mine = union(
-            *(
-                select(table.c.kind, table.c.scope, table.c.created_at, table.c.id).where(
-                    table.c.namespace == namespace,
-                    table.c.agent == agent,
-                    table.c.kind != SUMMARY,
-                    table.c.created_at <= until,
-                )
-                for table, _ in _BOTH
-            )
-        ).subquery()
-        state = states.c
-        same = [state.namespace == namespace, state.agent == agent]
-        same += [mine.c.kind == state.kind, mine.c.scope == state.scope]
-        new = or_(state.kind.is_(None), _after(mine.c, (state.last_at, state.last_id)))
-        query = select(mine.c.kind, mine.c.scope).select_from(mine.outerjoin(states, and_(*same))).where(new)
-        full = query.group_by(mine.c.kind, mine.c.scope).having(func.count() >= least)
-        return [Related(*row) for row in await connection.execute(full.order_by(mine.c.kind, mine.c.scope))]
+        kinds = union(*(_kinds(table, namespace, agent) for table, _ in _BOTH)).subquery()
+        scopes = union_all(*(select(literal(scope).label("scope")) for scope in get_args(Scope))).subquery()
+        state, kind, scope = states.c, kinds.c.kind, scopes.c.scope
+        known = and_(state.namespace == namespace, state.agent == agent, state.kind == kind, state.scope == scope)
+        last = (func.coalesce(state.last_at, 0.0), func.coalesce(state.last_id, ""))
+        counts = []
+        for table, _ in _BOTH:
+            these = _group(table, namespace, agent, (kind, scope), last, until)
+            some = select(table.c.id).where(*these).limit(least).correlate(kinds, scopes, states).subquery()
+            counts.append(select(func.count()).select_from(some).scalar_subquery())
+        query = select(kind, scope).select_from(kinds.join(scopes, true()).outerjoin(states, known))
+        full = query.where(kind != SUMMARY, sum(counts[1:], counts[0]) >= least)
+        return [Related(*row) for row in await connection.execute(full.order_by(kind, scope))]
 
     async def after(
         self,
@@ -156,10 +178,8 @@ class RecordStore:
         """Returns the oldest records of a group after `last`, a time and an id, and up to `until`."""
         found: dict[str, MemoryRecord] = {}
         for table, read in _BOTH:
-            mine = and_(table.c.namespace == namespace, table.c.agent == agent)
-            these = and_(mine, table.c.kind == related.kind, table.c.scope == related.scope)
-            new = and_(_after(table.c, last), table.c.created_at <= until)
-            query = select(table).where(these, new).order_by(table.c.created_at, table.c.id).limit(limit)
+            these = _group(table, namespace, agent, (related.kind, related.scope), last, until)
+            query = select(table).where(*these).order_by(table.c.created_at, table.c.id).limit(limit)
             found = {row["id"]: read(row) for row in (await connection.execute(query)).mappings()} | found
         return sorted(found.values(), key=lambda record: (record.created_at, record.id))[:limit]
 
@@ -236,9 +256,32 @@ _BOTH = ((tables.records, tables.record_of), (tables.cold, tables.record_of_cold
 """Where records are, warm ones first, and what reads a row of it."""
 
 
-def _after(columns: Any, last: tuple[Any, Any]) -> Any:
-    """Younger than a time, or as old and with a greater id."""
-    return or_(columns.created_at > last[0], and_(columns.created_at == last[0], columns.id > last[1]))
+def _create(connection: Connection, wanted: MetaData) -> None:
+    wanted.create_all(connection)
+    for table in wanted.sorted_tables:
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
+
+
+def _kinds(table: Table, namespace: str, agent: str) -> Any:
+    """Each kind of an agent's records once, each by one look into the index instead of all of its records."""
+    mine = and_(table.c.namespace == namespace, table.c.agent == agent)
+    first = select(func.min(table.c.kind).label("kind")).where(mine)
+    found = first.cte(f"{table.name}_kinds", recursive=True)
+    after = select(func.min(table.c.kind)).where(mine, table.c.kind > found.c.kind).scalar_subquery()
+    found = found.union_all(select(after).where(found.c.kind.is_not(None)))
+    return select(found.c.kind).where(found.c.kind.is_not(None))
+
+
+def _group(
+    table: Table, namespace: str, agent: str, related: tuple[Any, Any], last: tuple[Any, Any], until: float
+) -> list[Any]:
+    """The records of a kind and a scope that are younger than `last`, or as old and with a greater id."""
+    columns, (kind, scope), (last_at, last_id) = table.c, related, last
+    mine = [columns.namespace == namespace, columns.agent == agent, columns.kind == kind, columns.scope == scope]
+    # The first of these alone begins where the index is to be read from.
+    new = [columns.created_at >= last_at, or_(columns.created_at > last_at, columns.id > last_id)]
+    return [*mine, *new, columns.created_at <= until]
 
 
 def _in(view: View, table: Table) -> list[Any]:

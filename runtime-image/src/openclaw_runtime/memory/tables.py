@@ -41,6 +41,7 @@ records = Table(
     Column("indexed", Boolean, nullable=False),
     Index("memory_records_by_agent", "namespace", "agent", "created_at"),
     Index("memory_records_by_scope", "namespace", "scope", "created_at"),
+    Index("memory_records_by_group", "namespace", "agent", "kind", "scope", "created_at", "id"),
     Index("memory_records_by_kind", "namespace", "kind", "created_at"),
 )
 
@@ -58,6 +59,7 @@ cold = Table(
     Column("rest", LargeBinary, nullable=False),
     Index("memory_cold_by_agent", "namespace", "agent", "created_at"),
     Index("memory_cold_by_scope", "namespace", "scope", "created_at"),
+    Index("memory_cold_by_group", "namespace", "agent", "kind", "scope", "created_at", "id"),
 )
 
 messages = Table(
