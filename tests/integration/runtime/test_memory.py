@@ -15,10 +15,10 @@ import pytest
 from openai import AsyncOpenAI
 from pydantic import SecretStr
 from qdrant_client import AsyncQdrantClient
-from sqlalchemy import event
+from sqlalchemy import event, insert
 
 from openclaw_runtime.errors import MemoryStoreError
-from openclaw_runtime.memory import lexical
+from openclaw_runtime.memory import lexical, tables
 from openclaw_runtime.memory.embeddings import EndpointEmbedder, WordLlamaEmbedder
 from openclaw_runtime.memory.files import MemoryFiles
 from openclaw_runtime.memory.hot import Hot
@@ -35,6 +35,7 @@ from openclaw_runtime.memory.types import (
     Found,
     MemoryRecord,
     NewRecord,
+    Scope,
     SessionMessage,
     Spent,
     VectorIndex,
@@ -500,6 +501,32 @@ async def test_a_look_for_what_to_summarise_reads_a_few_entries_of_an_index(tmp_
     by_time = [step for step in found if "scope=? AND created_at>? AND created_at<?" in step]
     # The other two are where the kinds begin.
     assert (len(found), len(by_kind), len(by_time)) == (6, 2, 2)
+    await records.close()
+
+
+async def test_the_newest_of_a_team_are_read_in_order_and_may_be_cold(records_url: str) -> None:
+    records, statements = RecordStore(records_url), list[tuple[str, Any]]()
+    await records.start()
+    space = uuid.uuid4().hex
+
+    def record(agent: str, at: int, scope: Scope) -> MemoryRecord:
+        return MemoryRecord(str(uuid.uuid4()), space, agent, f"{agent}{at}", "note", scope, "", 0.5, {}, float(at))
+
+    made = [record("a", 1, "private"), record("a", 2, "team"), record("a", 3, "private"), record("b", 4, "private")]
+    for each in made:
+        await records.add(each, indexed=True)
+    async with records.transaction() as connection:
+        # Another agent's warm tier may be small, and the clock of a replica behind.
+        cold = [record("b", 5, "team"), record("b", 6, "private"), record("a", 0, "team"), record("a", 7, "private")]
+        await connection.execute(insert(tables.cold), [tables.cold_row(each) for each in cold])
+    event.listen(records._engine.sync_engine, "before_cursor_execute", lambda *of: statements.append(of[2:4]))
+    newest = await records.recent(View(space, "a", team=True), 3)
+    assert [each.text for each in newest] == ["a7", "b5", "a3"]
+    assert [each.text for each in await records.recent(View(space, "a", team=False), 2)] == ["a7", "a3"]
+    everything = await records.recent(View(space, "a", team=True), 9)
+    assert [each.text for each in everything] == ["a7", "b5", "a3", "a2", "a1", "a0"]
+    if records_url.startswith("sqlite"):
+        assert "USE TEMP B-TREE FOR ORDER BY" not in await plans(records, statements)
     await records.close()
 
 

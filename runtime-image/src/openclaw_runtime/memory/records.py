@@ -119,9 +119,12 @@ class RecordStore:
         read_limit = max(limit, _METADATA_WINDOW) if view.only.metadata else limit
         async with self.transaction() as connection:
             for table, read in _BOTH:
-                # What is cold is older than what is warm, but for moments: it is read where that is not enough.
-                if len(found) < read_limit:
-                    wanted = [*_in(view, table), *_only(view.only, table)]
+                # Where warm is enough, only what is younger than all of it counts: little or nothing of what is cold.
+                enough = len(found) >= read_limit
+                oldest = min(record.created_at for record in found.values()) if enough and found else 0.0
+                for part in _parts(view, table):
+                    wanted = [table.c.namespace == view.namespace, part, *_only(view.only, table)]
+                    wanted += [table.c.created_at > oldest] if enough else []
                     query = select(table).where(*wanted).order_by(table.c.created_at.desc(), table.c.id)
                     rows = (await connection.execute(query.limit(read_limit))).mappings()
                     found = {row["id"]: read(row) for row in rows} | found
@@ -285,8 +288,13 @@ def _group(
 
 
 def _in(view: View, table: Table) -> list[Any]:
+    return [table.c.namespace == view.namespace, or_(*_parts(view, table))]
+
+
+def _parts(view: View, table: Table) -> list[Any]:
+    """What a view adds up. Each alone is read by an index in the order of time, both under one OR are all sorted."""
     mine = table.c.agent == view.agent
-    return [table.c.namespace == view.namespace, or_(mine, table.c.scope == "team") if view.team else mine]
+    return [mine, table.c.scope == "team"] if view.team else [mine]
 
 
 def _only(only: Filters, table: Table) -> list[Any]:
