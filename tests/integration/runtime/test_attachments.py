@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from openclaw_runtime.bus.messages import Message
 from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.errors import MemoryStoreError
 from openclaw_runtime.gateway.skills import RuntimeSkills
@@ -95,7 +96,7 @@ async def test_files_of_a_team_are_served_where_its_memory_is_shared(house: Hous
     house.memory = {"records": {"url": records_url}}
     coordinator, member = house.config("coordinator", team=("code-expert",)), house.config("code-expert")
     async with (
-        house.gateway(member, giving(PAGE)) as (_, expert),
+        house.gateway(member, giving(PAGE)) as (there, expert),
         house.gateway(coordinator, FakeSkills()) as (_, client),
         http(client) as raw,
         http(expert) as other,
@@ -105,6 +106,11 @@ async def test_files_of_a_team_are_served_where_its_memory_is_shared(house: Hous
         (listed,) = message["attachments"]
         assert (await raw.get(listed["url"])).content == PAGE.data
         assert (await other.get(listed["url"])).content == PAGE.data
+        payload = {"task": "Please commit my work"}
+        task = Message(id="1", sender="coordinator", to="code-expert", type="request", payload=payload, timestamp=0)
+        told = await there.state.loop.handle_message(task)
+        assert [each["name"] for each in told["attachments"][0]] == ["report.html"]
+        assert "attachments" not in told["skills"][0]
 
 
 async def test_a_store_that_fails_does_not_take_the_result_with_it(

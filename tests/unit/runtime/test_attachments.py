@@ -6,7 +6,7 @@ from pydantic_ai.messages import BinaryContent, ModelRequest, ToolReturnPart
 from pydantic_ai.models import ModelRequestParameters
 
 from openclaw_runtime.agent.attachments import MAX_SHOWN, MAX_SHOWN_BYTES, for_model, image_type
-from openclaw_runtime.agent.events import SkillUse, TurnDone, Usage
+from openclaw_runtime.agent.events import SkillUse, TurnDone, Usage, uses_heard, uses_told
 from openclaw_runtime.memory.types import KeptAttachment
 from openclaw_runtime.models.prices import estimated_tokens
 from openclaw_runtime.models.sections import Endpoint
@@ -104,6 +104,16 @@ def test_the_end_of_a_turn_travels_between_replicas_and_agents() -> None:
     done = TurnDone("5", Usage(1, 2), "stop", (use,))
     there = msgspec.convert(msgspec.json.decode(msgspec.json.encode(msgspec.to_builtins(done))), TurnDone)
     assert there.attachments == [kept]
-    assert msgspec.convert([use.facts()], list[SkillUse])[0].attachments == [kept]
-    # An agent of a version before attachments neither sends nor takes the word.
-    assert "attachments" not in SkillUse("plotter", "plot", "ok").facts()
+
+
+def test_an_agent_of_a_version_before_attachments_takes_an_answer_with_them_and_its_own_is_taken() -> None:
+    """A rolling upgrade has both: such an agent fails at a call that says more than it knows."""
+    kept = KeptAttachment("id", "plot.png", "image/png", 28, "0" * 64)
+    uses = [SkillUse("git", "commit", "ok"), SkillUse("plotter", "plot", "ok", "pod", 1.5, (kept,))]
+    answer = msgspec.json.decode(msgspec.json.encode(uses_told(uses)))
+    known = {"skill", "action", "outcome", "sandbox", "duration_ms"}
+    assert [set(use) for use in answer["skills"]] == [known, known]
+    assert uses_heard(answer) == uses
+    assert uses_heard({"skills": answer["skills"]})[1] == SkillUse("plotter", "plot", "ok", "pod", 1.5)
+    assert uses_told(uses[:1]) == {"skills": answer["skills"][:1]}
+    assert uses_heard({}) == []

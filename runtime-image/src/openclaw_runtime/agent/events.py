@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, repeat
 from typing import Any, Literal
+
+import msgspec
 
 from openclaw_runtime.agent.questions import Ask
 from openclaw_runtime.memory.types import KeptAttachment, SessionMessage
@@ -77,10 +80,27 @@ class SkillUse:
     attachments: Sequence[KeptAttachment] = ()
 
     def facts(self) -> dict[str, Any]:
-        """Returns it as a JSON object."""
+        """Returns it as a JSON object; `attachments` are named where there are some."""
         facts = asdict(self)
-        # Agents of a version before attachments do not know the word.
         return facts if self.attachments else {name: facts[name] for name in facts if name != "attachments"}
+
+
+def uses_told(uses: Sequence[SkillUse]) -> dict[str, Any]:
+    """Returns skill calls as an agent tells another of them: `skills`, and beside them `attachments`, those of each.
+
+    An agent of a version before attachments would fail at a call that has them, and ignores what is beside.
+    """
+    skills = [replace(use, attachments=()).facts() for use in uses]
+    files = [[asdict(each) for each in use.attachments] for use in uses]
+    return {"skills": skills, "attachments": files} if any(files) else {"skills": skills}
+
+
+def uses_heard(answer: Mapping[str, Any]) -> list[SkillUse]:
+    """Returns what `uses_told` of another agent says, whatever its version."""
+    uses = msgspec.convert(answer.get("skills", []), list[SkillUse])
+    files = msgspec.convert(answer.get("attachments", []), list[tuple[KeptAttachment, ...]])
+    pairs = zip(uses, chain(files, repeat(())), strict=False)
+    return [replace(use, attachments=given) if given else use for use, given in pairs]
 
 
 @dataclass(frozen=True, slots=True)

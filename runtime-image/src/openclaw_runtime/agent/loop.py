@@ -33,6 +33,7 @@ from openclaw_runtime.agent.events import (
     TurnEvent,
     TurnRequest,
     Usage,
+    uses_told,
 )
 from openclaw_runtime.agent.questions import Ask, Questions, Show
 from openclaw_runtime.agent.tools import Attachments, Skills, Toolbox, build_toolset, invoke, offered
@@ -206,7 +207,7 @@ class AgentLoop:
 
         async for event in self.run(request, ask_sender):
             if isinstance(event, TurnDone) and not event.question:
-                return {"answer": event.text, "skills": [use.facts() for use in event.skills]}
+                return {"answer": event.text} | uses_told(event.skills)
         raise AssertionError("a turn ends with TurnDone")
 
     async def _drive(self, turn: Turn, events: "asyncio.Queue[TurnEvent | Exception]") -> None:

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-import msgspec
 from pydantic_ai import RunContext, ToolFailed
 from pydantic_ai.tools import Tool, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, FunctionToolset
 
 from openclaw_runtime.agent.attachments import ToolContent, for_model
 from openclaw_runtime.agent.context import AskUser, Generate, SkillContext
-from openclaw_runtime.agent.events import Activity, Invocation, SkillUse, Turn, Usage
+from openclaw_runtime.agent.events import Activity, Invocation, SkillUse, Turn, Usage, uses_heard
 from openclaw_runtime.agent.prompt import memory_view
 from openclaw_runtime.agent.questions import Slot
 from openclaw_runtime.bus.bus import MessageBus
@@ -287,7 +286,7 @@ def _delegate_tool(box: Toolbox) -> Tool[Turn]:
         payload = {"task": task, "session": turn.request.session, "chain": list(turn.request.chain)}
         answer = await box.bus.request(agent, payload, timeout_ms=max(remaining_ms, 1), answerer=partial(box.ask, turn))
         turn.emit(Activity(f"{agent} answered"))
-        turn.skills.extend(msgspec.convert(answer.get("skills", []), list[SkillUse]))
+        turn.skills.extend(uses_heard(answer))
         return json.dumps({"agent": agent, "answer": answer.get("answer", "")}, ensure_ascii=False)
 
     return _tool("delegate", "Hands a task to an agent of your team and returns its answer.", schema, work)
