@@ -25,7 +25,7 @@ from openclaw_runtime.backup.restore import ROWS
 from openclaw_runtime.config import ENVIRONMENT_KEYS, RuntimeConfig, load_config
 from openclaw_runtime.egress.settings import api_server
 from openclaw_runtime.gateway.reload import restart_needed
-from openclaw_runtime.memory.sections import Importance, Summarization, Tier, Tiers
+from openclaw_runtime.memory.sections import HotTier, Importance, Summarization, Tier, Tiers
 from openclaw_runtime.models.sections import Cache, ModelSettings, Pricing
 from openclaw_runtime.schedules import cron
 from openclaw_runtime.skills import patterns
@@ -344,7 +344,7 @@ def test_what_becomes_of_records_is_read_as_it_was_written(tmp_path: Path) -> No
 def test_tiers_are_read_as_they_were_written_and_restart_nothing(tmp_path: Path) -> None:
     plain: dict[str, Any] = {"model": "openai", "skill": "none", "team": False, "level": "isolated"}
     tiered, untiered = inputs(store="tiered", **plain), inputs(store="managed", **plain)
-    wanted = Tiers(hot=Tier(records=5, max_age=3600), warm=Tier(records=10_000, max_age=9000))
+    wanted = Tiers(hot=HotTier(records=5, max_age=3600), warm=Tier(records=10_000, max_age=9000))
     assert read(tiered, tmp_path).memory.tiers == wanted
     assert read(untiered, tmp_path).memory.tiers is None
     assert restart_needed(read(untiered, tmp_path), read(tiered, tmp_path)) == []

@@ -230,7 +230,7 @@ class Backup(Model):
 class HotTier(Model):
     """Copies in the memory of each gateway, found by their words as well; losing them loses nothing."""
 
-    records: int = Field(1000, ge=1, le=100000, description="Records of an agent, those written or recalled last.")
+    records: int = Field(1000, ge=1, le=10000, description="Records of an agent, those written or recalled last.")
     max_age_seconds: int = Field(
         3600, ge=1, le=31536000, description="How long after it was written or recalled a record is kept in memory."
     )

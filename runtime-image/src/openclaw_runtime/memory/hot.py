@@ -1,10 +1,10 @@
 """The hot tier: records in the memory of a gateway, found by their words."""
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from openclaw_runtime.memory import lexical
+from openclaw_runtime.memory.lexical import Words
 from openclaw_runtime.memory.sections import Tier
 from openclaw_runtime.memory.types import Found, MemoryRecord, View
 
@@ -18,11 +18,12 @@ class Hot:
     def __init__(self, limits: Tier, *, now: Callable[[], float]) -> None:
         self._limits = limits
         self._now = now
-        self._kept: OrderedDict[str, tuple[MemoryRecord, Counter[str], float]] = OrderedDict()
+        self._touched: OrderedDict[str, float] = OrderedDict()
+        self._words = Words()
 
     def __len__(self) -> int:
         self._evict()
-        return len(self._kept)
+        return len(self._touched)
 
     def use(self, limits: Tier) -> None:
         """Goes by other limits from now on."""
@@ -32,30 +33,30 @@ class Hot:
     def touch(self, records: Iterable[MemoryRecord]) -> None:
         """Keeps records that were just written or recalled; the last one is the hottest."""
         for record in records:
-            known = self._kept.pop(record.id, None)
-            words = known[1] if known else lexical.words(record.text[:_LONGEST_TEXT])
-            self._kept[record.id] = (record, words, self._now())
+            if self._touched.pop(record.id, None) is None:
+                self._words.add(record, record.text[:_LONGEST_TEXT])
+            self._touched[record.id] = self._now()
         self._evict()
 
     def forget(self, ids: Iterable[str]) -> None:
         """Drops records that are no longer remembered."""
         for record in ids:
-            self._kept.pop(record, None)
+            if self._touched.pop(record, None) is not None:
+                self._words.remove(record)
 
     def search(self, query: str, view: View, limit: int) -> list[Found]:
         """Returns the records in `view` that share words with `query`, best first, with scores up to 1."""
         self._evict()
-        seen = [(record, words) for record, words, _ in self._kept.values() if _in(record, view)]
-        found = lexical.rank_words(query, seen, limit)
+        found = self._words.search(query, limit, lambda record: _in(record, view))
         return [Found(item.record, item.score / found[0].score) for item in found]
 
     def _evict(self) -> None:
         oldest = self._now() - self._limits.max_age
-        while self._kept:
-            _, _, touched = next(iter(self._kept.values()))
-            if len(self._kept) <= self._limits.records and touched >= oldest:
+        while self._touched:
+            record, touched = next(iter(self._touched.items()))
+            if len(self._touched) <= self._limits.records and touched >= oldest:
                 return
-            self._kept.popitem(last=False)
+            self.forget([record])
 
 
 def fused(near: Sequence[Found], worded: Sequence[Found], share: float = 0.1) -> list[Found]:

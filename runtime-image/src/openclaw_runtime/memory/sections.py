@@ -43,6 +43,12 @@ class Tier(Section):
     max_age: float = Field(ge=1)
 
 
+class HotTier(Tier):
+    """What is kept in memory, and searched there while others wait."""
+
+    records: int = Field(ge=1, le=10_000)
+
+
 class Tiers(Section):
     """Where records are as they get older, and when they are forgotten; see docs/memory.md.
 
@@ -50,7 +56,7 @@ class Tiers(Section):
     found by vectors.
     """
 
-    hot: Tier = Tier(records=1_000, max_age=3_600)
+    hot: HotTier = HotTier(records=1_000, max_age=3_600)
     warm: Tier = Tier(records=10_000, max_age=86_400)
     cold: Tier = Tier(records=100_000, max_age=604_800)
 
