@@ -17,6 +17,7 @@ from openclaw_runtime.memory.records import RecordStore
 from openclaw_runtime.memory.types import KeptAttachment
 from openclaw_runtime.sandbox.attachments import Attachment
 from openclaw_runtime.skills.types import Trigger
+from tests.fakes.images import png
 from tests.fakes.llm.gateways import FakeSkills, House, Model
 from tests.integration.runtime.test_gateway import house, http, model, say, stream
 from tests.integration.runtime.test_memory import records_url
@@ -24,7 +25,7 @@ from tests.integration.runtime.test_summaries import Clock
 
 __all__ = ["house", "model", "records_url"]
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+PNG = png(640, 480)
 PLOT = Attachment.of('plot \u00e4".png', "image/png", PNG)
 PAGE = Attachment.of("report.html", "text/html", b"<script>alert(1)</script>")
 DATA_URL = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"

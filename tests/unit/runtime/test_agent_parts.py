@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from unittest.mock import AsyncMock, Mock
 
 import pytest
@@ -12,6 +12,7 @@ from pydantic_ai.exceptions import ModelAPIError, ModelConnectionError, ModelHTT
 from pydantic_ai.usage import RunUsage
 
 from openclaw_runtime.agent.context import to_record
+from openclaw_runtime.agent.events import Turn, TurnRequest
 from openclaw_runtime.agent.prompt import choose_recalled, instructions, memory_line, within_budget
 from openclaw_runtime.agent.tools import Toolbox, build_toolset, tool_name
 from openclaw_runtime.config import Claw, RuntimeConfig, TeamMember
@@ -21,7 +22,10 @@ from openclaw_runtime.memory.types import MemoryRecord, SessionMessage
 from openclaw_runtime.models.factory import check_models
 from openclaw_runtime.models.retry import delay_ms, is_passing
 from openclaw_runtime.models.sections import Retry
+from openclaw_runtime.sandbox.attachments import Attachment
 from openclaw_runtime.telemetry import Metrics
+from openclaw_runtime.timelimit import TimeLimit
+from tests.fakes.images import png
 from tests.fakes.llm.gateways import FakeSkills
 
 BOX = Toolbox(
@@ -159,6 +163,21 @@ async def test_what_a_model_gets_wrong_is_told_to_it(tool: str, arguments: dict[
     else:
         await function(context, **arguments)
         assert memory.add.call_args.args[0].importance == 0.7
+
+
+async def test_the_results_of_a_turn_show_few_images_together() -> None:
+    skills = FakeSkills("git")
+    skills.attachments = tuple(Attachment.of(f"{number}.png", "image/png", png(8, 8)) for number in range(3))
+    memory, attachments = AsyncMock(), AsyncMock()
+    memory.add.return_value.id = "1"
+    box = replace(BOX, skills=skills, memory=memory, attachments=attachments)
+    function = build_toolset(box).tools["git__smartCommit"].function
+    turn, other = (Turn(TurnRequest("s", "commit"), TimeLimit(60), Mock()) for _ in range(2))
+    shown = [
+        len(await function(cast("Any", SimpleNamespace(deps=each, usage=RunUsage())))) - 1
+        for each in (turn, turn, other)
+    ]
+    assert shown == [3, 1, 3]
 
 
 def test_two_actions_that_would_be_one_tool_are_refused() -> None:

@@ -2,64 +2,121 @@
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic_ai.messages import BinaryContent, ModelRequest, ToolReturnPart
 from pydantic_ai.models import ModelRequestParameters
 
-from openclaw_runtime.agent.attachments import MAX_SHOWN, MAX_SHOWN_BYTES, for_model, image_type
+from openclaw_runtime.agent.attachments import MAX_SHOWN_BYTES, MAX_TURN_BYTES, Shown, for_model
 from openclaw_runtime.agent.events import SkillUse, TurnDone, Usage, uses_heard, uses_told
+from openclaw_runtime.agent.images import Image, read_image
 from openclaw_runtime.memory.types import KeptAttachment
 from openclaw_runtime.models.prices import estimated_tokens
 from openclaw_runtime.models.sections import Endpoint
 from openclaw_runtime.models.sight import can_see
 from openclaw_runtime.sandbox.attachments import Attachment
+from tests.fakes.images import png
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
+PNG = png(640, 480)
+JPEG = (
+    b"\xff\xd8\xff\xe1\x00\x06\xff\xd9\xc0\xc0"  # with a preview in its segment
+    b"\xff\xc4\x00\x03\x00\xff\xc2\x00\x0b\x08\x01\xe0\x02\x80\x01\x11\x00\xff\xda\x00\x02pixels\xff\xd9"
+)
+GIF = b"GIF89a\x80\x02\xe0\x01\x00\x00\x00;"
+
+
+def webp(chunk: bytes) -> bytes:
+    return b"RIFF" + (4 + len(chunk)).to_bytes(4, "little") + b"WEBP" + chunk
+
+
+LOSSY = webp(b"VP8 \x0a\x00\x00\x00\x00\x00\x00\x9d\x01\x2a\x80\x02\xe0\x01")
+LOSSLESS = webp(b"VP8L\x0a\x00\x00\x00\x2f" + (639 | 479 << 14).to_bytes(4, "little") + bytes(5))
+EXTENDED = webp(b"VP8X\x0a\x00\x00\x00" + bytes(4) + (639).to_bytes(3, "little") + (479).to_bytes(3, "little"))
 
 
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
         (PNG, "image/png"),
-        (b"\xff\xd8\xff\xe0", "image/jpeg"),
-        (b"GIF89a", "image/gif"),
-        (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "image/webp"),
-        (b"RIFF\x00\x00\x00\x00WAVE", None),
-        (b"<svg>", None),
-        (b"", None),
+        (JPEG, "image/jpeg"),
+        (GIF, "image/gif"),
+        (LOSSY, "image/webp"),
+        (LOSSLESS, "image/webp"),
+        (EXTENDED, "image/webp"),
     ],
+    ids=["png", "jpeg", "gif", "lossy", "lossless", "extended"],
 )
-def test_an_image_is_what_begins_like_one(data: bytes, kind: str | None) -> None:
-    assert image_type(data) == kind
+def test_an_image_is_what_begins_like_one_and_is_there_to_its_end(data: bytes, kind: str) -> None:
+    assert read_image(data) == Image(kind, 640, 480)
+    assert [length for length in range(len(data)) if read_image(data[:length])] == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"<svg>",
+        b"RIFF\x1a\x00\x00\x00WAVE" + bytes(30),
+        png(0, 480),
+        b"\xff\xd8\xff" + bytes(40) + b"\xff\xd9",
+        b"\xff\xd8" + b"\xff\xe0\x00\x02" * 100_000 + JPEG[2:],
+    ],
+    ids=["svg", "wave", "empty", "segments", "many segments"],
+)
+def test_what_is_no_image_is_not_taken_for_one(data: bytes) -> None:
+    assert read_image(data) is None
+
+
+@given(st.sampled_from([PNG, JPEG, GIF, LOSSY, LOSSLESS, EXTENDED]), st.binary(), st.integers(0, 40))
+@settings(deadline=None)
+def test_any_bytes_can_be_read(image: bytes, noise: bytes, at: int) -> None:
+    read_image(image[:at] + noise + image[at + len(noise) :])
 
 
 def test_images_are_shown_and_other_files_named() -> None:
-    assert for_model("5", (), kept=True) == "5"
+    assert for_model("5", (), Shown(), kept=True) == "5"
     files = (
         Attachment.of("plot.png", "image/png", PNG),
-        Attachment.of("photo.png", "image/png", b"\xff\xd8\xff\xe0"),
+        Attachment.of("photo.png", "image/png", JPEG),
         Attachment.of("report.pdf", "application/pdf", b"%PDF"),
-        Attachment.of("fake.png", "image/png", b"no image"),
+        Attachment.of("cut.png", "image/png", PNG[:-1]),
+        Attachment.of("wide.png", "image/png", png(7_901, 1, 500)),
+        Attachment.of("high.png", "image/png", png(1, 7_901, 500)),
         Attachment.of("hidden.bin", "application/octet-stream", PNG),
     )
-    assert for_model("5", files, kept=True) == [
+    size, refused = len(PNG), "not shown: not a whole PNG, JPEG, GIF or WebP image"
+    assert for_model("5", files, Shown(), kept=True) == [
         "5\n\nFiles that came with this result; the user has them.\n"
-        "- plot.png (image/png, 28 bytes; see below)\n"
-        "- photo.png (image/png, 4 bytes; see below)\n"
+        f"- plot.png (image/png, {size} bytes; see below)\n"
+        f"- photo.png (image/png, {len(JPEG)} bytes; see below)\n"
         "- report.pdf (application/pdf, 4 bytes)\n"
-        "- fake.png (image/png, 8 bytes)\n"
-        "- hidden.bin (application/octet-stream, 28 bytes)",
+        f"- cut.png (image/png, {size - 1} bytes; {refused})\n"
+        f"- wide.png (image/png, 500 bytes; not shown: 7901 x 1 pixels; at most 7900 x 7900 are)\n"
+        f"- high.png (image/png, 500 bytes; not shown: 1 x 7901 pixels; at most 7900 x 7900 are)\n"
+        f"- hidden.bin (application/octet-stream, {size} bytes)",
         BinaryContent(PNG, media_type="image/png"),
-        BinaryContent(b"\xff\xd8\xff\xe0", media_type="image/jpeg"),
+        BinaryContent(JPEG, media_type="image/jpeg"),
     ]
-    assert "they could not be kept" in for_model("5", files[2:], kept=False)
+    assert "they could not be kept" in for_model("5", files[2:], Shown(), kept=False)
 
 
-def test_few_images_are_shown_and_none_that_a_provider_would_refuse() -> None:
-    large = Attachment.of("large.png", "image/png", PNG + bytes(MAX_SHOWN_BYTES))
-    small = [Attachment.of(f"{number}.png", "image/png", PNG) for number in range(5)]
-    content = list(for_model("5", [large, *small], kept=True))
-    assert len(content) == 1 + MAX_SHOWN
-    assert str(content[0]).count("not shown: at most 4 images of 3145728 bytes each are") == 2
+@pytest.mark.parametrize(
+    ("sizes", "seen"),
+    [
+        ([MAX_SHOWN_BYTES, MAX_SHOWN_BYTES + 1, *[100] * 5], [True, False, True, True, True, False, False]),
+        ([MAX_SHOWN_BYTES] * 3 + [MAX_TURN_BYTES - 2 * MAX_SHOWN_BYTES, 100], [True, True, False, True, False]),
+    ],
+    ids=["number", "bytes"],
+)
+def test_all_results_of_a_turn_show_few_images_and_none_that_a_provider_would_refuse(
+    sizes: list[int], seen: list[bool]
+) -> None:
+    """Each request of a turn has the images of all its results again."""
+    shown = Shown()
+    files = [Attachment.of("a.png", "image/png", png(640, 480, size)) for size in sizes]
+    contents = [for_model("5", [each], shown, kept=True) for each in files]
+    assert [isinstance(content, list) for content in contents] == seen
+    refusal = "not shown: a turn shows at most 4 images, 3145728 bytes each and 8388608 in all"
+    assert [refusal not in str(content) for content in contents] == seen
 
 
 @pytest.mark.parametrize(
@@ -92,8 +149,8 @@ def test_a_model_is_shown_images_when_its_name_or_its_configuration_says_that_it
 
 def test_an_image_costs_what_providers_count_for_one_and_not_its_bytes() -> None:
     """A budget would refuse the next request for a picture of 3 MiB as if it were as much text."""
-    image = Attachment.of("plot.png", "image/png", PNG + bytes(MAX_SHOWN_BYTES - 100))
-    content = for_model("5", [image], kept=True)
+    image = Attachment.of("plot.png", "image/png", png(640, 480, MAX_SHOWN_BYTES))
+    content = for_model("5", [image], Shown(), kept=True)
     asked = ModelRequest(parts=[ToolReturnPart("plot", content, tool_call_id="1")])
     assert 1_600 < estimated_tokens([asked], ModelRequestParameters()) < 1_700
 

@@ -1,51 +1,71 @@
 """What a model is told, and shown, of the files that came with a skill's result. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from pydantic_ai.messages import BinaryContent
 
+from openclaw_runtime.agent.images import Image, read_image
 from openclaw_runtime.sandbox.attachments import Attachment
 
 MAX_SHOWN: Final = 4
-"""Images of one result: providers limit those of a request, and a turn may have several results."""
+"""Images of one turn. Each request of a turn has all of them again, and some providers take no more than 5."""
 MAX_SHOWN_BYTES: Final = 3 * 1024 * 1024
 """Of one image. As base64 it is 4 MiB, which every provider takes."""
-
-_SIGNATURES: Final = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"))
+MAX_TURN_BYTES: Final = 8 * 1024 * 1024
+"""Of the images of one turn. As base64 they are 11 MiB; the least that a provider takes as a whole request is 20 MB."""
+MAX_SIDE: Final = 7_900
+"""Pixels. Providers refuse what is wider or higher than 8,000."""
 
 ToolContent = str | list[str | BinaryContent]
 """What a tool returns: text, and images after it."""
 
 
-def image_type(data: bytes) -> str | None:
-    """Returns the media type of an image that models can see, by how it begins; whatever its name says.
+@dataclass(slots=True)
+class Shown:
+    """What a turn has shown its model so far: how many images, and how many bytes they have."""
 
-    A provider refuses the whole request for an image that is none.
-    """
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    return next((kind for start, kind in _SIGNATURES if data.startswith(start)), None)
+    images: int = 0
+    size: int = 0
+
+    def add(self, size: int) -> bool:
+        """Counts one image more; returns False, and counts nothing, where it may not be shown too."""
+        if size > MAX_SHOWN_BYTES or self.images == MAX_SHOWN or self.size + size > MAX_TURN_BYTES:
+            return False
+        self.images += 1
+        self.size += size
+        return True
 
 
-def for_model(text: str, attachments: Sequence[Attachment], *, kept: bool) -> ToolContent:
+def for_model(text: str, attachments: Sequence[Attachment], shown: Shown, *, kept: bool) -> ToolContent:
     """Returns a result as the model is given it: images follow the text, all files are named in it.
 
-    `kept` says whether the user can have them.
+    `shown` counts the images of the turn. `kept` says whether the user can have the files.
     """
     if not attachments:
         return text
     images: list[BinaryContent] = []
     lines = ["Files that came with this result; " + ("the user has them." if kept else "they could not be kept.")]
     for each in attachments:
-        facts = f"- {each.name} ({each.media_type}, {len(each.data)} bytes"
-        kind = image_type(each.data) if each.media_type.startswith("image/") else None
-        if kind is None:
-            lines.append(f"{facts})")
-        elif len(images) == MAX_SHOWN or len(each.data) > MAX_SHOWN_BYTES:
-            lines.append(f"{facts}; not shown: at most {MAX_SHOWN} images of {MAX_SHOWN_BYTES} bytes each are)")
-        else:
-            images.append(BinaryContent(each.data, media_type=kind, identifier=each.name))
-            lines.append(f"{facts}; see below)")
+        facts = f"{each.media_type}, {len(each.data)} bytes"
+        if each.media_type.startswith("image/"):
+            image = read_image(each.data)
+            refusal = _refusal(image, len(each.data), shown)
+            if image and not refusal:
+                images.append(BinaryContent(each.data, media_type=image.media_type, identifier=each.name))
+            facts += f"; not shown: {refusal}" if refusal else "; see below"
+        lines.append(f"- {each.name} ({facts})")
     whole = f"{text}\n\n" + "\n".join(lines)
     return [whole, *images] if images else whole
+
+
+def _refusal(image: Image | None, size: int, shown: Shown) -> str:
+    """Returns why an image is not shown; "" where it is, and is counted."""
+    if image is None:
+        return "not a whole PNG, JPEG, GIF or WebP image"
+    if max(image.width, image.height) > MAX_SIDE:
+        return f"{image.width} x {image.height} pixels; at most {MAX_SIDE} x {MAX_SIDE} are"
+    if not shown.add(size):
+        return f"a turn shows at most {MAX_SHOWN} images, {MAX_SHOWN_BYTES} bytes each and {MAX_TURN_BYTES} in all"
+    return ""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from openclaw_runtime.agent.attachments import Shown
 from openclaw_runtime.agent.questions import Ask
 from openclaw_runtime.memory.types import KeptAttachment, SessionMessage
 from openclaw_runtime.timelimit import TimeLimit
@@ -141,6 +142,7 @@ class Turn:
     only: str | None = None
     """The skill whose actions the model may choose among; None: all."""
     skills: list[SkillUse] = field(default_factory=list)
+    shown: Shown = field(default_factory=Shown)
     user: str = ""
     said: list[str] = field(default_factory=list)
     exchange: list[str] = field(default_factory=list)

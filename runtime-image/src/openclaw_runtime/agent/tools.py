@@ -151,7 +151,7 @@ def _skill_tool(
         result, kept = await _call(box, turn, skill, action, arguments)
         output = result.output
         text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
-        return for_model(text, result.attachments, kept=bool(kept))
+        return for_model(text, result.attachments, turn.shown, kept=bool(kept))
 
     return _tool(tool_name(skill.name, action), description, schema, work)
 
