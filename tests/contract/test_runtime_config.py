@@ -13,6 +13,7 @@ import pytest
 from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.api.memoryrestore import MemoryRestoreSpec
 from openclaw_operator.api.memorystore import MemoryStoreSpec
+from openclaw_operator.api.memorystore import Quantization as StoreQuantization
 from openclaw_operator.api.skill import SkillSpec
 from openclaw_operator.resources import agent_config, backup, drill, restore, triggers
 from openclaw_operator.resources.agent_deployment import deployment
@@ -25,7 +26,7 @@ from openclaw_runtime.backup.restore import ROWS
 from openclaw_runtime.config import ENVIRONMENT_KEYS, RuntimeConfig, load_config
 from openclaw_runtime.egress.settings import api_server
 from openclaw_runtime.gateway.reload import restart_needed
-from openclaw_runtime.memory.sections import HotTier, Importance, Summarization, Tier, Tiers
+from openclaw_runtime.memory.sections import Hnsw, HotTier, Importance, Quantization, Summarization, Tier, Tiers
 from openclaw_runtime.models.sections import Cache, ModelSettings, Pricing
 from openclaw_runtime.schedules import cron
 from openclaw_runtime.skills import patterns
@@ -78,7 +79,9 @@ STORES: dict[str, dict[str, Any] | None] = {
     "tiered": {"tiers": {"hot": {"records": 5}, "warm": {"maxAgeSeconds": 9000}}},
     "external": {
         "vector": {
-            "qdrant": {"external": {"url": "http://q:6333", "apiKey": {"secretKeyRef": {"name": "q", "key": "k"}}}}
+            "hnsw": {"m": 24, "efConstruct": 300, "ef": 150},
+            "quantization": {"type": "product", "compression": "x16", "oversampling": 4},
+            "qdrant": {"external": {"url": "http://q:6333", "apiKey": {"secretKeyRef": {"name": "q", "key": "k"}}}},
         },
         "records": {"postgresql": {"external": {"url": "postgresql://u@db:5432/x"}}},
         "cache": {"redis": {"external": {"url": "rediss://cache:6379/0"}}},
@@ -353,6 +356,24 @@ def test_tiers_are_read_as_they_were_written_and_restart_nothing(tmp_path: Path)
     # The defaults of both are the same.
     every = Store("memory", MemoryStoreSpec.model_validate({"tiers": {}}))
     assert read(replace(untiered, store=every), tmp_path).memory.tiers == Tiers()
+
+
+def test_how_vectors_are_searched_is_read_as_it_was_written_and_needs_a_restart(tmp_path: Path) -> None:
+    plain: dict[str, Any] = {"model": "openai", "skill": "none", "team": False, "level": "isolated"}
+    tuned = inputs(store="external", **plain)
+    vectors = read(tuned, tmp_path).memory.vector_store
+    assert vectors.hnsw == Hnsw(m=24, ef_construct=300, ef=150)
+    assert vectors.quantization == Quantization(type="product", compression="x16", oversampling=4)
+    # The defaults of both are the same.
+    untuned = read(inputs(store="managed", **plain), tmp_path)
+    assert untuned.memory.vector_store.hnsw == Hnsw()
+    assert untuned.memory.vector_store.quantization == Quantization()
+    assert tuned.store is not None
+    scalar = tuned.store.spec.vector.model_copy(update={"quantization": StoreQuantization(type="scalar")})
+    other = replace(tuned, store=Store("memory", tuned.store.spec.model_copy(update={"vector": scalar})))
+    assert restart_needed(read(tuned, tmp_path), read(other, tmp_path)) == ["memory"]
+    hashes = {agent_config.restart_hash(agent_config.render(given)) for given in (tuned, other)}
+    assert len(hashes) == 2
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from openclaw_runtime import yamlfile
-from openclaw_runtime.memory.sections import Importance, Summarization, Tiers
+from openclaw_runtime.memory.sections import Hnsw, Importance, Quantization, Summarization, Tiers
 from openclaw_runtime.models.sections import Endpoint, Models, ModelSettings, Pricing, Provider
 from openclaw_runtime.schedules.cron import check_cron
 from openclaw_runtime.schedules.sections import Schedule, names_once
@@ -100,6 +100,8 @@ class VectorStore(Section):
     path: UserPath | None = None
     api_key_file: UserPath | None = None
     collection: Name = "openclaw"
+    hnsw: Hnsw = Hnsw()
+    quantization: Quantization = Quantization()
 
     @model_validator(mode="after")
     def _one_engine(self) -> "VectorStore":

@@ -79,17 +79,23 @@ class Collection:
         return result
 
     def change(self, body: dict[str, Any]) -> None:
-        """PATCH: parameters are remembered and shown; the engine takes them at its next start."""
+        """PATCH: parameters are remembered and shown, and the engine builds what they change."""
         with self.lock:
             merged = {**self.parameters["body"]}
             for key, value in body.items():
-                merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
+                if key == "quantization_config":
+                    merged[key] = None if value == "Disabled" else value
+                elif key == "vectors" and "" in value:
+                    merged[key] = {**merged[key], **value[""]}
+                else:
+                    merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
             config = parse_config(merged)
             self.parameters["body"] = merged
             self._save()
             with engine_errors():
                 self.shard.close()
                 self.shard = edge.EdgeShard.load(str(self.folder / "shard"), config)
+                self.shard.optimize()
 
     def vector_of(self, point_id: Any, name: str) -> Any:
         with engine_errors():

@@ -80,6 +80,9 @@ def parse_config(given: Json) -> edge.EdgeConfig:
         on_disk_payload=given.get("on_disk_payload"),
         hnsw_config=parse_hnsw(given.get("hnsw_config")),
         quantization_config=parse_quantization(given.get("quantization_config")),
+        optimizers=edge.EdgeOptimizersConfig(
+            indexing_threshold=(given.get("optimizers_config") or {}).get("indexing_threshold")
+        ),
     )
 
 

@@ -339,6 +339,20 @@ REFUSED = {
         {"model": "other"},
         "summaries are made by one of the agent's models",
     ),
+    "compression of no product": (
+        STORE,
+        "spec.vector.quantization",
+        {"type": "scalar", "compression": "x8"},
+        "set quantization.type to product or remove compression",
+    ),
+    "compression of nothing": (STORE, "spec.vector.quantization", {"compression": "x8"}, "set quantization.type to"),
+    "compression there is not": (
+        STORE,
+        "spec.vector.quantization",
+        {"type": "product", "compression": "x128"},
+        'Unsupported value: "x128"',
+    ),
+    "graph without edges": (STORE, "spec.vector.hnsw", {"m": 0}, "spec.vector.hnsw.m"),
     "tiers that shrink": (STORE, "spec.tiers", {"warm": {"records": 999}}, "set records of hot, warm and cold"),
     "tiers that grow younger": (STORE, "spec.tiers", {"warm": {"maxAgeSeconds": 60}}, "set maxAgeSeconds of hot, warm"),
     "weights of nothing": (
@@ -475,6 +489,14 @@ ACCEPTED = {
     "smallest store": changed(STORE, "spec", {}),
     "store with backups": STORE,
     "store with a last backup": changed(STORE, "spec.deletionPolicy", "Snapshot"),
+    "store with small copies": changed(
+        STORE,
+        "spec.vector",
+        {
+            "hnsw": {"m": 24, "efConstruct": 300, "ef": 150},
+            "quantization": {"type": "product", "compression": "x16", "oversampling": 4.5},
+        },
+    ),
     "store with all tiers": changed(STORE, "spec.tiers", {}),
     "store that forgets sooner": changed(
         STORE, "spec.tiers", {"cold": {"records": 20000, "maxAgeSeconds": 86400}, "warm": {"records": 2000}}

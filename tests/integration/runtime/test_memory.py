@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -14,7 +15,7 @@ import httpx2
 import pytest
 from openai import AsyncOpenAI
 from pydantic import SecretStr
-from qdrant_client import AsyncQdrantClient
+from qdrant_client import AsyncQdrantClient, models
 from sqlalchemy import event, insert
 
 from openclaw_runtime.errors import MemoryStoreError
@@ -27,7 +28,7 @@ from openclaw_runtime.memory.qdrant_embedded import EmbeddedIndex
 from openclaw_runtime.memory.qdrant_server import ServerIndex
 from openclaw_runtime.memory.ranking import Ranking
 from openclaw_runtime.memory.records import RecordStore
-from openclaw_runtime.memory.sections import Importance, Tiers
+from openclaw_runtime.memory.sections import Hnsw, Importance, Quantization, Tiers
 from openclaw_runtime.memory.store import AgentMemory
 from openclaw_runtime.memory.summaries import SummaryStore
 from openclaw_runtime.memory.types import (
@@ -40,6 +41,7 @@ from openclaw_runtime.memory.types import (
     Spent,
     VectorIndex,
     View,
+    to_payload,
 )
 from openclaw_runtime.memory.uses import UseStore
 from tests.cluster.qdrant_front.app import create_app as create_front
@@ -387,6 +389,117 @@ async def test_the_server_index_asks_for_the_documented_graph() -> None:
     client.create_collection = spy  # type: ignore[method-assign,assignment]
     await ServerIndex("c", client=client).start(256)
     assert asked["hnsw_config"].model_dump(exclude_none=True) == {"m": 16, "ef_construct": 200}  # type: ignore[attr-defined]
+
+
+WORDS = """
+release friday database schema commit branch review deploy cluster memory vector search index budget model cache
+token secret backup restore drill tenant quota network policy gateway sandbox skill agent team schedule summary
+coffee garden river mountain winter music piano teacher school kitchen recipe bread doctor patient football
+"""
+
+
+@pytest.fixture
+async def front(tmp_path: Path) -> AsyncIterator[AsyncQdrantClient]:
+    """A server that indexes even small collections, as soon as their parameters change."""
+    async with serving(create_front(tmp_path / "storage", tmp_path / "snapshots", None)) as address:
+        client = AsyncQdrantClient(url=address, check_compatibility=False, timeout=60)
+        yield client
+        await client.close()
+
+
+async def test_a_collection_becomes_what_is_asked_for_and_is_searched_as_well(
+    front: AsyncQdrantClient, embedder: WordLlamaEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, words = random.Random(1), WORDS.split()
+    texts = [" ".join(rng.sample(words, 6)) for _ in range(1_200)]
+    vectors, queries = (
+        await embedder.embed(texts),
+        await embedder.embed([" ".join(rng.sample(words, 4)) for _ in "x" * 20]),
+    )
+    view = View("n", "a", False, Filters())
+    plain = ServerIndex("c", client=front)
+    await plain.start(256)
+    await front.update_collection("c", optimizers_config=models.OptimizersConfigDiff(indexing_threshold=100))
+    payload = to_payload(MemoryRecord("", "n", "a", "text", "note", "private", "s", 0.5, {}, START))
+    ids = [str(uuid.UUID(int=number)) for number in range(len(texts))]
+    await front.upsert(
+        "c", models.Batch(ids=ids, vectors=[list(each) for each in vectors], payloads=[payload] * len(ids))
+    )
+
+    async def found(index: ServerIndex) -> list[set[str]]:
+        return [{item.record.id for item in await index.search(query, view, 10)} for query in queries]
+
+    def recall(got: list[set[str]]) -> float:
+        return sum(len(one & other) for one, other in zip(got, truth, strict=True)) / (10 * len(queries))
+
+    truth = await found(plain)
+    written: list[dict[str, object]] = []
+    update = front.update_collection
+
+    async def spy(name: str, **options: Any) -> bool:
+        written.append({key: value for key, value in options.items() if value is not None})
+        return await update(name, **options)
+
+    monkeypatch.setattr(front, "update_collection", spy)
+    # Replicas that start together want the same.
+    product = [
+        ServerIndex("c", client=front, hnsw=Hnsw(m=24, ef_construct=300), quantization=Quantization(type="product"))
+        for _ in range(2)
+    ]
+    await asyncio.gather(*(index.start(256) for index in product))
+    config = (await front.get_collection("c")).config
+    assert (config.hnsw_config.m, config.hnsw_config.ef_construct) == (24, 300)
+    assert isinstance(config.quantization_config, models.ProductQuantization)
+    assert config.quantization_config.product.compression == models.CompressionRatio.X64
+    assert config.params.vectors.on_disk  # type: ignore[union-attr]
+    written.clear()
+    await product[0].start(256)
+    assert written == []
+    # The small copies alone, looked at no further, would not do.
+    assert recall(await found(product[0])) >= 0.9
+    bare = ServerIndex("c", client=front, quantization=Quantization(type="product", oversampling=1))
+    assert recall(await found(bare)) < 0.8
+
+    await ServerIndex("c", client=front, hnsw=Hnsw(m=24), quantization=Quantization(type="scalar")).start(256)
+    assert [sorted(each) for each in written] == [["hnsw_config", "quantization_config"]]
+    await plain.start(256)
+    config = (await front.get_collection("c")).config
+    assert (config.hnsw_config.m, config.hnsw_config.ef_construct, config.quantization_config) == (16, 200, None)
+    assert not config.params.vectors.on_disk  # type: ignore[union-attr]
+    assert recall(await found(plain)) >= 0.95
+
+
+async def test_a_collection_is_made_with_its_quantization(front: AsyncQdrantClient) -> None:
+    quantization = Quantization(type="product", compression="x16")
+    await ServerIndex("c", client=front, quantization=quantization).start(256)
+    config = (await front.get_collection("c")).config
+    assert isinstance(config.quantization_config, models.ProductQuantization)
+    assert config.quantization_config.product.compression == models.CompressionRatio.X16
+    assert config.params.vectors.on_disk  # type: ignore[union-attr]
+
+
+async def test_the_embedded_index_takes_up_what_is_asked_for_when_it_is_opened_again(
+    tmp_path: Path, embedder: WordLlamaEmbedder
+) -> None:
+    record = MemoryRecord(str(uuid.uuid4()), "n", "a", "text", "note", "private", "s", 0.5, {}, START)
+    vector = (await embedder.embed(["text"]))[0]
+    plain, product, scalar = Quantization(), Quantization(type="product"), Quantization(type="scalar")
+    for hnsw, quantization in (
+        (Hnsw(), plain),
+        (Hnsw(m=24, ef_construct=300), product),
+        (Hnsw(m=24), scalar),
+        (Hnsw(), plain),
+    ):
+        index = EmbeddedIndex(tmp_path / "v", hnsw=hnsw, quantization=quantization)
+        await index.start(256)
+        await index.upsert(record, vector)
+        assert [item.record for item in await index.search(vector, View("n", "a", False, Filters()), 3)] == [record]
+        await index.close()
+        kept = json.loads((tmp_path / "v" / "edge_config.json").read_text())
+        graph = kept["vectors"][""]["hnsw_config"]
+        assert (graph["m"], graph["ef_construct"]) == (hnsw.m, hnsw.ef_construct)
+        if quantization is not plain:
+            assert list(kept["quantization_config"]) == [quantization.type]
 
 
 async def test_an_unreachable_server_is_a_memory_error() -> None:

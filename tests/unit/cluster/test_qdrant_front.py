@@ -276,6 +276,15 @@ def test_collection_parameters_are_kept(front: QdrantClient) -> None:
     assert set(front.get_collection("tuned").payload_schema) == {"at"}
     front.update_collection("tuned", hnsw_config=models.HnswConfigDiff(ef_construct=300))
     assert front.get_collection("tuned").config.hnsw_config.ef_construct == 300
+    scalar = models.ScalarQuantization(
+        scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
+    )
+    disk = {"": models.VectorParamsDiff(on_disk=True)}
+    front.update_collection("tuned", quantization_config=scalar, vectors_config=disk)
+    config = front.get_collection("tuned").config
+    assert (config.quantization_config, config.params.vectors.on_disk) == (scalar, True)  # type: ignore[union-attr]
+    front.update_collection("tuned", quantization_config=models.Disabled.DISABLED)
+    assert front.get_collection("tuned").config.quantization_config is None
 
 
 def test_collections_and_aliases(front: QdrantClient) -> None:

@@ -59,6 +59,11 @@ def test_the_version_may_be_written_without_quotes() -> None:
         ("claw: {settings: {temprature: 1}}", "c: claw.settings.temprature: unknown key; did you mean temperature?"),
         ("bus: {provider: redis}", "c: bus: url is missing; provider redis needs one, like redis://host:6379/0"),
         ("memory: {vector_store: {url: a, path: b}}", "c: memory.vector_store: url and path are both set"),
+        (
+            "memory: {vector_store: {quantization: {type: scalar, compression: x8}}}",
+            "c: memory.vector_store.quantization: compression is x8, which is for type product",
+        ),
+        ("memory: {vector_store: {hnsw: {m: 0}}}", "c: memory.vector_store.hnsw.m: 0 is not allowed; input should be"),
         ("memory: {embedding: {dimensions: 8}}", "c: memory.embedding: dimensions is 8; wordllama has exactly 256"),
         ("skills: {installed: [{digest: x}]}", "c: skills.installed.0.name: is missing and has no default"),
         ("execution: {sandbox: {provider: pods}}", "c: execution.sandbox: signing_key_file is missing"),

@@ -70,9 +70,49 @@ class Qdrant(Model):
     external: ExternalQdrant | None = Field(None, description="Use one that exists.")
 
 
+class Hnsw(Model):
+    """The graph of nearest neighbours that is searched."""
+
+    m: int = Field(16, ge=4, le=128, description="Edges of each vector: more find better, and need more memory.")
+    ef_construct: int = Field(
+        200,
+        ge=4,
+        le=2000,
+        description="Candidates while the graph is built: more find better, and take longer to build.",
+    )
+    ef: int = Field(100, ge=1, le=10000, description="Candidates of a search: more find better, and take longer.")
+
+
+class Quantization(Model):
+    """Small copies of the vectors, which are searched first; the vectors themselves may then leave memory."""
+
+    model_config = schema_extra(
+        cel(
+            "!has(self.compression) || has(self.type) && self.type == 'product'",
+            "compression is for product quantization: set quantization.type to product or remove compression",
+            ".compression",
+        )
+    )
+    type: Literal["none", "scalar", "product"] = Field(
+        "none", description="scalar keeps a byte of each dimension, product compresses as compression says."
+    )
+    compression: Literal["x4", "x8", "x16", "x32", "x64"] | None = Field(
+        None,
+        description="Of product; x64 when unset: a byte for each 16 dimensions, so 16 sub-vectors of 8 bits for 256.",
+    )
+    oversampling: float = Field(
+        16.0,
+        ge=1,
+        le=100,
+        description="So many times the matches asked for are compared in full; x64 needs the default, scalar only 2.",
+    )
+
+
 class Vector(Model):
     """Where embeddings live."""
 
+    hnsw: Hnsw = Field(default_factory=Hnsw, description="How they are searched.")
+    quantization: Quantization = Field(default_factory=Quantization, description="How they are compressed.")
     qdrant: Qdrant = Field(default_factory=lambda: Qdrant(managed=ManagedQdrant()), description="Qdrant.")
 
 

@@ -126,6 +126,8 @@ def _memory(inputs: AgentInputs) -> dict[str, Any]:
         "url": stores.qdrant_url(store.name, store.spec),
         "api_key_file": _file(files, stores.QDRANT_KEY),
         "collection": "openclaw",
+        "hnsw": store.spec.vector.hnsw.model_dump(),
+        "quantization": store.spec.vector.quantization.model_dump(exclude_none=True),
     }
     memory["records"] = {
         "url": stores.postgresql_url(store.name, store.spec).replace("postgresql://", "postgresql+asyncpg://", 1),

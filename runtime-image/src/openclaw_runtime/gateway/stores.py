@@ -68,10 +68,14 @@ def vectors(config: RuntimeConfig, around: Surroundings) -> tuple[VectorIndex, E
         from openclaw_runtime.memory.qdrant_server import ServerIndex
 
         key = read_secret(store.api_key_file, "memory.vector_store.api_key_file") if store.api_key_file else None
-        return ServerIndex(store.collection, url=store.url, api_key=key), made
+        server = ServerIndex(
+            store.collection, url=store.url, api_key=key, hnsw=store.hnsw, quantization=store.quantization
+        )
+        return server, made
     from openclaw_runtime.memory.qdrant_embedded import EmbeddedIndex
 
-    return EmbeddedIndex(store.path or around.data_dir / "vector_db"), made
+    path = store.path or around.data_dir / "vector_db"
+    return EmbeddedIndex(path, hnsw=store.hnsw, quantization=store.quantization), made
 
 
 def embedder(embedding: Embedding, environment: Mapping[str, str]) -> Embedder:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from openclaw_runtime.errors import MemoryStoreError
-from openclaw_runtime.memory.qdrant_server import HNSW_EF, HNSW_EF_CONSTRUCT, HNSW_M, INDEXED_FIELDS, INDEXED_NUMBERS
+from openclaw_runtime.memory.qdrant_server import INDEXED_FIELDS, INDEXED_NUMBERS
+from openclaw_runtime.memory.sections import Hnsw, Quantization
 from openclaw_runtime.memory.types import Found, MemoryRecord, View, from_payload, to_payload, values
 
 if TYPE_CHECKING:
-    from qdrant_edge import EdgeShard, Filter
+    from qdrant_edge import EdgeConfig, EdgeShard, Filter
 
 T = TypeVar("T")
 
@@ -23,15 +24,19 @@ _TRUTHS = 20
 class EmbeddedIndex:
     """One shard in `path`. The engine is synchronous: all its work happens on one thread of its own."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, hnsw: Hnsw | None = None, quantization: Quantization | None = None) -> None:
         self._path = path
+        self._hnsw = hnsw or Hnsw()
+        self._quantization = quantization or Quantization()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vectors")
         self._shard: EdgeShard | None = None
         self._written = 0
 
     async def start(self, dimensions: int) -> None:
         """See `VectorIndex`."""
-        self._shard = await self._run(lambda: _open(self._path, dimensions))
+        self._shard = await self._run(
+            lambda: _open(self._path, dimensions, _config(dimensions, self._hnsw, self._quantization))
+        )
 
     async def close(self) -> None:
         """See `VectorIndex`. Everything is on disk afterwards."""
@@ -71,13 +76,19 @@ class EmbeddedIndex:
 
     async def search(self, vector: Sequence[float], view: View, limit: int) -> list[Found]:
         """See `VectorIndex`."""
-        from qdrant_edge import Query, QueryRequest, SearchParams
+        from qdrant_edge import QuantizationSearchParams, Query, QueryRequest, SearchParams
 
+        # The engine cannot drop small copies it once made: without quantization it does not look at them.
+        quantization = (
+            QuantizationSearchParams(ignore=True)
+            if self._quantization.type == "none"
+            else QuantizationSearchParams(rescore=True, oversampling=self._quantization.oversampling)
+        )
         request = QueryRequest(
             limit=limit * _TRUTHS if _of_truth(view) else limit,
             query=Query.Nearest(list(vector)),
             filter=_filter(view),
-            params=SearchParams(hnsw_ef=HNSW_EF),
+            params=SearchParams(hnsw_ef=self._hnsw.ef, quantization=quantization),
             with_payload=True,
         )
         points = await self._run(lambda: self._opened.query(request))
@@ -99,16 +110,32 @@ class EmbeddedIndex:
             raise MemoryStoreError(f"the vector store in {self._path} failed: {error}") from error
 
 
-def _open(path: Path, dimensions: int) -> "EdgeShard":
+def _config(dimensions: int, hnsw: Hnsw, quantization: Quantization) -> "EdgeConfig":
     from qdrant_edge import (
+        CompressionRatio,
         Distance,
         EdgeConfig,
-        EdgeShard,
         EdgeVectorParams,
         HnswIndexConfig,
-        PayloadSchemaType,
-        UpdateOperation,
+        ProductQuantizationConfig,
+        ScalarQuantizationConfig,
+        ScalarType,
     )
+
+    graph = HnswIndexConfig(m=hnsw.m, ef_construct=hnsw.ef_construct, full_scan_threshold=_FULL_SCAN_KB)
+    copies: ScalarQuantizationConfig | ProductQuantizationConfig | None = None
+    if quantization.type == "scalar":
+        copies = ScalarQuantizationConfig(ScalarType.Int8, always_ram=True)
+    elif quantization.type == "product":
+        copies = ProductQuantizationConfig(getattr(CompressionRatio, quantization.ratio.upper()), always_ram=True)
+    vectors = EdgeVectorParams(
+        size=dimensions, distance=Distance.Cosine, hnsw_config=graph, on_disk=copies is not None or None
+    )
+    return EdgeConfig(vectors=vectors, hnsw_config=graph, quantization_config=copies)
+
+
+def _open(path: Path, dimensions: int, config: "EdgeConfig") -> "EdgeShard":
+    from qdrant_edge import EdgeShard, PayloadSchemaType, UpdateOperation
 
     if path.is_dir() and any(path.iterdir()):
         shard = EdgeShard.load(str(path))
@@ -120,11 +147,11 @@ def _open(path: Path, dimensions: int) -> "EdgeShard":
                 f"{path} has vectors of {size} dimensions, the embedding has {dimensions}; "
                 "choose another memory.vector_store.path or the embedding it was made with"
             )
-        return shard
+        # What differs is taken up when the engine optimizes next.
+        shard.close()
+        return EdgeShard.load(str(path), config)
     path.mkdir(parents=True, exist_ok=True)
-    hnsw = HnswIndexConfig(m=HNSW_M, ef_construct=HNSW_EF_CONSTRUCT, full_scan_threshold=_FULL_SCAN_KB)
-    vectors = EdgeVectorParams(size=dimensions, distance=Distance.Cosine, hnsw_config=hnsw)
-    shard = EdgeShard.create(str(path), EdgeConfig(vectors=vectors, hnsw_config=hnsw))
+    shard = EdgeShard.create(str(path), config)
     for field in INDEXED_FIELDS:
         shard.update(UpdateOperation.create_field_index(field, PayloadSchemaType.Keyword))
     for field in INDEXED_NUMBERS:

@@ -1,5 +1,7 @@
 """The sections of the configuration that say what becomes of records."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from openclaw_runtime.sections import Section
@@ -67,3 +69,37 @@ class Tiers(Section):
             if small.records > large.records or small.max_age > large.max_age:
                 raise ValueError(f"{inner} holds more or older records than {outer}; lower {inner} or raise {outer}")
         return self
+
+
+class Hnsw(Section):
+    """The graph of nearest neighbours: `m` edges a vector, made with `ef_construct` candidates, searched with `ef`."""
+
+    m: int = Field(default=16, ge=4, le=128)
+    ef_construct: int = Field(default=200, ge=4, le=2_000)
+    ef: int = Field(default=100, ge=1, le=10_000)
+
+
+Compression = Literal["x4", "x8", "x16", "x32", "x64"]
+
+
+class Quantization(Section):
+    """Small copies of the vectors, which are searched first: `scalar` is a byte per dimension, `product` compresses.
+
+    So many times the matches that are asked for are compared in full, as `oversampling` says. The default suits x64,
+    which is also the `compression` of `product` where it is unset.
+    """
+
+    type: Literal["none", "scalar", "product"] = "none"
+    compression: Compression | None = None
+    oversampling: float = Field(default=16, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _compresses(self) -> "Quantization":
+        if self.compression and self.type != "product":
+            raise ValueError(f"compression is {self.compression}, which is for type product; remove it or set the type")
+        return self
+
+    @property
+    def ratio(self) -> Compression:
+        """The compression of `product`."""
+        return self.compression or "x64"
