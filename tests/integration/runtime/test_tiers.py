@@ -146,6 +146,34 @@ async def test_the_last_tier_forgets_the_least_important_for_good(house: House, 
         assert gateway.state.metrics.registry.get_sample_value("openclaw_memory_forgotten_total") == 4
 
 
+async def test_what_another_replica_forgot_is_hot_no_longer(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.now = Clock()
+    house.memory = {"tiers": {}}
+    async with house.gateway(house.config("replicas"), FakeSkills()) as (gateway, _):
+        memory, index = gateway.state.memory, gateway.upkeep._index
+        gone, cold, kept = [await memory.add(NewRecord(f"code X{number}Y")) for number in range(3)]
+        assert index is not None
+        other = TierStore(gateway._memory._records, namespace="demo", agent="replicas")
+        await index.delete([gone.id])
+        await other.drop([gone.id])
+        assert await other.cool(Tier(records=1, max_age=DAY), house.now()) == 1
+        assert {item.record.id for item in await memory.search("code")} == {gone.id, cold.id, kept.id}
+        await gateway.upkeep.tick()
+        assert {item.record.id for item in await memory.search("code")} == {cold.id, kept.id}
+        assert held(gateway)["hot"] == 2
+        # What is forgotten next goes by what users taught, like what is recalled.
+        judged, seen = await memory.judge(kept.id, useful=True), list[object]()
+
+        async def surplus(_tiers: Tiers, weights: object, _now: float, *, vectors: bool) -> list[str]:
+            seen.append(weights)
+            return []
+
+        monkeypatch.setattr(gateway.upkeep._store, "surplus", surplus)
+        await gateway.upkeep.tick()
+        assert judged is not None
+        assert seen == [judged.weights] != [gateway._ranking.given]
+
+
 async def test_a_vector_store_that_is_away_loses_no_record(
     house: House, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

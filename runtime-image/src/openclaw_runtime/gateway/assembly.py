@@ -156,7 +156,7 @@ class Gateway:
             index=vectors[0] if vectors else None,
             attachments=self._attachments,
             settings=lambda: self._config.memory.tiers,
-            weights=lambda: self._ranking.given,
+            weights=self._ranking.weights,
             now=around.now,
             observer=metrics,
         )

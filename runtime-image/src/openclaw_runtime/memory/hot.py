@@ -44,6 +44,11 @@ class Hot:
             if self._touched.pop(record, None) is not None:
                 self._words.remove(record)
 
+    def ids(self) -> list[str]:
+        """Returns the ids of what is kept."""
+        self._evict()
+        return list(self._touched)
+
     def search(self, query: str, view: View, limit: int) -> list[Found]:
         """Returns the records in `view` that share words with `query`, best first, with scores up to 1."""
         self._evict()

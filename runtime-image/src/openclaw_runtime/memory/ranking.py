@@ -51,6 +51,10 @@ class Ranking:
         """Opens the store. Raises `MemoryStoreError`."""
         await self._store.start()
 
+    async def weights(self) -> Weights:
+        """Returns the weights as users have taught them until now. Raises `MemoryStoreError`."""
+        return (await self._store.known([], self.given))[1]
+
     async def order(self, found: Sequence[Found]) -> list[Found]:
         """Returns matches best first. Without their store they are in the order of how well they match."""
         try:

@@ -106,6 +106,14 @@ class TierStore:
             ):
                 await connection.execute(delete(table).where(column.in_(ids)))
 
+    async def gone(self, ids: list[str]) -> list[str]:
+        """Returns those of some ids that are no records, of whichever agent, in any tier."""
+        kept: set[str] = set()
+        async with self._records.transaction() as connection:
+            for first in range(0, len(ids), BATCH):
+                kept.update(await self._records.existing(connection, ids[first : first + BATCH]))
+        return [each for each in ids if each not in kept]
+
     async def _count(self, connection: AsyncConnection, table: Table) -> int:
         return (await connection.execute(select(func.count()).select_from(table).where(self._mine(table)))).scalar_one()
 

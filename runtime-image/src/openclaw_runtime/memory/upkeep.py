@@ -31,7 +31,7 @@ class TierObserver(Protocol):
 class Upkeep:
     """Looks every five minutes what has to move. `settings` are None where nothing is ever forgotten.
 
-    `now` is Unix time, `weights` are those of importance.
+    `now` is Unix time, `weights` are those of importance that the agent's users have taught it.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Upkeep:
         index: VectorIndex | None,
         attachments: AttachmentStore,
         settings: Callable[[], Tiers | None],
-        weights: Callable[[], Weights],
+        weights: Callable[[], Awaitable[Weights]],
         now: Callable[[], float],
         observer: TierObserver,
     ) -> None:
@@ -78,13 +78,15 @@ class Upkeep:
             while self._index is not None and await self._store.cool(tiers.warm, self._now()):
                 pass
             await self._forget(tiers)
+        # What another replica forgot, or a restore took away: here it would be found, and recalled, time and again.
+        self._hot.forget(await self._store.gone(self._hot.ids()))
         self._observer.tier_holds("hot", len(self._hot))
         for tier, records in (await self._store.counts()).items():
             self._observer.tier_holds(tier, records)
 
     async def _forget(self, tiers: Tiers) -> None:
-        vectors = self._index is not None
-        while ids := await self._store.surplus(tiers, self._weights(), self._now(), vectors=vectors):
+        vectors, weights = self._index is not None, await self._weights()
+        while ids := await self._store.surplus(tiers, weights, self._now(), vectors=vectors):
             # The vectors first: a record without one is found again, a vector without its record would stay for ever.
             if self._index is not None:
                 await self._index.delete(ids)
