@@ -67,15 +67,17 @@ class Collection:
         return {"operation_id": self.operations, "status": "completed"}
 
     def create_index(self, field: str, schema: Any) -> dict[str, Any]:
-        result = self.update(edge.UpdateOperation.create_field_index(field, parse_index(schema)))
-        self.parameters["indexes"][field] = schema
-        self._save()
+        with self.lock:
+            result = self.update(edge.UpdateOperation.create_field_index(field, parse_index(schema)))
+            self.parameters["indexes"][field] = schema
+            self._save()
         return result
 
     def delete_index(self, field: str) -> dict[str, Any]:
-        result = self.update(edge.UpdateOperation.delete_field_index(field))
-        self.parameters["indexes"].pop(field, None)
-        self._save()
+        with self.lock:
+            result = self.update(edge.UpdateOperation.delete_field_index(field))
+            self.parameters["indexes"].pop(field, None)
+            self._save()
         return result
 
     def change(self, body: dict[str, Any]) -> None:
