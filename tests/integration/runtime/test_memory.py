@@ -606,7 +606,6 @@ async def test_a_look_for_what_to_summarise_reads_a_few_entries_of_an_index(tmp_
     records, statements = RecordStore(f"sqlite+aiosqlite:///{tmp_path}/records.db"), list[tuple[str, Any]]()
     await records.start()
     summaries = SummaryStore(records, namespace="n", agent="a", replica="r")
-    await summaries.start()
     event.listen(records._engine.sync_engine, "before_cursor_execute", lambda *of: statements.append(of[2:4]))
     assert await summaries.take(5, START) is None
     found = [step for step in await plans(records, statements) if "ORDER BY" not in step]

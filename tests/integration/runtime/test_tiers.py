@@ -53,6 +53,14 @@ def held(gateway: Gateway) -> dict[str, float]:
     }
 
 
+async def pass_days(gateway: Gateway, clock: Clock, days: int) -> None:
+    """The agent is awake all the time."""
+    await gateway.upkeep.tick()
+    for _ in range(days):
+        clock.time += DAY
+        await gateway.upkeep.tick()
+
+
 async def test_old_records_get_cold_and_are_there_as_before(house: House, clock: Clock, model: Model) -> None:
     house.memory["summarization"] = {"every_records": 3}
     async with house.gateway(house.config("cools"), FakeSkills()) as (gateway, client), http(client) as raw:
@@ -117,6 +125,7 @@ async def test_warm_holds_no_more_than_its_records_and_keeps_what_has_no_vector(
 
 async def test_the_last_tier_forgets_the_least_important_for_good(house: House, clock: Clock) -> None:
     house.memory["tiers"] = limits(hot=(1, 1), warm=(1, 10), cold=(3, 7 * DAY))
+    house.memory["summarization"] = {"enabled": False}
     async with house.gateway(house.config("forgets"), FakeSkills()) as (gateway, _):
         memory = gateway.state.memory
         texts = ["dull", "liked", "grave", "plain", "last"]
@@ -139,8 +148,8 @@ async def test_the_last_tier_forgets_the_least_important_for_good(house: House, 
         assert {item.record.text.split()[1] for item in found} == kept
         assert await memory.judge(made["dull"].id, useful=True) is None
         # A week later only what its author thought important is left.
-        clock.time += 7 * DAY + 1
-        await gateway.upkeep.tick()
+        clock.time += 1
+        await pass_days(gateway, clock, 7)
         assert [record.text for record in await memory.recent(10)] == ["A grave release"]
         assert [item.record.text for item in await memory.search("release", 10)] == ["A grave release"]
         assert gateway.state.metrics.registry.get_sample_value("openclaw_memory_forgotten_total") == 4
@@ -179,7 +188,9 @@ async def test_a_vector_store_that_is_away_loses_no_record(
 ) -> None:
     house.memory["tiers"] = limits(hot=(1, 1), warm=(1, 1), cold=(1, 1))
     async with house.gateway(house.config("away"), FakeSkills()) as (gateway, _):
-        await gateway.state.memory.add(NewRecord("old news"))
+        for number in range(2):
+            clock.time += 60
+            await gateway.state.memory.add(NewRecord(f"old news {number}"))
         clock.time += 60
         index = gateway.upkeep._index
         assert index is not None
@@ -191,9 +202,9 @@ async def test_a_vector_store_that_is_away_loses_no_record(
             patched.setattr(index, "delete", down)
             with pytest.raises(MemoryStoreError):
                 await gateway.upkeep.tick()
-        assert len(await gateway.state.memory.recent(10)) == 1
+        assert len(await gateway.state.memory.recent(10)) == 2
         await gateway.upkeep.tick()
-        assert await gateway.state.memory.recent(10) == []
+        assert [record.text for record in await gateway.state.memory.recent(10)] == ["old news 1"]
 
 
 async def test_without_tiers_nothing_is_forgotten_and_another_agent_never_is(house: House, clock: Clock) -> None:
@@ -207,20 +218,63 @@ async def test_without_tiers_nothing_is_forgotten_and_another_agent_never_is(hou
         records = gateway._memory._records
         other = TierStore(records, namespace="demo", agent="other")
         assert await other.cool(Tier(records=1, max_age=1), clock()) == 0
-        weights = gateway._ranking.given
-        assert await other.surplus(Tiers(), weights, clock(), vectors=False) == []
+        weights, cold = gateway._ranking.given, Tiers().cold
+        assert await other.surplus(cold, weights, clock(), vectors=False) == []
+        assert await other.expired(cold, clock(), vectors=False, summarized=False) == []
+        # Setting limits forgets nothing at once.
+        await gateway.apply(house.config("keeps", memory=house.memory | {"tiers": {}}))
+        await gateway.upkeep.tick()
+        assert await memory.recent() == [kept]
+
+
+async def test_nothing_is_too_old_before_it_is_summarised_and_the_agent_was_awake_for_a_day(
+    house: House, clock: Clock
+) -> None:
+    house.memory["summarization"] = {"every_records": 2}
+    async with house.gateway(house.config("sleeps"), FakeSkills()) as (gateway, _):
+        await gateway.upkeep.tick()
+        memory = gateway.state.memory
+        for number in range(3):
+            clock.time += 1
+            await memory.add(NewRecord(f"note {number}"))
+        # A month of sleep, or the restore of what was backed up a month ago.
+        clock.time += 30 * DAY
+        await pass_days(gateway, clock, 2)
+        assert len(await memory.recent()) == 3
+        while await gateway.summarizer.tick():
+            pass
+        await gateway.upkeep.tick()
+        assert sorted(record.kind for record in await memory.recent()) == ["note", "summary"]
+        assert (await memory.recent(kinds=["note"]))[0].text == "note 2"
+        for number in range(3, 6):
+            clock.time += 1
+            await memory.add(NewRecord(f"note {number}"))
+        clock.time += 60
+        while await gateway.summarizer.tick():
+            pass
+        await pass_days(gateway, clock, 4)
+        (recalled,) = [record for record in await memory.recent(kinds=["note"]) if record.text == "note 4"]
+        gateway._ranking.recalled([(recalled.id, 1.0)])
+        await gateway._ranking.save()
+        await pass_days(gateway, clock, 4)
+        # The others are as old, but were not recalled.
+        assert [record.text for record in await memory.recent(kinds=["note"])] == ["note 4"]
+        clock.time += 4 * DAY
+        await gateway.upkeep.tick()
+        assert len(await memory.recent(kinds=["note"])) == 1
+        await pass_days(gateway, clock, 1)
+        assert await memory.recent(kinds=["note"]) == []
 
 
 async def test_memory_without_vectors_forgets_by_the_limits_of_cold(house: House) -> None:
     clock = house.now = Clock()
-    house.memory = {"type": "file", "tiers": {}}
+    house.memory = {"type": "file", "tiers": {}, "summarization": {"enabled": False}}
     async with house.gateway(house.config("words"), FakeSkills()) as (gateway, _):
         await gateway.upkeep.tick()
         await gateway.state.memory.add(NewRecord("old"))
-        clock.time += 2 * DAY
-        await gateway.upkeep.tick()
+        await pass_days(gateway, clock, 7)
         assert held(gateway) == {"hot": 0, "warm": 1, "cold": 0}
-        clock.time += 6 * DAY
+        clock.time += 1
         await gateway.upkeep.tick()
         assert await gateway.state.memory.recent() == []
 

@@ -79,7 +79,6 @@ class Summarizer:
         self._now = now
         self._metrics = metrics
         self._task: asyncio.Task[None] | None = None
-        self._opened = False
         self._seen = -1
         self._looked = 0.0
         self._file_failures = 0
@@ -103,9 +102,6 @@ class Summarizer:
         now, settings = self._now(), self._settings()
         if self._memory.written == self._seen and now - self._looked < _LOOK_ANYWAY_SECONDS:
             return False
-        if not self._opened:
-            await self._store.start()
-            self._opened = True
         seen, more = self._memory.written, False
         if settings.summarization.enabled:
             taken = await self._store.take(settings.summarization.every_records, now)

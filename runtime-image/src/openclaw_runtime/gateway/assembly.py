@@ -156,6 +156,7 @@ class Gateway:
             index=vectors[0] if vectors else None,
             attachments=self._attachments,
             settings=lambda: self._config.memory.tiers,
+            summarized=lambda: self._config.memory.summarization.enabled,
             weights=self._ranking.weights,
             now=around.now,
             observer=metrics,

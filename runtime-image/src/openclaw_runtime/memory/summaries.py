@@ -7,12 +7,12 @@ by the replica that takes the group: one conditional update, held for a while.
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Column, Float, Integer, MetaData, String, Table, and_, update
+from sqlalchemy import Table, and_, exists, or_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from openclaw_runtime.memory.records import RecordStore
-from openclaw_runtime.memory.tables import upsert
-from openclaw_runtime.memory.types import MemoryRecord, Related
+from openclaw_runtime.memory.tables import summary_states, upsert
+from openclaw_runtime.memory.types import SUMMARY, MemoryRecord, Related
 
 HELD_SECONDS: Final = 600.0
 """A replica that has not finished a summary for so long is gone."""
@@ -20,21 +20,6 @@ FIRST_PAUSE_SECONDS: Final = 300.0
 LONGEST_PAUSE_SECONDS: Final = 6 * 3_600.0
 SETTLING_SECONDS: Final = 30.0
 """Younger records wait: another replica may be writing one that is older than they are."""
-
-_metadata = MetaData()
-_states = Table(
-    "memory_summaries",
-    _metadata,
-    Column("namespace", String(64), primary_key=True),
-    Column("agent", String(64), primary_key=True),
-    Column("kind", String(64), primary_key=True),
-    Column("scope", String(16), primary_key=True),
-    Column("last_at", Float, nullable=False),
-    Column("last_id", String(36), nullable=False),
-    Column("holder", String(256), nullable=False),
-    Column("not_before", Float, nullable=False),
-    Column("failures", Integer, nullable=False),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +35,14 @@ def pause_after(failures: int) -> float:
     return float(min(FIRST_PAUSE_SECONDS * 2.0 ** min(failures - 1, 30), LONGEST_PAUSE_SECONDS))
 
 
+def is_summarized(table: Table) -> Any:
+    """Returns the condition that a row of `table` is in a summary, or is one."""
+    state, row = summary_states.c, table.c
+    same = [getattr(state, name) == getattr(row, name) for name in ("namespace", "agent", "kind", "scope")]
+    until = and_(row.created_at == state.last_at, row.id <= state.last_id)
+    return or_(row.kind == SUMMARY, exists().where(*same, or_(row.created_at < state.last_at, until)))
+
+
 class SummaryStore:
     """The summaries of one agent's records. Methods raise `MemoryStoreError`. `now` is Unix time."""
 
@@ -59,19 +52,22 @@ class SummaryStore:
         self._agent = agent
         self._replica = replica
 
-    async def start(self) -> None:
-        """Creates the table if it is missing."""
-        await self._records.create(_metadata)
-
     async def take(self, every: int, now: float) -> Taken | None:
         """Takes the oldest `every` records of a group that has so many, if there is one and no replica has it."""
         until = now - SETTLING_SECONDS
         async with self._records.transaction() as connection:
-            for related in await self._records.groups(connection, self._namespace, self._agent, _states, every, until):
+            for related in await self._records.groups(
+                connection, self._namespace, self._agent, summary_states, every, until
+            ):
                 await self._insert_new(connection, related)
-                free = and_(self._is(related), _states.c.not_before <= now)
+                free = and_(self._is(related), summary_states.c.not_before <= now)
                 held = {"holder": self._replica, "not_before": now + HELD_SECONDS}
-                taken = update(_states).where(free).values(**held).returning(_states.c.last_at, _states.c.last_id)
+                taken = (
+                    update(summary_states)
+                    .where(free)
+                    .values(**held)
+                    .returning(summary_states.c.last_at, summary_states.c.last_id)
+                )
                 row = (await connection.execute(taken)).first()
                 if row is None:
                     continue
@@ -82,7 +78,9 @@ class SummaryStore:
                 if len(found) == every:
                     return Taken(related, tuple(found))
                 # Another replica summarised them in between.
-                await connection.execute(update(_states).where(self._is(related)).values(holder="", not_before=0.0))
+                await connection.execute(
+                    update(summary_states).where(self._is(related)).values(holder="", not_before=0.0)
+                )
         return None
 
     async def settle(self, taken: Taken, summary: MemoryRecord) -> bool:
@@ -90,7 +88,7 @@ class SummaryStore:
         newest = taken.records[-1]
         done = {"last_at": newest.created_at, "last_id": newest.id, "holder": "", "not_before": 0.0, "failures": 0}
         async with self._records.transaction() as connection:
-            held = update(_states).where(self._held(taken)).values(**done)
+            held = update(summary_states).where(self._held(taken)).values(**done)
             if (await connection.execute(held)).rowcount != 1:
                 return False
             await self._records.insert(connection, summary, indexed=False)
@@ -99,20 +97,20 @@ class SummaryStore:
     async def fail(self, taken: Taken, now: float) -> None:
         """Has records that could not be summarised tried again later, later each time."""
         async with self._records.transaction() as connection:
-            counted = update(_states).where(self._held(taken)).values(failures=_states.c.failures + 1)
-            failures = (await connection.execute(counted.returning(_states.c.failures))).scalar()
+            counted = update(summary_states).where(self._held(taken)).values(failures=summary_states.c.failures + 1)
+            failures = (await connection.execute(counted.returning(summary_states.c.failures))).scalar()
             if failures is not None:
                 free = {"holder": "", "not_before": now + pause_after(failures)}
-                await connection.execute(update(_states).where(self._held(taken)).values(**free))
+                await connection.execute(update(summary_states).where(self._held(taken)).values(**free))
 
     async def _insert_new(self, connection: AsyncConnection, related: Related) -> None:
         key = {"namespace": self._namespace, "agent": self._agent, "kind": related.kind, "scope": related.scope}
         fresh = {"last_at": 0.0, "last_id": "", "holder": "", "not_before": 0.0, "failures": 0}
-        await connection.execute(upsert(connection, _states).values(**key, **fresh).on_conflict_do_nothing())
+        await connection.execute(upsert(connection, summary_states).values(**key, **fresh).on_conflict_do_nothing())
 
     def _is(self, related: Related) -> Any:
-        mine = and_(_states.c.namespace == self._namespace, _states.c.agent == self._agent)
-        return and_(mine, _states.c.kind == related.kind, _states.c.scope == related.scope)
+        mine = and_(summary_states.c.namespace == self._namespace, summary_states.c.agent == self._agent)
+        return and_(mine, summary_states.c.kind == related.kind, summary_states.c.scope == related.scope)
 
     def _held(self, taken: Taken) -> Any:
-        return and_(self._is(taken.related), _states.c.holder == self._replica)
+        return and_(self._is(taken.related), summary_states.c.holder == self._replica)

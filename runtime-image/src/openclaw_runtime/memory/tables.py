@@ -90,6 +90,31 @@ spending = Table(
     Column("micro_usd", BigInteger, nullable=False),
 )
 
+# How far each group of related records is summarised, and which replica is at it.
+summary_states = Table(
+    "memory_summaries",
+    metadata,
+    Column("namespace", String(64), primary_key=True),
+    Column("agent", String(64), primary_key=True),
+    Column("kind", String(64), primary_key=True),
+    Column("scope", String(16), primary_key=True),
+    Column("last_at", Float, nullable=False),
+    Column("last_id", String(36), nullable=False),
+    Column("holder", String(256), nullable=False),
+    Column("not_before", Float, nullable=False),
+    Column("failures", Integer, nullable=False),
+)
+
+# Since when, and when last, an agent's tiers were looked at.
+looks = Table(
+    "memory_looks",
+    metadata,
+    Column("namespace", String(64), primary_key=True),
+    Column("agent", String(64), primary_key=True),
+    Column("since", Float, nullable=False),
+    Column("last_at", Float, nullable=False),
+)
+
 RECORD_FIELDS = (
     "id", "namespace", "agent", "text", "kind", "scope", "session", "importance", "metadata", "created_at",
 )  # fmt: skip

@@ -2,6 +2,9 @@
 
 What leaves a tier is in the next one in the same transaction. Every step may be taken by several replicas at once: each
 record is moved, and dropped, by one of them.
+
+What is older than the last tier allows waits for its summary, and for a day in which the agent was awake: an agent that
+slept, or was restored from an old backup, finds everything old at once.
 """
 
 import logging
@@ -15,12 +18,15 @@ from openclaw_runtime.memory import tables
 from openclaw_runtime.memory.files import IMPORTANT
 from openclaw_runtime.memory.importance import Use, Weights, score, signals
 from openclaw_runtime.memory.records import RecordStore
-from openclaw_runtime.memory.sections import Tier, Tiers
+from openclaw_runtime.memory.sections import Tier
+from openclaw_runtime.memory.summaries import is_summarized
 from openclaw_runtime.memory.types import MemoryRecord
 from openclaw_runtime.memory.uses import uses_table
 
 logger = logging.getLogger(__name__)
 
+GRACE_SECONDS: Final = 86_400.0
+"""For so long after the first look, or the first after so long without one, nothing is forgotten for its age."""
 BATCH: Final = 500
 _OLDEST: Final = 10
 """Of so many times what has to go, the oldest, the least important goes."""
@@ -33,6 +39,19 @@ class TierStore:
         self._records = records
         self._namespace = namespace
         self._agent = agent
+
+    async def looked(self, now: float) -> float:
+        """Notes that the tiers are looked at, and returns since when they are, at least once in `GRACE_SECONDS`."""
+        async with self._records.transaction() as connection:
+            made = tables.upsert(connection, tables.looks).values(
+                namespace=self._namespace, agent=self._agent, since=now, last_at=now
+            )
+            slept = tables.looks.c.last_at < now - GRACE_SECONDS
+            noted = made.on_conflict_do_update(
+                index_elements=list(tables.looks.primary_key),
+                set_={"since": case((slept, now), else_=tables.looks.c.since), "last_at": now},
+            )
+            return float((await connection.execute(noted.returning(tables.looks.c.since))).scalar_one())
 
     async def last_used(self, limit: int) -> list[MemoryRecord]:
         """Returns the records that were recalled last, or made last where few were recalled; the latest at the end."""
@@ -74,19 +93,30 @@ class TierStore:
                 await connection.execute(tables.upsert(connection, tables.cold).on_conflict_do_nothing(), rows)
             return len(rows)
 
-    async def surplus(self, tiers: Tiers, weights: Weights, now: float, *, vectors: bool) -> list[str]:
-        """Returns a batch of records to forget: too old for cold and of no importance, or the least important.
+    async def expired(self, cold: Tier, now: float, *, vectors: bool, summarized: bool) -> list[str]:
+        """Returns a batch of records to forget: made and recalled too long ago for cold, and not important.
 
-        Without `vectors` there is no cold tier, and warm records are held to its limits.
+        With `summarized` only those that are in a summary. Without `vectors` there is no cold tier, and warm records
+        are held to its limits.
         """
-        table = tables.cold if vectors else tables.records
-        columns, cold = table.c, tiers.cold
-        mine = self._mine(table)
+        table = _last(vectors)
+        columns, oldest = table.c, now - cold.max_age
+        old = [columns.created_at < oldest, func.coalesce(uses_table.c.last_access, 0.0) < oldest]
+        if summarized:
+            old.append(is_summarized(table))
+        query = select(columns.id).select_from(table.outerjoin(uses_table, uses_table.c.record == columns.id))
+        due = query.where(self._mine(table), columns.importance < IMPORTANT, *old)
         async with self._records.transaction() as connection:
-            old = and_(mine, columns.created_at < now - cold.max_age, columns.importance < IMPORTANT)
-            expired = (await connection.execute(select(columns.id).where(old).limit(BATCH))).scalars().all()
-            if expired:
-                return list(expired)
+            return list((await connection.execute(due.limit(BATCH))).scalars())
+
+    async def surplus(self, cold: Tier, weights: Weights, now: float, *, vectors: bool) -> list[str]:
+        """Returns a batch of records that cold has no room for: of the oldest the least important.
+
+        Without `vectors` these are warm ones.
+        """
+        table = _last(vectors)
+        columns, mine = table.c, self._mine(table)
+        async with self._records.transaction() as connection:
             over = min(await self._count(connection, table) - cold.records, BATCH)
             if over <= 0:
                 return []
@@ -119,6 +149,10 @@ class TierStore:
 
     def _mine(self, table: Table) -> Any:
         return and_(table.c.namespace == self._namespace, table.c.agent == self._agent)
+
+
+def _last(vectors: bool) -> Table:
+    return tables.cold if vectors else tables.records
 
 
 def _importance(row: Any, weights: Weights, now: float) -> float:

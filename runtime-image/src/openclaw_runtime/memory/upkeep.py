@@ -9,8 +9,8 @@ from openclaw_runtime.errors import MemoryStoreError
 from openclaw_runtime.memory.attachments import AttachmentStore
 from openclaw_runtime.memory.hot import PRELOADED, Hot
 from openclaw_runtime.memory.importance import Weights
-from openclaw_runtime.memory.sections import Tiers
-from openclaw_runtime.memory.tiers import TierStore
+from openclaw_runtime.memory.sections import Tier, Tiers
+from openclaw_runtime.memory.tiers import GRACE_SECONDS, TierStore
 from openclaw_runtime.memory.types import VectorIndex
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ class TierObserver(Protocol):
 class Upkeep:
     """Looks every five minutes what has to move. `settings` are None where nothing is ever forgotten.
 
+    `summarized` says whether the agent makes summaries: nothing is forgotten for its age before it is in one.
     `now` is Unix time, `weights` are those of importance that the agent's users have taught it.
     """
 
@@ -42,6 +43,7 @@ class Upkeep:
         index: VectorIndex | None,
         attachments: AttachmentStore,
         settings: Callable[[], Tiers | None],
+        summarized: Callable[[], bool],
         weights: Callable[[], Awaitable[Weights]],
         now: Callable[[], float],
         observer: TierObserver,
@@ -51,6 +53,7 @@ class Upkeep:
         self._index = index
         self._attachments = attachments
         self._settings = settings
+        self._summarized = summarized
         self._weights = weights
         self._now = now
         self._observer = observer
@@ -85,14 +88,21 @@ class Upkeep:
             self._observer.tier_holds(tier, records)
 
     async def _forget(self, tiers: Tiers) -> None:
-        vectors, weights = self._index is not None, await self._weights()
-        while ids := await self._store.surplus(tiers, weights, self._now(), vectors=vectors):
+        now, weights = self._now(), await self._weights()
+        ages = now - await self._store.looked(now) >= GRACE_SECONDS
+        while ids := await self._due(tiers.cold, weights, ages=ages):
             # The vectors first: a record without one is found again, a vector without its record would stay for ever.
             if self._index is not None:
                 await self._index.delete(ids)
             await self._store.drop(ids)
             self._hot.forget(ids)
             self._observer.forgot(len(ids))
+
+    async def _due(self, cold: Tier, weights: Weights, *, ages: bool) -> list[str]:
+        vectors, now = self._index is not None, self._now()
+        if ages and (ids := await self._store.expired(cold, now, vectors=vectors, summarized=self._summarized())):
+            return ids
+        return await self._store.surplus(cold, weights, now, vectors=vectors)
 
     async def _forever(self, ready: Callable[[], Awaitable[None]]) -> None:
         await ready()
