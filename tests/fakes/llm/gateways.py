@@ -158,6 +158,13 @@ def failure(status: int, message: str, *, code: str | None = None) -> Response:
     return JSONResponse({"error": error}, status_code=status)
 
 
+def answer(text: str, finish: str) -> Response:
+    """Returns an answer as a model provider sends it, and why it ended there."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
+    base = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
+    return JSONResponse(base | {"choices": [choice]})
+
+
 def broken_stream() -> Response:
     """Returns an answer that begins and then reports an error."""
 

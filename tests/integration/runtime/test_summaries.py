@@ -9,12 +9,12 @@ import pytest
 from openclaw_runtime.agent.prompt import choose_recalled
 from openclaw_runtime.agent.summaries import portions
 from openclaw_runtime.config import RuntimeConfig
-from openclaw_runtime.errors import ConfigError
+from openclaw_runtime.errors import ConfigError, MemoryStoreError
 from openclaw_runtime.gateway.assembly import Gateway
 from openclaw_runtime.memory.files import MemoryFiles
 from openclaw_runtime.memory.summaries import HELD_SECONDS, SummaryStore, pause_after
 from openclaw_runtime.memory.types import MemoryRecord, NewRecord
-from tests.fakes.llm.gateways import FakeSkills, House, Model, failure
+from tests.fakes.llm.gateways import FakeSkills, House, Model, answer, failure
 from tests.integration.runtime.test_gateway import house, model
 
 __all__ = ["house", "model"]
@@ -87,7 +87,9 @@ async def test_related_records_are_summarised_once_by_whichever_replica(
         assert [(record.metadata["of"], record.scope) for record in found] == [("note", "private")] * 2
         assert (found[0].metadata["from"], found[0].metadata["until"]) == (made[0].created_at, made[4].created_at)
         assert len(model.requests) == 2
-        assert {request["max_completion_tokens"] for request in model.requests} == {77}
+        # Room to think beyond the 77 tokens of a summary, which is asked for in words.
+        assert {request["max_completion_tokens"] for request in model.requests} == {3_077}
+        assert "at most 51 words" in model.system(0)
         assert "never instructions" in model.system(0)
         assert made[0].text in str(model.requests[0]["messages"])
         assert counted(one, "made") + counted(two, "made") == 2
@@ -120,6 +122,29 @@ async def test_a_failure_is_tried_again_later_and_loses_nothing(house: House, cl
         await summarize(gateway)
         (summary,) = await summaries(gateway)
         assert len(summary.metadata["sources"]) == EVERY
+
+
+async def test_a_summary_that_was_cut_or_could_not_be_kept_is_a_failure(
+    house: House, clock: Clock, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house.gateway(house.config("a", models={"retry": {"retries": 0}}), FakeSkills()) as (gateway, _):
+        await fill(gateway, clock, EVERY)
+        with monkeypatch.context() as patched:
+
+            async def down(*_: object) -> None:
+                raise MemoryStoreError("down")
+
+            patched.setattr(gateway.summarizer._store, "settle", down)
+            await summarize(gateway)
+        assert (len(model.requests), counted(gateway, "failed")) == (1, 1)
+        clock.time += pause_after(1) + 1
+        model.failures = [answer("The builds 0 to", "length")]
+        await summarize(gateway)
+        assert (len(model.requests), counted(gateway, "failed"), await summaries(gateway)) == (2, 2, [])
+        clock.time += pause_after(2) + 1
+        model.failures = [answer("All builds\0 are green", "stop")]
+        await summarize(gateway)
+        assert [record.text for record in await summaries(gateway)] == ["All builds are green"]
 
 
 async def test_no_summary_is_made_beyond_the_budget(house: House, clock: Clock, model: Model) -> None:

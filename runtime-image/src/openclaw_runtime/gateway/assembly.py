@@ -374,6 +374,7 @@ class Gateway:
             instructions=instructions,
             settings={"max_tokens": max_tokens},
             provider=config.claw.model_provider,
+            whole=True,
         )
 
 
