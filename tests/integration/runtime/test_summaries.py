@@ -201,9 +201,9 @@ async def test_a_long_memory_file_is_summarised_and_a_persons_lines_stay(
     house.memory |= {"type": "file", "file_memory": {"path": str(folder), "summary_interval": 6}}
     house.memory["summarization"] = {"enabled": False}
     async with house.gateway(house.config("a"), FakeSkills()) as (gateway, _):
-        await fill(gateway, clock, 6, importance=0.9)
+        await fill(gateway, clock, 6, importance=0.9, kind="code review")
         file = folder / "MEMORY.md"
-        file.write_text(file.read_text().replace("# Memory\n", "# Memory\n\nCall me Ada.\n"))
+        file.write_text(file.read_text().replace("# Memory\n", "# Memory\n\n- Call me Ada.\n"))
         await summarize(gateway)
         assert model.requests == []
         await fill(gateway, clock, 1, importance=0.9)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,8 @@ IMPORTANT = 0.7
 """From this importance on a record is worth a line in MEMORY.md."""
 
 _LINE_LENGTH = 300
-_ENTRY = "- "
+_ENTRY = re.compile(r"- \d{4}-\d{2}-\d{2} \S+: ")
+"""How a line of `memory_line` begins; a person's own list does not."""
 
 
 def log_entry(record: MemoryRecord) -> str:
@@ -27,7 +29,8 @@ def memory_line(record: MemoryRecord) -> str:
     day = datetime.fromtimestamp(record.created_at, UTC).strftime("%Y-%m-%d")
     text = " ".join(record.text.split())
     short = text if len(text) <= _LINE_LENGTH else text[: _LINE_LENGTH - 1] + "…"
-    return f"- {day} {record.kind}: {short}\n"
+    kind = "-".join(record.kind.split())
+    return f"- {day} {kind}: {short}\n"
 
 
 class MemoryFiles:
@@ -73,11 +76,11 @@ class MemoryFiles:
         day = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
         kept, left = [], len(old)
         for line in text.splitlines(keepends=True):
-            if not (left and line.startswith(_ENTRY)):
+            if not (left and _ENTRY.match(line)):
                 kept.append(line)
                 continue
             if left == len(old):
-                kept.append(f"{_ENTRY}{day} {SUMMARY}: {' '.join(summary.split())}\n")
+                kept.append(f"- {day} {SUMMARY}: {' '.join(summary.split())}\n")
             left -= 1
         # First kept there, then taken out here: whatever happens in between, no line is lost.
         _append(self._folder / "MEMORY-archive.md", "# Memory, summarised since\n\n", "".join(old))
@@ -105,7 +108,7 @@ class MemoryFiles:
 
 def _entries(text: str) -> list[str]:
     """The lines that are entries; headings and whatever else a person wrote are not."""
-    return [line for line in text.splitlines(keepends=True) if line.startswith(_ENTRY)]
+    return [line for line in text.splitlines(keepends=True) if _ENTRY.match(line)]
 
 
 def _append(file: Path, head: str, text: str) -> None:
