@@ -198,6 +198,22 @@ def test_a_record_that_cannot_be_kept_is_refused(bad: dict[str, object]) -> None
         to_record(bad, skill="g", action="c", session="s")
 
 
+def test_no_skill_hides_what_others_remember() -> None:
+    with pytest.raises(ValueError, match="kind is 'summary'"):
+        to_record({"type": "summary", "text": "x", "sources": ["1"]}, skill="g", action="c", session="s")
+
+    def made(name: str, agent: str = "a", scope: Any = "team", **metadata: object) -> MemoryRecord:
+        return MemoryRecord(name, "n", agent, name, "summary", scope, "", 0.8, metadata, 0)
+
+    covered: dict[str, Any] = {"sources": ["mine", "other's", "private"]}
+    mine, others, private = made("mine"), made("other's", "b"), made("private", scope="private")
+    chosen = choose_recalled([made("sum", **covered), mine, others, private], [], session="s", limit=9)
+    assert chosen == [made("sum", **covered), others, private]
+    # One of a time when skills could write them.
+    old = made("old", **covered, skill="g", action="c")
+    assert choose_recalled([old, mine, others], [], session="s", limit=9) == [old, mine, others]
+
+
 def test_the_summary_adds_up_the_metrics_page() -> None:
     from prometheus_client import generate_latest
 

@@ -10,7 +10,7 @@ from openclaw_runtime.agent.events import Activity, Turn
 from openclaw_runtime.agent.prompt import memory_view
 from openclaw_runtime.agent.questions import Slot
 from openclaw_runtime.errors import NoAnswerError
-from openclaw_runtime.memory.types import MemoryStore, NewRecord
+from openclaw_runtime.memory.types import SUMMARY, MemoryStore, NewRecord
 
 logger = logging.getLogger("openclaw_runtime.skill")
 
@@ -32,7 +32,8 @@ def to_record(record: Mapping[str, Any], *, skill: str, action: str, session: st
     """Returns a skill's record as memory keeps it. Its scope is team: what a skill did matters to the whole team.
 
     The text is the record's text, summary, message or content, else all of it as JSON; kind (or type) and importance
-    (0 to 1) are taken over; the rest is metadata. Raises `ValueError` when the record is empty or too large.
+    (0 to 1) are taken over; the rest is metadata. Raises `ValueError` when the record is empty or too large, or of
+    a kind that skills do not write.
     """
     text = next((str(record[key]) for key in _TEXT_KEYS if record.get(key)), "")
     text = text or json.dumps(record, default=str, ensure_ascii=False)
@@ -42,9 +43,12 @@ def to_record(record: Mapping[str, Any], *, skill: str, action: str, session: st
     importance = record.get("importance", 0.7)
     if not isinstance(importance, int | float) or not 0 <= importance <= 1:
         raise ValueError(f"importance is {importance!r}; it must be a number from 0 to 1")
+    kind = next((str(record[key])[:64] for key in _KIND_KEYS if record.get(key)), "note")
+    if kind == SUMMARY:
+        raise ValueError(f"kind is {kind!r}, which is for what the agent itself summarises; give another, like note")
     return NewRecord(
         text=text,
-        kind=next((str(record[key])[:64] for key in _KIND_KEYS if record.get(key)), "note"),
+        kind=kind,
         scope="team",
         session=session,
         importance=float(importance),

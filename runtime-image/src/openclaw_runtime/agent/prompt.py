@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from openclaw_runtime.config import Claw, TeamMember
-from openclaw_runtime.memory.types import SUMMARY, MemoryRecord, SessionMessage
+from openclaw_runtime.memory.types import MemoryRecord, SessionMessage, is_summary
 
 _LONGEST_MEMORY = 2_000
 _CHARACTERS_PER_TOKEN = 4
@@ -65,15 +65,17 @@ def choose_recalled(
     """Returns what to recall: the best matches, then the newest, each once, oldest first.
 
     What was said in this very session is in the conversation already. A summary stands for those of its sources that
-    match less well.
+    match less well, and only for ones of its own agent and scope.
     """
     chosen: dict[str, MemoryRecord] = {}
-    covered: set[str] = set()
+    covered: set[tuple[str, str, str]] = set()
     for record in [*found, *recent]:
-        if record.id in covered or (record.kind == "exchange" and record.session == session):
+        if (record.agent, record.scope, record.id) in covered or (
+            record.kind == "exchange" and record.session == session
+        ):
             continue
-        if record.kind == SUMMARY and isinstance(sources := record.metadata.get("sources"), list):
-            covered.update(map(str, sources))
+        if is_summary(record) and isinstance(sources := record.metadata.get("sources"), list):
+            covered.update((record.agent, record.scope, str(source)) for source in sources)
         if len(chosen) < limit:
             chosen.setdefault(record.id, record)
     return sorted(chosen.values(), key=lambda record: record.created_at)

@@ -8,7 +8,7 @@ from typing import Final
 from openclaw_runtime.errors import MemoryStoreError
 from openclaw_runtime.memory.importance import Use, Weights, normalized, score, signals, weighed
 from openclaw_runtime.memory.sections import Importance
-from openclaw_runtime.memory.types import SUMMARY, Found, View
+from openclaw_runtime.memory.types import Found, View, is_summary
 from openclaw_runtime.memory.uses import Judged, UseStore
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Ranking:
             weighed(
                 item,
                 score(signals(item.record, uses.get(item.record.id, Use()), now), weights),
-                _SUMMARY_PREFERENCE if item.record.kind == SUMMARY else 1.0,
+                _SUMMARY_PREFERENCE if is_summary(item.record) else 1.0,
             )
             for item in found
         ]

@@ -43,6 +43,11 @@ class MemoryRecord:
     created_at: float
 
 
+def is_summary(record: MemoryRecord) -> bool:
+    """Returns whether a record stands for others. One that a skill wrote never does; its metadata names the skill."""
+    return record.kind == SUMMARY and "skill" not in record.metadata
+
+
 @dataclass(frozen=True, slots=True)
 class Related:
     """What related records have in common."""
