@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -100,6 +101,33 @@ async def test_an_agent_that_lacks_something_can_be_stopped() -> None:
     await reconcile()
     assert handed == [2]
     assert ("HorizontalPodAutoscaler", "ada-gateway") in bench.api.items
+
+
+async def test_a_child_that_is_deleted_meanwhile_is_nobody_elses() -> None:
+    bench = Bench()
+    bench.api.put("ConfigMap", "settings", data={"mode": "x"})
+    agents = AgentReconciler(bench.context, {})
+    spec: dict[str, Any] = SPEC | {"description": "calm"}
+    await agents.reconcile(bench.primary("Agent", "ada", spec))
+
+    def delete_service() -> None:
+        if bench.api.items.pop(("Service", "ada-gateway"), None):
+            bench.context.children.removed(BY_NAME["Service"], "demo", "ada-gateway", str(10**9))
+
+    def soon(verb: str, kind: str, _name: str) -> None:
+        if (verb, kind) == ("apply", "ConfigMap"):
+            # After the Service was found to be as it should, and before all of them have been looked at.
+            asyncio.get_running_loop().call_soon(delete_service)
+
+    bench.api.fault = soon
+    status = bench.api.items["Agent", "ada"]["status"]
+    await agents.reconcile(bench.primary("Agent", "ada", spec | {"description": "bold"}, status=status))
+    assert ("Service", "ada-gateway") not in bench.api.items
+    status = bench.api.items["Agent", "ada"]["status"]
+    assert "OwnershipConflict" not in {item["reason"] for item in status["conditions"]}
+    bench.api.fault = lambda *_: None
+    await agents.reconcile(bench.primary("Agent", "ada", spec | {"description": "bold"}, status=status))
+    assert ("Service", "ada-gateway") in bench.api.items
 
 
 async def test_a_trusted_skill_needs_the_mark_of_the_platform_engineer() -> None:

@@ -71,7 +71,10 @@ class Children:
         if not unfit:
             _collect(outcome, await asyncio.gather(*(self.ensure(item) for item in last), return_exceptions=True))
         elif not (outcome.problem or outcome.refusal):
-            outcome.problem = OwnershipConflictError(unfit[0]["kind"], unfit[0]["metadata"]["name"])
+            # What is not there at all was deleted meanwhile: that wakes the owner, and all of it is looked at again.
+            names = [(item["kind"], item["metadata"]["name"]) for item in unfit]
+            taken = [(kind, name) for kind, name in names if self._store.get(kind, self._owner.namespace, name)]
+            outcome.problem = OwnershipConflictError(*taken[0]) if taken else None
         wanted = {(item["kind"], item["metadata"]["name"]) for item in desired} | set(keep)
         surplus = [
             live
