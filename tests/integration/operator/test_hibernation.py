@@ -164,6 +164,7 @@ async def test_suspending_a_sleeping_agent_and_taking_hibernation_away(
     await asleep(cluster)
     await cluster.apply(changed(SLEEPY, "spec.suspend", True))
     await cluster.wait_condition("Agent", "ada", "Ready", "False", "Suspended")
+    await cluster.wait_gone("Deployment", "openclaw-activator")
     await cluster.apply(SLEEPY)
     await cluster.wait("Deployment", "openclaw-activator", exists)
     await pods(cluster, "openclaw-activator", 1)

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,8 +47,8 @@ def redis_url(redis_server: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """The URL of a real PostgreSQL cluster, run by the user postgres when the tests run as root."""
+def postgres_server() -> Iterator[int]:
+    """The port of a real PostgreSQL cluster, run by the user postgres when the tests run as root."""
     user = pwd.getpwnam("postgres") if os.getuid() == 0 else None
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o700)
@@ -69,8 +70,16 @@ def postgres_url() -> Iterator[str]:
     run("initdb", "-D", str(data), "-U", "openclaw", "-A", "trust", "--no-sync")
     run("pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
     try:
-        run("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "openclaw", "openclaw")
-        yield f"postgresql+asyncpg://openclaw@127.0.0.1:{port}/openclaw"
+        yield port
     finally:
         run("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: int) -> str:
+    """The URL of an empty database."""
+    name = f"t{uuid.uuid4().hex[:12]}"
+    where = ["-h", "127.0.0.1", "-p", str(postgres_server), "-U", "openclaw"]
+    subprocess.run([_POSTGRES / "createdb", *where, name], check=True, capture_output=True)
+    return f"postgresql+asyncpg://openclaw@127.0.0.1:{postgres_server}/{name}"
