@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from openclaw_operator.api.backup import BackupDestination
 from openclaw_operator.api.base import DNS_LABEL, LIST_ATOMIC, CommonStatus, LocalRef, Model, Name, cel, schema_extra
-from openclaw_operator.api.memorystore import BackupDestination
 
 Phase = Literal["Pending", "Pausing", "Restoring", "Resuming", "Succeeded", "Failed"]
 Part = Literal["records", "vectors"]

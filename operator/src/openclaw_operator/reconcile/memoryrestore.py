@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from openclaw_operator.api.backup import BackupDestination
 from openclaw_operator.api.base import KeyRef
 from openclaw_operator.api.memoryrestore import MemoryRestoreSpec
-from openclaw_operator.api.memorystore import BackupDestination, MemoryStoreSpec
+from openclaw_operator.api.memorystore import MemoryStoreSpec
 from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.live import Live
 from openclaw_operator.cluster.references import Key as ReferenceKey

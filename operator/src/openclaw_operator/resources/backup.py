@@ -9,8 +9,9 @@ from typing import Any
 
 from openclaw_operator import jsonyaml
 from openclaw_operator.api import API_VERSION
+from openclaw_operator.api.backup import Backup, BackupDestination
 from openclaw_operator.api.base import KeyRef
-from openclaw_operator.api.memorystore import Backup, BackupDestination, MemoryStoreSpec
+from openclaw_operator.api.memorystore import MemoryStoreSpec
 from openclaw_operator.resources import stores
 from openclaw_operator.resources.meta import (
     MEMORY_DIR,

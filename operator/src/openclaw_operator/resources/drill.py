@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 
+from openclaw_operator.api.backup import Backup, Drill
 from openclaw_operator.api.base import KeyRef
-from openclaw_operator.api.memorystore import Backup, Drill, ManagedQdrant, ManagedServer, MemoryStoreSpec
+from openclaw_operator.api.memorystore import ManagedQdrant, ManagedServer, MemoryStoreSpec
 from openclaw_operator.resources import backup as backups
 from openclaw_operator.resources import databases, network, qdrant, stores
 from openclaw_operator.resources.meta import MEMORY_DIR, SCRATCH_DIR, Images, Object, Owner, child, field_env, labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-from openclaw_operator.api.memorystore import BackupDestination
+from openclaw_operator.api.backup import BackupDestination
 from openclaw_operator.resources import activator, agent_models, stores
 from openclaw_operator.resources import egress as proxies
 from openclaw_operator.resources.agent_deployment import selector
@@ -101,19 +101,7 @@ def gateway_policy(inputs: AgentInputs) -> Object:
     egress.append({"to": [_pods(proxies.LABELS)], "ports": _tcp(EGRESS_API_PORT)})
     if inputs.meets_activator:
         egress.append({"to": [_pods(activator.LABELS)], "ports": _tcp(ACTIVATOR_API_PORT)})
-    return child(
-        "networking.k8s.io/v1",
-        "NetworkPolicy",
-        inputs.gateway,
-        inputs.owner,
-        labels(inputs.owner, "gateway", "network"),
-        spec={
-            "podSelector": {"matchLabels": selector(inputs.owner.name)},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": [_CLIENTS],
-            "egress": egress,
-        },
-    )
+    return _child_policy(inputs.owner, "gateway", selector(inputs.owner.name), ingress=[_CLIENTS], egress=egress)
 
 
 def activator_policy(namespace: str) -> Object:
@@ -132,34 +120,34 @@ def activator_policy(namespace: str) -> Object:
 
 def server_policy(owner: Owner, server: str, ports: tuple[int, ...], peer_ports: tuple[int, ...] = ()) -> Object:
     """A server of a MemoryStore: in from gateways and its backup; between its own pods where it is a cluster."""
-    own = {"app.kubernetes.io/name": server, owner.label: owner.name}
+    own = _pods_of(owner, server)
     clients: Object = {
-        "from": [_pods(_GATEWAYS), _pods({"app.kubernetes.io/name": "backup", owner.label: owner.name})],
+        "from": [_pods(_GATEWAYS), _pods(_pods_of(owner, "backup"))],
         "ports": _tcp(*ports),
     }
     ingress, egress = [clients], []
     if peer_ports:
         ingress.append({"from": [_pods(own)], "ports": _tcp(*ports, *peer_ports)})
         egress = [_DNS, {"to": [_pods(own)], "ports": _tcp(*ports, *peer_ports)}]
-    return child(
-        "networking.k8s.io/v1",
-        "NetworkPolicy",
-        owner.child(server),
-        owner,
-        labels(owner, server, "network"),
-        spec={
-            "podSelector": {"matchLabels": own},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": ingress,
-            "egress": egress,
-        },
-    )
+    return _child_policy(owner, server, own, ingress=ingress, egress=egress)
 
 
 def drill_policy(owner: Owner, name: str, destination: BackupDestination) -> Object:
     """Pods of restore drills: nobody in, and out to the object store that backups are in."""
     s3 = destination.s3
     out = [_DNS, {"ports": _tcp(*sorted({443, *stores.ports((s3.endpoint,))}))}] if s3 else []
+    return _child_policy(owner, name, _pods_of(owner, name), ingress=[], egress=out)
+
+
+def _pods_of(owner: Owner, name: str) -> dict[str, str]:
+    """What the pods of that app.kubernetes.io/name of an owner have."""
+    return {"app.kubernetes.io/name": name, owner.label: owner.name}
+
+
+def _child_policy(
+    owner: Owner, name: str, pods: dict[str, str], *, ingress: list[Object], egress: list[Object]
+) -> Object:
+    """A policy that belongs to an owner, named after what it is about."""
     return child(
         "networking.k8s.io/v1",
         "NetworkPolicy",
@@ -167,10 +155,10 @@ def drill_policy(owner: Owner, name: str, destination: BackupDestination) -> Obj
         owner,
         labels(owner, name, "network"),
         spec={
-            "podSelector": {"matchLabels": {"app.kubernetes.io/name": name, owner.label: owner.name}},
+            "podSelector": {"matchLabels": pods},
             "policyTypes": ["Ingress", "Egress"],
-            "ingress": [],
-            "egress": out,
+            "ingress": ingress,
+            "egress": egress,
         },
     )
 

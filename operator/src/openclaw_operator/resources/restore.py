@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from openclaw_operator import jsonyaml
+from openclaw_operator.api.backup import BackupDestination
 from openclaw_operator.api.memoryrestore import MemoryRestoreSpec
-from openclaw_operator.api.memorystore import BackupDestination
 from openclaw_operator.errors import SpecError
 from openclaw_operator.resources import backup
 from openclaw_operator.resources.inputs import Store
