@@ -25,23 +25,38 @@ from openclaw_runtime.memory.types import MemoryRecord
 
 metadata = MetaData()
 
+
+def _record_columns() -> list[Column[Any]]:
+    """What is told of a record in whichever tier it is."""
+    return [
+        Column("id", String(36), primary_key=True),
+        Column("namespace", String(64), nullable=False),
+        Column("agent", String(64), nullable=False),
+        Column("scope", String(16), nullable=False),
+        Column("kind", String(64), nullable=False),
+        Column("importance", Float, nullable=False),
+        Column("created_at", Float, nullable=False),
+    ]
+
+
+def _record_indexes(table: str) -> list[Index]:
+    """How records are read: the newest of an agent and of a team, and the next of a group to summarise."""
+    return [
+        Index(f"{table}_by_agent", "namespace", "agent", "created_at"),
+        Index(f"{table}_by_scope", "namespace", "scope", "created_at"),
+        Index(f"{table}_by_group", "namespace", "agent", "kind", "scope", "created_at", "id"),
+    ]
+
+
 records = Table(
     "memory_records",
     metadata,
-    Column("id", String(36), primary_key=True),
-    Column("namespace", String(64), nullable=False),
-    Column("agent", String(64), nullable=False),
-    Column("scope", String(16), nullable=False),
-    Column("kind", String(64), nullable=False),
+    *_record_columns(),
     Column("session", String(256), nullable=False),
     Column("text", Text, nullable=False),
-    Column("importance", Float, nullable=False),
     Column("metadata", JSON, nullable=False),
-    Column("created_at", Float, nullable=False),
     Column("indexed", Boolean, nullable=False),
-    Index("memory_records_by_agent", "namespace", "agent", "created_at"),
-    Index("memory_records_by_scope", "namespace", "scope", "created_at"),
-    Index("memory_records_by_group", "namespace", "agent", "kind", "scope", "created_at", "id"),
+    *_record_indexes("memory_records"),
     Index("memory_records_by_kind", "namespace", "kind", "created_at"),
 )
 
@@ -49,17 +64,9 @@ records = Table(
 cold = Table(
     "memory_cold",
     metadata,
-    Column("id", String(36), primary_key=True),
-    Column("namespace", String(64), nullable=False),
-    Column("agent", String(64), nullable=False),
-    Column("scope", String(16), nullable=False),
-    Column("kind", String(64), nullable=False),
-    Column("importance", Float, nullable=False),
-    Column("created_at", Float, nullable=False),
+    *_record_columns(),
     Column("rest", LargeBinary, nullable=False),
-    Index("memory_cold_by_agent", "namespace", "agent", "created_at"),
-    Index("memory_cold_by_scope", "namespace", "scope", "created_at"),
-    Index("memory_cold_by_group", "namespace", "agent", "kind", "scope", "created_at", "id"),
+    *_record_indexes("memory_cold"),
 )
 
 messages = Table(
@@ -118,7 +125,7 @@ looks = Table(
 RECORD_FIELDS = (
     "id", "namespace", "agent", "text", "kind", "scope", "session", "importance", "metadata", "created_at",
 )  # fmt: skip
-_PLAIN = ("id", "namespace", "agent", "scope", "kind", "importance", "created_at")
+_PLAIN = tuple(column.name for column in _record_columns())
 
 
 def upsert(connection: AsyncConnection, table: Table) -> Any:
