@@ -15,7 +15,7 @@ from websockets.asyncio.server import ServerConnection, unix_serve
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from openclaw_runtime.sandbox import client, errors
+from openclaw_runtime.sandbox import errors, exchange
 from openclaw_runtime.sandbox.archive import PackageFile
 from openclaw_runtime.sandbox.attachments import (
     CHUNK_BYTES,
@@ -401,7 +401,7 @@ async def test_a_pod_that_goes_away_or_stands_still_between_frames_fails_its_cal
     async with pod(leave) as endpoint:
         with pytest.raises(errors.SkillCrashedError, match="went away"):
             await call(endpoint)
-    monkeypatch.setattr(client, "ATTACHMENT_SECONDS", 0.1)
+    monkeypatch.setattr(exchange, "ATTACHMENT_SECONDS", 0.1)
     async with pod(stand) as endpoint:
         with pytest.raises(errors.CallTimeoutError, match="did not send its attachments"):
             await call(endpoint)

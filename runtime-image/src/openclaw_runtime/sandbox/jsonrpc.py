@@ -135,6 +135,13 @@ def decode(text: str | bytes) -> Message:
     return Failure(identity, error.integer("code"), error.text("message"), error.mapping("data", optional=True))
 
 
+def decode_frame(frame: str | bytes) -> Message:
+    """Reads one frame of a WebSocket, which has to be a text frame. Raises `ProtocolError`."""
+    if isinstance(frame, bytes):
+        raise ProtocolError("frame: a binary frame where text belongs")
+    return decode(frame)
+
+
 def _decode_call(body: Json) -> Message:
     method = body["method"]
     if not isinstance(method, str):

@@ -27,7 +27,7 @@ from openclaw_runtime.sandbox.jsonrpc import (
     ProtocolError,
     Request,
     Success,
-    decode,
+    decode_frame,
     encode,
 )
 from openclaw_runtime.sandbox.protocol import (
@@ -211,7 +211,7 @@ class Runner:
                 raise _RefusedError(failure(ErrorCode.PACKAGE, f"package: more than {MAX_PACKAGE_BYTES} bytes"))
             package = frame
             frame = await connection.recv()
-        request = _text(frame)
+        request = decode_frame(frame)
         here = Connection(nonce, settings.pod_uid, time.time())
         if settings.leased and isinstance(request, Request) and request.method == "release":
             self._release(request, here)
@@ -330,7 +330,7 @@ class Runner:
             # However it ends: a gateway that crashed says no goodbye.
             with contextlib.suppress(ConnectionClosed):
                 async for frame in connection:
-                    run.receive(_text(frame))
+                    run.receive(decode_frame(frame))
         except ProtocolError as error:
             run.end(ErrorCode.INVALID_REQUEST, str(error))
         run.end(ErrorCode.CANCELLED, "the gateway closed the connection")
@@ -348,12 +348,6 @@ def _signed(request: Request) -> tuple[str, str]:
     """Returns the payload's text and its signature. Raises `ProtocolError`."""
     fields = Fields(request.params, "params")
     return fields.text("payload", limit=MAX_FRAME_BYTES), fields.text("signature", limit=128)
-
-
-def _text(frame: str | bytes) -> Message:
-    if isinstance(frame, bytes):
-        raise ProtocolError("frame: a binary frame where text belongs")
-    return decode(frame)
 
 
 async def run(settings: Settings, verifier: Verifier, nursery: Nursery, listener: socket.socket | None) -> int:
