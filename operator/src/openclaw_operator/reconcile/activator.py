@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from openclaw_operator.api.gateway import Hibernation
 from openclaw_operator.errors import SpecError
-from openclaw_operator.reconcile.children import NAMESPACE, Children
+from openclaw_operator.reconcile.children import of_namespace
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.queue import Key
 from openclaw_operator.resources import activator, network
@@ -43,7 +43,7 @@ class ActivatorReconciler:
     async def reconcile(self, key: Key) -> float | None:
         """Bring the activator of one namespace to what it should be. Raises ApiError for a passing fault."""
         context, namespace = self._context, key[1]
-        children = Children(context.client, context.children, Owner(NAMESPACE, namespace, namespace, ""))
+        children = of_namespace(context.client, context.children, namespace)
         names = context.primaries.hibernating(namespace)
         if not names:
             if namespace in self._ready or not self._selective:

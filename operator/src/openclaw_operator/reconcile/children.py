@@ -269,3 +269,8 @@ def _collect(outcome: Outcome, results: Iterable[object]) -> None:
             fault = fault or result
     if fault:
         raise fault
+
+
+def of_namespace(client: Client, store: ChildStore, namespace: str) -> Children:
+    """What all agents of a namespace share; it carries no owner."""
+    return Children(client, store, Owner(NAMESPACE, namespace, namespace, ""))

@@ -9,7 +9,7 @@ from typing import Any
 from openclaw_operator.api.memorystore import MemoryStoreSpec
 from openclaw_operator.reconcile import jobs
 from openclaw_operator.reconcile.context import Context
-from openclaw_operator.reconcile.status import Condition
+from openclaw_operator.reconcile.status import Condition, told_condition
 from openclaw_operator.resources import drill
 from openclaw_operator.resources.meta import Owner
 
@@ -25,7 +25,7 @@ async def judge(
     """
     if spec.backup is None or spec.backup.drill is None:
         return None, None
-    told = next((each for each in old.get("conditions") or () if each["type"] == TYPE), None)
+    told = told_condition(old, TYPE)
     failed, succeeded = jobs.run_state(facts)
     if facts is None or (not failed and succeeded is None):
         # Not yet, or suspended for a moment: what is known stays.

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from openclaw_operator.cluster.live import Live
 from openclaw_operator.errors import SpecError
-from openclaw_operator.reconcile.children import NAMESPACE, Children
+from openclaw_operator.reconcile.children import of_namespace
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.status import Condition
 from openclaw_operator.resources import egress, network
-from openclaw_operator.resources.meta import Owner
 
 LOG = logging.getLogger(__name__)
 _PARTS = (
@@ -36,7 +34,7 @@ async def keep(context: Context, namespace: str, public_keys: str, *, internal: 
     if not options.enabled:
         await drop(context, namespace)
         return True
-    children = _children(context, namespace)
+    children = of_namespace(context.client, context.children, namespace)
     policies = network.egress_policies(namespace, internal=bool(internal), denied=options.denied)
     if internal is None and context.children.get("NetworkPolicy", namespace, network.EGRESS_POLICY):
         policies = [item for item in policies if item["metadata"]["name"] != network.EGRESS_POLICY]
@@ -52,16 +50,7 @@ async def keep(context: Context, namespace: str, public_keys: str, *, internal: 
 
 async def drop(context: Context, namespace: str) -> None:
     """Delete what there is of the proxy. Raises ApiError for a fault."""
-    await _children(context, namespace).drop_shared(_PARTS)
-
-
-def _children(context: Context, namespace: str) -> Children:
-    return Children(context.client, context.children, Owner(NAMESPACE, namespace, namespace, ""))
-
-
-def ready(live: Live | None) -> bool:
-    """Whether a pod of the proxy's Deployment takes connections."""
-    return live is not None and live.facts["ready"] > 0
+    await of_namespace(context.client, context.children, namespace).drop_shared(_PARTS)
 
 
 def condition(context: Context, namespace: str, skills: list[str]) -> Condition | None:
@@ -79,7 +68,7 @@ def condition(context: Context, namespace: str, skills: list[str]) -> Condition 
             message = f"{kind} {name} belongs to {whose}, so {names} reach nothing: rename or delete it"
             return Condition("EgressReady", False, "OwnershipConflict", message)
     live = context.children.get("Deployment", namespace, egress.NAME)
-    if ready(live):
+    if live and live.facts["ready"] > 0:
         return Condition("EgressReady", True, "Ready", "the egress proxy takes connections")
     why = (live.facts["problem"] if live else None) or (
         f"see kubectl describe pods -l app.kubernetes.io/name=egress-proxy -n {namespace}"

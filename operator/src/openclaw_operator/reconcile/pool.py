@@ -13,7 +13,7 @@ from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.live import Live
 from openclaw_operator.errors import ConflictError, ForbiddenError, RejectedError, SpecError
 from openclaw_operator.reconcile import egress
-from openclaw_operator.reconcile.children import NAMESPACE, Children
+from openclaw_operator.reconcile.children import of_namespace
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.demand import Bounds, Demand, begin, follow
 from openclaw_operator.reconcile.pool_plan import FINISHED, Plan, plan
@@ -35,7 +35,7 @@ from openclaw_operator.reconcile.signing import (
 )
 from openclaw_operator.reconcile.status import Condition
 from openclaw_operator.resources import network, sandbox, secrets
-from openclaw_operator.resources.meta import EGRESS_LABEL, POOL_LABEL, Owner
+from openclaw_operator.resources.meta import EGRESS_LABEL, POOL_LABEL
 from openclaw_operator.resources.pool import Pool, merge, workspace_claim
 
 LOG = logging.getLogger(__name__)
@@ -147,8 +147,7 @@ class PoolReconciler:
         complete = all(name in known for name in agents)
         try:
             keys = await ensure_signing_key(context, namespace)
-            owner = Owner(NAMESPACE, namespace, namespace, "")
-            children = Children(context.client, context.children, owner)
+            children = of_namespace(context.client, context.children, namespace)
             for policy in network.sandbox_policies(namespace):
                 await children.ensure_shared(policy)
             retry = await self._keep_egress(namespace, pools, pods, keys.grants, complete=complete)
@@ -326,7 +325,7 @@ class PoolReconciler:
         for pod in pods:
             if not pod.deleting:
                 await context.client.delete(BY_NAME["Pod"], namespace, pod.name, "prune", uid=pod.uid)
-        children = Children(context.client, context.children, Owner(NAMESPACE, namespace, namespace, ""))
+        children = of_namespace(context.client, context.children, namespace)
         await children.drop_shared(SHARED)
 
     def _observe(

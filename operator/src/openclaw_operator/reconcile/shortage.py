@@ -9,7 +9,7 @@ from typing import Any
 
 from openclaw_operator.cluster.live import IMAGE_PULL_FAILED, Live
 from openclaw_operator.errors import ApiError, SpecError
-from openclaw_operator.reconcile.status import Condition
+from openclaw_operator.reconcile.status import Condition, told_condition
 from openclaw_operator.resources.meta import POOL_LABEL
 from openclaw_operator.resources.sandbox import WORKSPACE_LABEL
 
@@ -135,7 +135,7 @@ def sandbox_condition(states: Mapping[str, PoolState] | None, old: Mapping[str, 
     What is not known is as it was told in the `old` status; nothing known is nothing wrong.
     """
     if states is None:
-        told = next((item for item in old.get("conditions") or () if item["type"] == SANDBOX_AVAILABLE), None)
+        told = told_condition(old, SANDBOX_AVAILABLE)
         if told and told["status"] == "False":
             return Condition(SANDBOX_AVAILABLE, False, told["reason"], told["message"])
     for name, state in (states or {}).items():

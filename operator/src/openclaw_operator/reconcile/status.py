@@ -74,13 +74,14 @@ def patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return changed
 
 
+def told_condition(status: Mapping[str, Any], type_: str) -> Mapping[str, Any] | None:
+    """A condition as a status tells it."""
+    return next((item for item in status.get("conditions") or () if item["type"] == type_), None)
+
+
 def ready_condition(status: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The Ready condition of a status."""
-    for item in status.get("conditions") or ():
-        if item["type"] == "Ready":
-            found: Mapping[str, Any] = item
-            return found
-    return None
+    return told_condition(status, "Ready")
 
 
 def readiness(status: Mapping[str, Any]) -> str:

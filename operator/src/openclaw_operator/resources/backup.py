@@ -62,7 +62,17 @@ def build(owner: Owner, spec: MemoryStoreSpec, images: Images, users: Users, *, 
     """
     if spec.backup is None:
         return []
-    return [_config_map(owner, spec, spec.backup, users), _cron_job(owner, spec, spec.backup, images, held=held)]
+    made = cron_job(
+        owner,
+        SERVER,
+        spec.backup,
+        _pod(owner, spec, spec.backup, images),
+        schedule=spec.backup.schedule,
+        suspend=spec.backup.suspend or held,
+        kept=3,
+        retries=2,
+    )
+    return [_config_map(owner, spec, spec.backup, users), made]
 
 
 def destination(where: BackupDestination) -> dict[str, Any]:
@@ -133,28 +143,39 @@ def _config_map(owner: Owner, spec: MemoryStoreSpec, backup: Backup, users: User
     )
 
 
-def _cron_job(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Images, *, held: bool) -> Object:
-    child_labels = labels(owner, SERVER, "backup")
+def cron_job(
+    owner: Owner,
+    server: str,
+    backup: Backup,
+    pod_spec: Object,
+    *,
+    schedule: str,
+    suspend: bool,
+    kept: int,
+    retries: int,
+) -> Object:
+    """A CronJob in the time zone of the backups; `kept` good runs stay to be looked at."""
+    own = labels(owner, server, "backup")
     job: Object = {
-        "schedule": backup.schedule,
-        "suspend": backup.suspend or held,
+        "schedule": schedule,
+        "suspend": suspend,
         "concurrencyPolicy": "Forbid",
-        # A start missed by more than an hour, for example while the cluster was down, is left to the next day.
+        # A start missed by more than an hour, for example while the cluster was down, is left to the next time.
         "startingDeadlineSeconds": 3600,
-        "successfulJobsHistoryLimit": 3,
+        "successfulJobsHistoryLimit": kept,
         "failedJobsHistoryLimit": 1,
         "jobTemplate": {
-            "metadata": {"labels": child_labels},
+            "metadata": {"labels": own},
             "spec": {
-                "backoffLimit": 2,
+                "backoffLimit": retries,
                 "activeDeadlineSeconds": DEADLINE_SECONDS,
-                "template": {"metadata": {"labels": child_labels}, "spec": _pod(owner, spec, backup, images)},
+                "template": {"metadata": {"labels": own}, "spec": pod_spec},
             },
         },
     }
     if backup.time_zone:
         job["timeZone"] = backup.time_zone
-    return child("batch/v1", "CronJob", owner.child(SERVER), owner, child_labels, spec=job)
+    return child("batch/v1", "CronJob", owner.child(server), owner, own, spec=job)
 
 
 def last(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Images) -> Object:

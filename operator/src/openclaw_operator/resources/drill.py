@@ -6,10 +6,8 @@ store's servers do not let it in, and it is let out to the destination of the ba
 
 from __future__ import annotations
 
-import json
-
-from openclaw_operator.api.backup import Backup, Drill
-from openclaw_operator.api.base import KeyRef
+from openclaw_operator import jsonyaml
+from openclaw_operator.api.backup import Backup
 from openclaw_operator.api.memorystore import ManagedQdrant, ManagedServer, MemoryStoreSpec
 from openclaw_operator.resources import backup as backups
 from openclaw_operator.resources import databases, network, qdrant, stores
@@ -30,7 +28,17 @@ def build(owner: Owner, spec: MemoryStoreSpec, images: Images, *, held: bool = F
     return [
         _config_map(owner, spec.backup),
         network.drill_policy(owner, SERVER, spec.backup.destination),
-        _cron_job(owner, spec, spec.backup, spec.backup.drill, images, held=held),
+        backups.cron_job(
+            owner,
+            SERVER,
+            spec.backup,
+            _pod(owner, spec, spec.backup, images),
+            schedule=spec.backup.drill.schedule,
+            suspend=held,
+            kept=1,
+            # For a node that goes away; what does not come back today will not come back in a minute.
+            retries=1,
+        ),
     ]
 
 
@@ -50,39 +58,13 @@ def _config_map(owner: Owner, backup: Backup) -> Object:
             "api_key_file": f"{MEMORY_DIR}/{stores.QDRANT_KEY}",
         },
     }
-    text = json.dumps(config, indent=2) + "\n"
+    text = jsonyaml.dumps(config, indent=2) + "\n"
     own = labels(owner, SERVER, "backup")
     return child("v1", "ConfigMap", owner.child(SERVER), owner, own, data={backups.CONFIG_KEY: text})
 
 
-def _cron_job(
-    owner: Owner, spec: MemoryStoreSpec, backup: Backup, drill: Drill, images: Images, *, held: bool
-) -> Object:
-    own = labels(owner, SERVER, "backup")
-    job: Object = {
-        "schedule": drill.schedule,
-        "suspend": held,
-        "concurrencyPolicy": "Forbid",
-        "startingDeadlineSeconds": 3600,
-        "successfulJobsHistoryLimit": 1,
-        "failedJobsHistoryLimit": 1,
-        "jobTemplate": {
-            "metadata": {"labels": own},
-            "spec": {
-                # For a node that goes away; what does not come back today will not come back in a minute.
-                "backoffLimit": 1,
-                "activeDeadlineSeconds": backups.DEADLINE_SECONDS,
-                "template": {"metadata": {"labels": own}, "spec": _pod(owner, spec, backup, images)},
-            },
-        },
-    }
-    if backup.time_zone:
-        job["timeZone"] = backup.time_zone
-    return child("batch/v1", "CronJob", owner.child(SERVER), owner, own, spec=job)
-
-
 def _pod(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Images) -> Object:
-    volumes, mounts, env = backups.mounted(owner.child(SERVER), backup.destination, _NO_FILES, read_only=True)
+    volumes, mounts, env = backups.mounted(owner.child(SERVER), backup.destination, {}, read_only=True)
     item = {"path": stores.QDRANT_KEY, "fieldRef": {"fieldPath": _UNGUESSABLE}}
     volumes.append({"name": "memory", "projected": {"sources": [{"downwardAPI": {"items": [item]}}]}})
     mounts.append({"name": "memory", "mountPath": MEMORY_DIR, "readOnly": True})
@@ -119,9 +101,6 @@ def _pod(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Images) ->
     command = ["openclaw", "backup", "drill", *common, "--summary", backups.SUMMARY_FILE]
     main = backups.container(SERVER, images.backup, images, command, env=env, mounts=mounts)
     return backups.pod(init, main, volumes)
-
-
-_NO_FILES: dict[str, KeyRef] = {}
 
 
 def _scratch(container: Object, user: int, scratch: tuple[str, ...], volumes: list[Object]) -> Object:

@@ -24,12 +24,12 @@ from openclaw_operator.resources.meta import (
     child,
     labels,
 )
+from openclaw_operator.resources.shared import shared
 
 SANDBOX_POLICY = "openclaw-sandbox"
 SANDBOX_NAME_POLICY = "openclaw-sandbox-by-name"
 SANDBOX_EGRESS_POLICY = "openclaw-sandbox-egress"
 EGRESS_POLICY = "openclaw-egress"
-ACTIVATOR_POLICY = activator.NAME
 # Pods of other namespaces that may talk to gateways, for example an ingress controller, get there by this label on
 # their namespace.
 ACCESS_LABEL = "openclaw.io/gateway-access"
@@ -115,7 +115,7 @@ def activator_policy(namespace: str) -> Object:
             {"ports": _tcp(443, 6443)},
         ],
     }
-    return _policy(ACTIVATOR_POLICY, namespace, activator.COMPONENT, spec, component=activator.COMPONENT)
+    return _policy(activator.NAME, namespace, activator.COMPONENT, spec, component=activator.COMPONENT)
 
 
 def server_policy(owner: Owner, server: str, ports: tuple[int, ...], peer_ports: tuple[int, ...] = ()) -> Object:
@@ -170,12 +170,7 @@ def _policy(name: str, namespace: str, of: str, spec: Object, *, component: str 
         "app.kubernetes.io/name": of,
         "app.kubernetes.io/component": component,
     }
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {"name": name, "namespace": namespace, "labels": labels_},
-        "spec": spec,
-    }
+    return shared("networking.k8s.io/v1", "NetworkPolicy", name, namespace, labels_, spec=spec)
 
 
 def sandbox_policies(namespace: str) -> list[Object]:

@@ -59,6 +59,8 @@ def server(spec: ManagedQdrant, images: Images, api_key: Object, *, clustered: b
         {"name": "QDRANT_INIT_FILE_PATH", "value": "/qdrant/storage/.qdrant-initialized"},
         {"name": "QDRANT__TELEMETRY_DISABLED", "value": "true"},
     ]
+    if clustered:
+        env.append({"name": "QDRANT__CLUSTER__ENABLED", "value": "true"})
     return {
         "name": SERVER,
         "image": spec.image or images.qdrant,
@@ -83,7 +85,6 @@ def _stateful_set(
     key = secret_env(API_KEY, stores.credentials_secret(owner.name), stores.QDRANT_KEY)
     container = server(spec, images, key, clustered=clustered)
     if clustered:
-        container["env"].append({"name": "QDRANT__CLUSTER__ENABLED", "value": "true"})
         container["command"] = ["/bin/sh", "-c", _start_script(owner)]
     return servers.stateful_set(
         owner,

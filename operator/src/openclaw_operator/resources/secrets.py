@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 from openclaw_operator.resources.meta import MANAGED_BY, OPERATOR, Object, Owner, child, labels
+from openclaw_operator.resources.shared import shared
 
 SIGNING_SECRET = "openclaw-sandbox-signing"  # noqa: S105 - the name of it
 PRIVATE_KEY, PUBLIC_KEY = "private.key", "public.key"
@@ -25,21 +26,13 @@ def generated(name: str, owner: Owner, kind: str, values: dict[str, bytes]) -> O
 
 def signing(namespace: str, private: bytes, public: bytes) -> Object:
     """The key pair that gateways of a namespace sign sandbox calls with; it belongs to the namespace."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {
-            "name": SIGNING_SECRET,
-            "namespace": namespace,
-            "labels": {
-                MANAGED_BY: OPERATOR,
-                "app.kubernetes.io/name": "sandbox",
-                "app.kubernetes.io/component": "credentials",
-            },
-        },
-        "type": "Opaque",
-        "data": encode({PRIVATE_KEY: private, PUBLIC_KEY: public}),
+    own = {
+        MANAGED_BY: OPERATOR,
+        "app.kubernetes.io/name": "sandbox",
+        "app.kubernetes.io/component": "credentials",
     }
+    data = encode({PRIVATE_KEY: private, PUBLIC_KEY: public})
+    return shared("v1", "Secret", SIGNING_SECRET, namespace, own, type="Opaque", data=data)
 
 
 def encode(values: dict[str, bytes]) -> dict[str, str]:
