@@ -4,7 +4,7 @@ https://platform.openai.com/docs/api-reference/chat
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
@@ -254,17 +254,7 @@ class Answer:
 
 def _attached(done: TurnDone) -> dict[str, Any]:
     """Returns what OpenAI's format has no word for: the files that came with the answer, and where each is."""
-    attachments = [
-        {
-            "id": each.id,
-            "name": each.name,
-            "media_type": each.media_type,
-            "size": each.size,
-            "sha256": each.sha256,
-            "url": f"/api/v1/attachments/{each.id}",
-        }
-        for each in done.attachments
-    ]
+    attachments = [asdict(each) | {"url": f"/api/v1/attachments/{each.id}"} for each in done.attachments]
     return {"attachments": attachments} if attachments else {}
 
 

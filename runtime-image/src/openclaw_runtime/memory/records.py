@@ -24,7 +24,6 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from openclaw_runtime.errors import MemoryStoreError
@@ -145,14 +144,15 @@ class RecordStore:
         return list((await connection.execute(both)).scalars())
 
     async def groups(
-        self, connection: AsyncConnection, namespace: str, agent: str, states: Table, least: int, until: float
+        self, connection: AsyncConnection, namespace: str, agent: str, least: int, until: float
     ) -> list[Related]:
-        """Returns the groups with at least so many records up to `until` that `states` has not passed yet.
+        """Returns the groups with at least so many records up to `until` that no summary has passed yet.
 
-        Its columns `last_at` and `last_id` say how far each group got. A record that is warm and cold, as after a
-        restore, counts twice. What is read does not grow with what is remembered: a few entries of an index for
-        each group.
+        In `summary_states`, `last_at` and `last_id` say how far each group got. A record that is warm and cold, as
+        after a restore, counts twice. What is read does not grow with what is remembered: a few entries of an index
+        for each group.
         """
+        states = tables.summary_states
         kinds = union(*(_kinds(table, namespace, agent) for table, _ in _BOTH)).subquery()
         scopes = union_all(*(select(literal(scope).label("scope")) for scope in get_args(Scope))).subquery()
         state, kind, scope = states.c, kinds.c.kind, scopes.c.scope
@@ -214,12 +214,12 @@ class RecordStore:
 
     async def spend(self, namespace: str, agent: str, entries: Sequence[Spent]) -> None:
         """Adds to what was spent, all entries or none."""
-        made = sqlite.insert(tables.spending) if self._sqlite else postgresql.insert(tables.spending)
-        added = made.on_conflict_do_update(
-            index_elements=list(tables.spending.primary_key),
-            set_={name: tables.spending.c[name] + made.excluded[name] for name in _SUMS},
-        )
         async with self.transaction() as connection:
+            made = tables.upsert(connection, tables.spending)
+            added = made.on_conflict_do_update(
+                index_elements=list(tables.spending.primary_key),
+                set_={name: tables.spending.c[name] + made.excluded[name] for name in _SUMS},
+            )
             # In one order everywhere, so that replicas do not wait for each other in a circle.
             for entry in sorted(entries, key=lambda each: (each.day, each.provider, each.model)):
                 await connection.execute(added.values(namespace=namespace, agent=agent, **asdict(entry)))

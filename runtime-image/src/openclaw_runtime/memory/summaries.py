@@ -56,9 +56,7 @@ class SummaryStore:
         """Takes the oldest `every` records of a group that has so many, if there is one and no replica has it."""
         until = now - SETTLING_SECONDS
         async with self._records.transaction() as connection:
-            for related in await self._records.groups(
-                connection, self._namespace, self._agent, summary_states, every, until
-            ):
+            for related in await self._records.groups(connection, self._namespace, self._agent, every, until):
                 await self._insert_new(connection, related)
                 free = and_(self._is(related), summary_states.c.not_before <= now)
                 held = {"holder": self._replica, "not_before": now + HELD_SECONDS}

@@ -157,5 +157,4 @@ def _last(vectors: bool) -> Table:
 
 def _importance(row: Any, weights: Weights, now: float) -> float:
     use = Use() if row.accesses is None else Use(*(getattr(row, each.name) for each in fields(Use)))
-    bare = MemoryRecord(row.id, "", "", "", "", "private", "", row.importance, {}, row.created_at)
-    return score(signals(bare, use, now), weights)
+    return score(signals(row, use, now), weights)

@@ -80,8 +80,7 @@ def _summary_endpoint(config: RuntimeConfig) -> tuple[str, Endpoint]:
     if wanted is not None:
         return next(item for item in known if item[1].model == wanted)
     usage = RequestUsage(input_tokens=10_000, output_tokens=config.memory.summarization.max_tokens)
-    prices = {path: price_usd(endpoint, usage) for path, endpoint in known}
-    return min(known, key=lambda item: math.inf if (price := prices[item[0]]) is None else price)
+    return min(known, key=lambda item: math.inf if (price := price_usd(item[1], usage)) is None else price)
 
 
 def _cached(model: "Model", config: RuntimeConfig, parts: ModelParts) -> "Model":

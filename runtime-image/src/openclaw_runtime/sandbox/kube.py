@@ -2,7 +2,7 @@
 
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,11 +56,7 @@ class KubeApi:
 
     async def get(self, path: str, params: dict[str, str] | None = None) -> dict[str, Any]:
         """Returns the JSON object at a path. Raises `KubeError`."""
-        try:
-            response = await self._client.get(path, params=params, headers=self._headers(), timeout=_GET_SECONDS)
-        except httpx.HTTPError as error:
-            raise KubeError(f"GET {path}: {error or type(error).__name__}") from None
-        return _object(path, response.status_code, response.content)
+        return await self._ask("GET", path, params=params)
 
     async def get_config_map(self, namespace: str, name: str) -> dict[str, Any]:
         """Returns a ConfigMap. Raises `KubeError`."""
@@ -69,11 +65,17 @@ class KubeApi:
     async def merge_config_map(self, namespace: str, name: str, change: dict[str, Any]) -> dict[str, Any]:
         """Merges a change into a ConfigMap (JSON merge patch: None removes) and returns it. Raises `KubeError`."""
         path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
-        headers = self._headers() | {"Content-Type": "application/merge-patch+json"}
+        kind = {"Content-Type": "application/merge-patch+json"}
+        return await self._ask("PATCH", path, content=json.dumps(change), headers=kind)
+
+    async def _ask(
+        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **options: Any
+    ) -> dict[str, Any]:
+        sent = self._headers() | dict(headers or {})
         try:
-            response = await self._client.patch(path, content=json.dumps(change), headers=headers, timeout=_GET_SECONDS)
+            response = await self._client.request(method, path, headers=sent, timeout=_GET_SECONDS, **options)
         except httpx.HTTPError as error:
-            raise KubeError(f"PATCH {path}: {error or type(error).__name__}") from None
+            raise KubeError(f"{method} {path}: {error or type(error).__name__}") from None
         return _object(path, response.status_code, response.content)
 
     async def watch(self, path: str, params: dict[str, str]) -> AsyncIterator[dict[str, Any]]:

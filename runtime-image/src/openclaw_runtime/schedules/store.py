@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from sqlalchemy import Column, Float, MetaData, String, Table, Text, and_, delete, false, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from openclaw_runtime.memory.records import RecordStore
+from openclaw_runtime.memory.tables import upsert
 
 Outcome = Literal["running", "succeeded", "failed", "skipped", "missed", "interrupted"]
 
@@ -180,8 +180,7 @@ class ScheduleStore:
 
     async def _insert_new(self, connection: AsyncConnection, values: Mapping[str, Any]) -> None:
         """Another replica may do the same at the same time."""
-        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-        await connection.execute(dialect.insert(_states).values(**values).on_conflict_do_nothing())
+        await connection.execute(upsert(connection, _states).values(**values).on_conflict_do_nothing())
 
     def _row(self, name: str) -> dict[str, str]:
         return {"namespace": self._namespace, "agent": self._agent, "name": name}

@@ -104,28 +104,26 @@ async def elicit(params: Json, ask: Ask) -> Json:
     before = f'{message[:_LONGEST]}\n\n(Answer "{_CANCEL}" to decline.)\n\n'
     content: Json = {}
     for field in wanted:
-        answer = await _answer(field, before, ask)
-        if answer is None:
+        if not await _fill(content, field, before, ask):
             return {"action": "decline"}
-        if answer != _SKIP or field.required:
-            content[field.name] = field.value(answer)
         before = ""
     if not fields and not content[""]:
         return {"action": "decline"}
     return {"action": "accept", "content": content if fields else {}}
 
 
-async def _answer(field: Field, before: str, ask: Ask) -> str | None:
-    """Returns an answer that fits; None when the user declines or gives none that does."""
+async def _fill(content: Json, field: Field, before: str, ask: Ask) -> bool:
+    """Adds an answer that fits; returns False when the user declines or gives none that does."""
     for _ in range(TRIES):
         answer = (await ask(f"{before}{field.question()}"[:MAX_QUESTION])).strip()
         if answer.lower() == _CANCEL:
-            return None
+            return False
+        if answer == _SKIP and not field.required:
+            return True
         try:
-            if answer != _SKIP or field.required:
-                field.value(answer)
+            content[field.name] = field.value(answer)
         except ValueError as error:
             before = f"{error}\n\n"
         else:
-            return answer
-    return None
+            return True
+    return False
