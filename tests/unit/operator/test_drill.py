@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import yaml
+
 from openclaw_operator.api.memorystore import MemoryStoreSpec
 from openclaw_operator.reconcile.memorystore import MemoryStoreReconciler
 from openclaw_operator.reconcile.primaries import condense
@@ -124,3 +126,11 @@ def test_a_drill_has_its_own_servers_and_knows_no_secret_of_the_store() -> None:
     assert policy["spec"]["egress"] == []
     mounts = cron_job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
     assert next(mount for mount in mounts if mount["name"] == "backups")["readOnly"] is True
+
+
+def test_its_configuration_is_read_as_yaml_whatever_the_folder_is_called() -> None:
+    s3 = {**SPEC["backup"]["destination"]["s3"], "prefix": "daily \N{CRAB}"}
+    spec = MemoryStoreSpec.model_validate({**SPEC, "backup": {**SPEC["backup"], "destination": {"s3": s3}}})
+    config_map = drill.build(owner("MemoryStore", "mem"), spec, IMAGES)[0]
+    (text,) = config_map["data"].values()
+    assert yaml.safe_load(text)["destination"]["s3"]["prefix"] == "daily \N{CRAB}"
