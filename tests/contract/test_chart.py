@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from openclaw_operator import rbac
+from openclaw_operator.cli.doctor.judge import OLDEST_MINOR
 from openclaw_operator.resources import activator, agent_service, egress, network
 from openclaw_operator.resources.egress import EgressOptions
 from openclaw_operator.settings import PREFIX, Settings, load_settings
@@ -106,6 +107,11 @@ def everything_on() -> dict[str, Any]:
 
 def test_lint() -> None:
     ok(program("helm"), "lint", "--strict", "--kube-version", "1.34.4", str(CHART))
+
+
+def test_chart_readme_and_doctor_agree_on_the_oldest_kubernetes() -> None:
+    assert yaml.safe_load(chart_file("Chart.yaml").read_text())["kubeVersion"] == f">=1.{OLDEST_MINOR}.0-0"
+    assert f"Kubernetes 1.{OLDEST_MINOR} or newer" in (REPOSITORY / "README.md").read_text()
 
 
 def test_each_value_has_an_alternative_here() -> None:

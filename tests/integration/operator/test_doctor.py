@@ -93,6 +93,7 @@ async def test_what_is_well_and_what_is_not(cluster: Cluster, server: ApiServer)
     code, found = await doctor(server.kubeconfig, cluster, "--no-probe")
     assert code == 1
     assert levels(found) == {
+        "Kubernetes": ["ok"],
         "CRDs": ["ok"],
         "Operator": ["ok"],
         "Rights": ["ok"],

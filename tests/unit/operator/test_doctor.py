@@ -61,6 +61,13 @@ def test_selectors_that_exclude_each_other(left: str, right: str, expected: bool
     assert disjoint(right, left) is expected
 
 
+@pytest.mark.parametrize(("minor", "level"), [("29", "failure"), ("29+", "failure"), ("30", "ok"), ("34+", "ok")])
+def test_kubernetes_is_new_enough(minor: str, level: str) -> None:
+    (only,) = judge.kubernetes({"major": "1", "minor": minor, "gitVersion": f"v1.{minor.rstrip('+')}.2"})
+    assert only.level == level
+    assert f"v1.{minor.rstrip('+')}.2" in only.message
+
+
 def installed_crds() -> dict[str, Any]:
     established = {"conditions": [{"type": "Established", "status": "True"}]}
     made = [copy.deepcopy(crds.crd(kind)) for kind in crds.KINDS]

@@ -50,6 +50,7 @@ class Examination:
     async def run(self) -> None:
         """Note one finding after the other, as they are known. Raises ApiError when the API server is not there."""
         checks: list[tuple[str, Check]] = [
+            ("Kubernetes", self._kubernetes),
             ("CRDs", self._custom_resources),
             ("Operator", self._find_operators),
             ("Resources", self._find_resources),
@@ -80,6 +81,9 @@ class Examination:
             self.note(finding)
 
     # --- what is there ---
+    async def _kubernetes(self) -> list[Finding]:
+        return judge.kubernetes(await self.client.read("/version"))
+
     async def _custom_resources(self) -> list[Finding]:
         names = [crds.crd(kind)["metadata"]["name"] for kind in crds.KINDS]
         return judge.custom_resources({name: await self.client.find(f"{_CRDS}/{name}") for name in names})

@@ -16,6 +16,8 @@ from openclaw_operator.cluster.inspector import Right
 
 Object = dict[str, Any]
 SHOWN = 5
+# Minor version of the oldest Kubernetes 1 that takes all of what the operator makes: gateways sleep in a preStop hook.
+OLDEST_MINOR = 30
 UPGRADE_CRDS = "helm upgrade the chart with crds.install=true, or kubectl apply --server-side -f crds/"
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 # What the operator never needs, and what a thief of its token would like best.
@@ -30,6 +32,18 @@ NEVER: tuple[tuple[str, str, str], ...] = (
 
 
 # --- the API and the operator ---
+def kubernetes(version: Mapping[str, str]) -> list[Finding]:
+    """`version`: what the API server says of itself at /version."""
+    check = "Kubernetes"
+    name = version.get("gitVersion", "of an unknown version")
+    # Some distributions write 30+.
+    minor = int("".join(filter(str.isdigit, version.get("minor", ""))) or 0)
+    if minor < OLDEST_MINOR:
+        fix = f"upgrade the cluster to 1.{OLDEST_MINOR} or newer"
+        return [failure(check, f"the API server is {name}, which does not keep all of what the operator makes", fix)]
+    return [ok(check, f"the API server is {name}")]
+
+
 def custom_resources(found: Mapping[str, Object | None]) -> list[Finding]:
     """`found`: name of each CRD → what is installed."""
     check = "CRDs"
