@@ -9,6 +9,7 @@ import pytest
 
 from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.reconcile.pool import REFUSED_RECHECK_SECONDS
+from openclaw_operator.reconcile.status import ready_condition
 from openclaw_operator.resources.secrets import ROTATE, SIGNING_SECRET
 from tests.unit.operator.test_pool_reconcile import CHECKED, KEY, SKILL, USES_ECHO, World
 
@@ -85,10 +86,31 @@ async def test_where_nothing_may_go_out_there_is_no_proxy() -> None:
 
 
 async def test_the_agent_tells_whether_its_skills_have_their_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = await settled(["network:external"])
+    """One that starts is no fault, which would be a Warning and end a sync; one whose Deployment gives up is."""
+    world = World()
+    world.primary("Skill", "echo", {**SKILL, "permissions": ["network:external"]}, **CHECKED)
+    ada = world.primary("Agent", "ada", USES_ECHO)
+    await world.agents.reconcile(ada)
+    # Not even made yet.
+    assert (condition(world)["status"], condition(world)["reason"]) == ("False", "Progressing")
+    await world.settle()
     await again(world)
-    assert (condition(world)["status"], condition(world)["reason"]) == ("False", "EgressNotReady")
+    gateway = world.api.items["Deployment", "ada-gateway"]
+    running = {"readyReplicas": 1, "replicas": 1, "updatedReplicas": 1, "observedGeneration": 1}
+    world.child("Deployment", "ada-gateway", **{**gateway, "status": running})
+    await again(world)
+    ready = ready_condition(world.api.items["Agent", "ada"]["status"])
+    assert ready
+    assert (condition(world)["reason"], ready["reason"]) == ("Progressing", "Progressing")
+    assert "the egress proxy starts, and echo reach nothing until" in ready["message"]
+    assert world.api.writes("Event") == []
+
     deployment = world.api.items["Deployment", NAME]
+    timed_out = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "timed out"}
+    world.child("Deployment", NAME, **{**deployment, "status": {"conditions": [timed_out]}})
+    await again(world)
+    assert condition(world)["reason"] == "EgressNotReady"
+    assert ": timed out: see kubectl describe pods" in condition(world)["message"]
     world.child("Deployment", NAME, **{**deployment, "status": {"readyReplicas": 1, "replicas": 1}})
     before = len(world.api.log)
     woken: list[Any] = []
@@ -97,7 +119,7 @@ async def test_the_agent_tells_whether_its_skills_have_their_way_out(monkeypatch
     assert ("Agent", "demo", "ada") in woken
     await again(world)
     assert condition(world)["status"] == "True"
-    assert {kind for _, kind, _ in world.api.log[before:]} == {"Agent"}
+    assert {kind for _, kind, _ in world.api.log[before:]} == {"Agent", "Event"}
 
 
 @pytest.mark.parametrize("part", sorted(PARTS))
@@ -123,7 +145,7 @@ async def test_somebody_elses_object_in_the_place_of_the_proxy_is_named(
     assert await world.pool.reconcile(KEY) != REFUSED_RECHECK_SECONDS
     assert parts(world) == PARTS
     await again(world)
-    assert condition(world)["reason"] == "EgressNotReady"
+    assert condition(world)["reason"] == "Progressing"
 
 
 async def test_an_operator_without_the_proxy_says_so() -> None:

@@ -70,8 +70,11 @@ def condition(context: Context, namespace: str, skills: list[str]) -> Condition 
     live = context.children.get("Deployment", namespace, egress.NAME)
     if live and live.facts["ready"] > 0:
         return Condition("EgressReady", True, "Ready", "the egress proxy takes connections")
-    why = (live.facts["problem"] if live else None) or (
-        f"see kubectl describe pods -l app.kubernetes.io/name=egress-proxy -n {namespace}"
-    )
-    message = f"the egress proxy is not ready, so {names} reach nothing: {why}"
+    problem = live.facts["problem"] if live else None
+    if not problem:
+        # On its way, like a gateway: a tool that waits for the agent must not take it for broken.
+        message = f"the egress proxy starts, and {names} reach nothing until it is ready"
+        return Condition("EgressReady", False, "Progressing", message)
+    look = f"see kubectl describe pods -l app.kubernetes.io/name=egress-proxy -n {namespace}"
+    message = f"the egress proxy is not ready, so {names} reach nothing: {problem}: {look}"
     return Condition("EgressReady", False, "EgressNotReady", message)
