@@ -6,14 +6,22 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Literal
 
 from opentelemetry import trace
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 TRACER = trace.get_tracer("openclaw_operator")
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+# What kopf gives its records for its own use.
+_KOPF = frozenset({"k8s_ref", "k8s_skip", "settings"})
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"} | _KOPF
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_SUBJECT: ContextVar[Mapping[str, str]] = ContextVar("subject", default=_NOTHING)
 
 
 class Metrics:
@@ -94,12 +102,31 @@ class Metrics:
         )
 
 
+@contextmanager
+def about(kind: str, namespace: str, name: str) -> Iterator[None]:
+    """Name the object that is worked on: each JSON line of the block and of the tasks it starts carries these fields.
+
+    An empty `name` is left out: what the agents of a namespace share has none.
+    """
+    token = _SUBJECT.set({"kind": kind, "namespace": namespace, **({"name": name} if name else {})})
+    try:
+        yield
+    finally:
+        _SUBJECT.reset(token)
+
+
+def _subject(record: logging.LogRecord) -> Mapping[str, str]:
+    ref = vars(record).get("k8s_ref") or _NOTHING
+    return {key: ref[key] for key in ("kind", "namespace", "name") if ref.get(key)} or _SUBJECT.get()
+
+
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
+            **_subject(record),
             "message": record.getMessage(),
         }
         entry.update({key: value for key, value in vars(record).items() if key not in _STANDARD})

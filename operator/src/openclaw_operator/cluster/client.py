@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -26,6 +27,7 @@ from openclaw_operator.errors import (
 )
 from openclaw_operator.telemetry import Metrics
 
+LOG = logging.getLogger(__name__)
 FIELD_MANAGER = "openclaw-operator"
 REQUEST_SECONDS = 15.0
 # Bookmarks come about once a minute: a longer silence means the connection is dead.
@@ -45,6 +47,8 @@ _ERRORS: Mapping[int, type[ApiError]] = {
     413: RejectedError,
     422: RejectedError,
 }
+# Writes that answer what somebody did to a child, or to what asked for it.
+_TOLD = {"drift": "was changed by somebody: putting it right", "prune": "is wanted no more: deleting it"}
 Object = dict[str, Any]
 
 
@@ -146,7 +150,7 @@ class Client:
 
     async def create(self, kind: Kind, namespace: str, body: Object, reason: str) -> Object:
         """Create an object; ConflictError when the name is taken."""
-        self._count(kind, "create", reason)
+        self._count(kind, namespace, body["metadata"]["name"], "create", reason)
         params = {"fieldManager": FIELD_MANAGER}
         return await self._request("POST", kind.path(namespace), verb="create", params=params, body=body)
 
@@ -157,8 +161,8 @@ class Client:
         version makes the server refuse an existing one, so that nothing of somebody else's is ever merged into.
         Both raise ConflictError.
         """
-        self._count(kind, "apply", reason)
         meta = body["metadata"]
+        self._count(kind, meta["namespace"], meta["name"], "apply", reason)
         precondition = {"uid": uid} if uid else {"resourceVersion": "1"}
         return await self._request(
             "PATCH",
@@ -175,7 +179,7 @@ class Client:
         https://kubernetes.io/docs/reference/using-api/server-side-apply/#transferring-ownership
         """
         kind = BY_NAME["Deployment"]
-        self._count(kind, "apply", "handover")
+        self._count(kind, namespace, name, "apply", "handover")
         body = {
             "apiVersion": kind.api_version,
             "kind": kind.name,
@@ -193,7 +197,7 @@ class Client:
 
     async def patch_status(self, kind: Kind, namespace: str, name: str, status: Object) -> Object:
         """Merge `status` into the status of a resource (JSON merge patch: None removes a field)."""
-        self._count(kind, "patch", "status")
+        self._count(kind, namespace, name, "patch", "status")
         return await self._request(
             "PATCH",
             kind.path(namespace, name, "status"),
@@ -207,7 +211,7 @@ class Client:
         self, kind: Kind, namespace: str, name: str, finalizers: tuple[str, ...], *, resource_version: str
     ) -> Object:
         """Replace the finalizers of a resource; ConflictError where it is no longer at that version."""
-        self._count(kind, "patch", "finalizer")
+        self._count(kind, namespace, name, "patch", "finalizer")
         return await self._request(
             "PATCH",
             kind.path(namespace, name),
@@ -219,7 +223,7 @@ class Client:
 
     async def merge(self, kind: Kind, namespace: str, name: str, body: Object, reason: str) -> Object:
         """JSON merge patch of an object."""
-        self._count(kind, "patch", reason)
+        self._count(kind, namespace, name, "patch", reason)
         return await self._request(
             "PATCH",
             kind.path(namespace, name),
@@ -233,7 +237,7 @@ class Client:
         self, kind: Kind, namespace: str, name: str, reason: str, *, uid: str, resource_version: str | None = None
     ) -> None:
         """Delete exactly that object, in that version where one is given; one that is gone already is fine."""
-        self._count(kind, "delete", reason)
+        self._count(kind, namespace, name, "delete", reason)
         preconditions = {"uid": uid, **({"resourceVersion": resource_version} if resource_version else {})}
         body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions}
         body["propagationPolicy"] = "Background"
@@ -242,8 +246,11 @@ class Client:
         except NotFoundError:
             return
 
-    def _count(self, kind: Kind, verb: str, reason: str) -> None:
+    def _count(self, kind: Kind, namespace: str, name: str, verb: str, reason: str) -> None:
         self._metrics.writes.labels(kind.name, verb, reason).inc()
+        if reason in _TOLD:
+            child = {"child": f"{kind.name}/{name}", "reason": reason}
+            LOG.info("%s %s/%s %s", kind.name, namespace, name, _TOLD[reason], extra=child)
 
     async def _headers(self, headers: Mapping[str, str] | None) -> dict[str, str]:
         token = await self._connection.token()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from openclaw_operator.cluster.client import Client, Object
 from openclaw_operator.cluster.kinds import BY_NAME, Kind
 from openclaw_operator.errors import ApiError, NotFoundError
+from openclaw_operator.telemetry import about
 
 LOG = logging.getLogger(__name__)
 FIRST_RECHECK_SECONDS = 1.0
@@ -113,7 +114,9 @@ class References:
         try:
             data = await self._fetch(BY_NAME[key[0]], key[1], key[2])
         except ApiError as error:
-            LOG.warning("looking for %s %s/%s: %s", *key, error)
+            # In the name of whoever asked for it first, else.
+            with about(*key):
+                LOG.warning("looking for %s %s/%s: %s", *key, error)
             data = watched.data
         if data == watched.data:
             self._schedule(key, watched)

@@ -37,6 +37,7 @@ from openclaw_operator.reconcile.status import Condition
 from openclaw_operator.resources import network, sandbox, secrets
 from openclaw_operator.resources.meta import EGRESS_LABEL, POOL_LABEL
 from openclaw_operator.resources.pool import Pool, merge, workspace_claim
+from openclaw_operator.telemetry import about
 
 LOG = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS = 1.0
@@ -122,9 +123,10 @@ class PoolReconciler:
             health.last_end = (after.facts["problem"] or ("", "no reason given"))[1]
             pause = min(FIRST_PAUSE_SECONDS * 2 ** (health.failures - 1), LAST_PAUSE_SECONDS)
             health.not_before = self._context.monotonic() + pause
-            LOG.warning(
-                "pod %s/%s ended before it was ready; its pool pauses %.0f s", after.namespace, after.name, pause
-            )
+            with about("Pod", after.namespace, after.name):
+                LOG.warning(
+                    "pod %s/%s ended before it was ready; its pool pauses %.0f s", after.namespace, after.name, pause
+                )
 
     def _room(self, namespace: str) -> None:
         """A pod is gone: what was refused for a quota may now be let in."""
@@ -283,7 +285,8 @@ class PoolReconciler:
             return None
         health = self._health.setdefault(key, _Health())
         if health.refused is None:
-            LOG.warning("sandbox pods of pool %s in namespace %s are refused: %s", key[1], key[0], refusal)
+            with about("Pool", *key):
+                LOG.warning("sandbox pods of pool %s in namespace %s are refused: %s", key[1], key[0], refusal)
         health.refused = of_refusal(refusal)
         health.not_before = self._context.monotonic() + REFUSED_RECHECK_SECONDS
         return REFUSED_RECHECK_SECONDS

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from openclaw_operator.errors import ApiError
-from openclaw_operator.telemetry import Metrics
+from openclaw_operator.telemetry import Metrics, about
 
 LOG = logging.getLogger(__name__)
 FIRST_BACKOFF_SECONDS = 0.25
@@ -109,7 +109,8 @@ class WorkQueue:
             self._waiting.discard(key)
             self._working.add(key)
             try:
-                await self._one(key)
+                with about(*key):
+                    await self._one(key)
             finally:
                 self._working.discard(key)
                 self._overtaken.discard(key)
