@@ -91,5 +91,5 @@ async def _serve(settings: Settings) -> None:
 def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises OperatorError when it cannot start."""
     telemetry.setup_logging(settings.log_level, settings.log_format)
-    telemetry.setup_tracing()
+    telemetry.setup_tracing(os.environ)
     uvloop.run(_serve(settings))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from opentelemetry import trace
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 TRACER = trace.get_tracer("openclaw_operator")
 # What kopf gives its records for its own use.
@@ -147,15 +149,28 @@ def setup_logging(level: str, style: Literal["json", "text"]) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def setup_tracing() -> None:
-    """Send spans over OTLP when OTEL_EXPORTER_OTLP_ENDPOINT is set; otherwise tracing costs nothing."""
-    if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        return
+def build_tracing(environ: Mapping[str, str]) -> TracerProvider | None:
+    """A tracer provider that exports over OTLP, None where no endpoint is set.
+
+    The standard variables apply: OTEL_EXPORTER_OTLP_ENDPOINT and its relatives
+    (https://opentelemetry.io/docs/specs/otel/protocol/exporter/).
+    """
+    if not (environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
+        return None
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    provider = TracerProvider(resource=Resource.create({"service.name": "openclaw-operator"}))
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over ours.
+    resource = Resource.create({"service.name": "openclaw-operator"}).merge(OTELResourceDetector().detect())
+    provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    trace.set_tracer_provider(provider)
+    return provider
+
+
+def setup_tracing(environ: Mapping[str, str]) -> None:
+    """Send spans where the environment says; where it says nothing, tracing costs nothing."""
+    provider = build_tracing(environ)
+    if provider:
+        trace.set_tracer_provider(provider)

@@ -290,11 +290,12 @@ def build_tracing(environ: Mapping[str, str], *, agent: str, version: str) -> "T
     if not (environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
         return None
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    resource_attributes = {"service.name": "openclaw-gateway", "service.version": version, "gen_ai.agent.name": agent}
-    provider = TracerProvider(resource=Resource.create(resource_attributes))
+    attributes = {"service.name": "openclaw-gateway", "service.version": version, "gen_ai.agent.name": agent}
+    # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over ours.
+    provider = TracerProvider(resource=Resource.create(attributes).merge(OTELResourceDetector().detect()))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider

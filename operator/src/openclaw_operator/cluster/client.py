@@ -13,6 +13,7 @@ from typing import Any, Self
 import aiohttp
 
 from openclaw_operator import jsonyaml
+from openclaw_operator.cluster import spans
 from openclaw_operator.cluster.connection import Connection
 from openclaw_operator.cluster.kinds import BY_NAME, Kind
 from openclaw_operator.errors import (
@@ -268,25 +269,27 @@ class Client:
     ) -> Object:
         started = self._monotonic()
         code = "none"
-        try:
-            async with _open(self._session).request(
-                method,
-                path,
-                params=params,
-                json=body,
-                headers=await self._headers(headers),
-                timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
-            ) as reply:
-                content = await reply.read()
-                code = str(reply.status)
-                if reply.status >= 400:
-                    raise error_of(reply.status, content, reply.headers)
-                result: Object = json.loads(content)
-                return result
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise UnavailableError(f"{method} {path}: {type(error).__name__} {error}".rstrip()) from error
-        finally:
-            self._metrics.requests.labels(verb, code).observe(self._monotonic() - started)
+        with spans.of_request(method, self._connection.server, path, body) as span:
+            try:
+                async with _open(self._session).request(
+                    method,
+                    path,
+                    params=params,
+                    json=body,
+                    headers=await self._headers(headers),
+                    timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
+                ) as reply:
+                    content = await reply.read()
+                    code = str(reply.status)
+                    span.set_attribute("http.response.status_code", reply.status)
+                    if reply.status >= 400:
+                        raise error_of(reply.status, content, reply.headers)
+                    result: Object = json.loads(content)
+                    return result
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise UnavailableError(f"{method} {path}: {type(error).__name__} {error}".rstrip()) from error
+            finally:
+                self._metrics.requests.labels(verb, code).observe(self._monotonic() - started)
 
 
 def _open(session: aiohttp.ClientSession | None) -> aiohttp.ClientSession:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
+from openclaw_operator import telemetry
 from openclaw_operator.api.memorystore import FINALIZER
 from openclaw_operator.cluster.client import Client, Object
 from openclaw_operator.cluster.kinds import BY_NAME, CHILDREN, PRIMARY, Kind
@@ -36,7 +37,7 @@ from openclaw_operator.resources.egress import EgressOptions
 from openclaw_operator.resources.meta import Images
 from openclaw_operator.resources.pool import Pool
 from openclaw_operator.settings import Settings
-from openclaw_operator.telemetry import TRACER, Metrics
+from openclaw_operator.telemetry import Metrics
 
 LOG = logging.getLogger(__name__)
 # Changes of children come in bursts; this much later one reconcile sees them all.
@@ -287,9 +288,8 @@ class Controller:
     # --- what is done ---
     async def _reconcile(self, key: Key) -> float | None:
         kind, namespace, name = key
-        with TRACER.start_as_current_span(f"reconcile {kind}") as span:
-            span.set_attribute("k8s.namespace.name", namespace)
-            span.set_attribute("openclaw.name", name)
+        attributes = {"k8s.namespace.name": namespace, "openclaw.kind": kind, "openclaw.name": name}
+        with telemetry.TRACER.start_as_current_span(f"reconcile {kind}", attributes=attributes):
             if kind in self._shared:
                 return await self._shared[kind].reconcile(key)
             primary = self._primaries.get(key)
