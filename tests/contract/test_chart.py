@@ -69,6 +69,7 @@ OTHERS: dict[str, Any] = {
     "extraEnv": [{"name": "A", "value": "b"}],
     "networkPolicy.enabled": False,
     "networkPolicy.metricsFrom": [{"namespaceSelector": {}}],
+    "metrics.namespaces": ["observability", "prometheus"],
     "metrics.serviceMonitor.enabled": False,
     "metrics.serviceMonitor.interval": "31s",
     "metrics.serviceMonitor.labels": {"a": "b"},

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from openclaw_operator.api.base import Resources
+from openclaw_operator.api.base import DNS_LABEL, Resources
 from openclaw_operator.errors import SettingsError
 
 PREFIX = "OPENCLAW_OPERATOR_"
@@ -61,6 +61,10 @@ class Settings(BaseModel):
     watch_namespaces: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     # Skills that may run in gateways at level trusted: namespace/name, or namespace/* for all of a namespace.
     trusted_skills: Annotated[tuple[Annotated[str, Field(pattern=TRUSTED_SKILL)], ...], BeforeValidator(_split)] = ()
+    # Namespaces from which the metrics of agents are scraped.
+    monitoring_namespaces: Annotated[
+        tuple[Annotated[str, Field(pattern=DNS_LABEL, max_length=63)], ...], BeforeValidator(_split)
+    ] = Field(("monitoring",), min_length=1)
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     log_format: Annotated[Literal["json", "text"], BeforeValidator(_lower)] = "json"
     resync_seconds: float = Field(600, ge=1)

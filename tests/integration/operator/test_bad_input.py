@@ -70,6 +70,12 @@ REFUSED = {
         {"labels": {"app.kubernetes.io/name": "mine"}},
         "name others in labels",
     ),
+    "traces to what is no base URL": (
+        AGENT,
+        "spec.observability.traces",
+        {"endpoint": "http://collector:4318?token=x"},
+        "spec.observability.traces.endpoint",
+    ),
     "spread over what is no label": (
         AGENT,
         "spec.gateway.topologySpread",

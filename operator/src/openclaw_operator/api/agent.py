@@ -8,6 +8,7 @@ from pydantic import Field
 
 from openclaw_operator.api.base import (
     DNS_LABEL,
+    HOST_PORT,
     SEMVER_RANGE,
     CommonStatus,
     DeletionPolicy,
@@ -121,10 +122,21 @@ class ServiceMonitor(Model):
     )
 
 
+class Traces(Model):
+    """Where the gateway sends its traces."""
+
+    endpoint: str = Field(
+        pattern=rf"^https?://{HOST_PORT}(/[^\s?#]*)?$",
+        max_length=2048,
+        description="Base URL of a collector that takes OTLP over HTTP, for example http://collector.monitoring:4318.",
+    )
+
+
 class Observability(Model):
     """How the agent is watched."""
 
     service_monitor: ServiceMonitor | None = Field(None, description="Let the Prometheus Operator scrape the gateway.")
+    traces: Traces | None = Field(None, description="Send traces of turns, models, skills and memory.")
 
 
 class TeamSelector(Model):

@@ -124,6 +124,7 @@ def _context(client: DryRunClient, settings: Settings) -> tuple[Context, ChildSt
         monotonic=time.monotonic,
         random_bytes=secrets.token_bytes,
         trusted_skills=settings.trusted_skills,
+        monitoring=settings.monitoring_namespaces,
     )
     return context, children
 

@@ -54,7 +54,7 @@ class ActivatorReconciler:
         try:
             # The policy first: no pod runs without it.
             for item in (
-                network.activator_policy(namespace),
+                network.activator_policy(namespace, context.monitoring),
                 *activator.build(namespace, sleepers, context.images),
             ):
                 await children.ensure_shared(item)

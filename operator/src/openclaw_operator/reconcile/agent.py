@@ -192,6 +192,7 @@ class AgentReconciler:
             skills=skills,
             team=self._team(primary, spec),
             egress=self._context.egress,
+            monitoring=self._context.monitoring,
         )
         return Gathered(inputs, problem)
 

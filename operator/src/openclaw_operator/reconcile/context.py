@@ -20,7 +20,7 @@ from openclaw_operator.reconcile.primaries import Primary, PrimaryStore, condens
 from openclaw_operator.reconcile.queue import WorkQueue
 from openclaw_operator.reconcile.recorder import Recorder
 from openclaw_operator.resources.egress import EgressOptions
-from openclaw_operator.resources.meta import Images
+from openclaw_operator.resources.meta import MONITORING, Images
 from openclaw_operator.telemetry import Metrics
 
 # How many use a Skill or MemoryStore, and how many pods wait for its calls, is told for information only.
@@ -46,6 +46,8 @@ class Context:
     random_bytes: Callable[[int], bytes]
     # Skills that may run in gateways, as `namespace/name` or `namespace/*`.
     trusted_skills: tuple[str, ...] = ()
+    # Namespaces from which metrics are scraped.
+    monitoring: tuple[str, ...] = MONITORING
     # One for each namespace: its agents come together, and one key pair is made for all of them.
     signing: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     board: PoolBoard = field(init=False)

@@ -130,6 +130,7 @@ class Controller:
             monotonic=monotonic,
             random_bytes=random_bytes,
             trusted_skills=settings.trusted_skills,
+            monitoring=settings.monitoring_namespaces,
         )
         self._context = context
         pools: dict[str, dict[str, list[Pool]]] = {}

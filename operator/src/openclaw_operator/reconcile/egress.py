@@ -35,7 +35,9 @@ async def keep(context: Context, namespace: str, public_keys: str, *, internal: 
         await drop(context, namespace)
         return True
     children = of_namespace(context.client, context.children, namespace)
-    policies = network.egress_policies(namespace, internal=bool(internal), denied=options.denied)
+    policies = network.egress_policies(
+        namespace, internal=bool(internal), denied=options.denied, monitoring=context.monitoring
+    )
     if internal is None and context.children.get("NetworkPolicy", namespace, network.EGRESS_POLICY):
         policies = [item for item in policies if item["metadata"]["name"] != network.EGRESS_POLICY]
     try:

@@ -145,6 +145,8 @@ def _env(inputs: AgentInputs) -> list[Object]:
         env.append(secret_env(_KEY_VARIABLES[model.provider], ref.name, ref.key))
     if model.provider == "local" and model.base_url:
         env.append({"name": "LOCAL_LLM_URL", "value": model.base_url})
+    if inputs.spec.observability.traces:
+        env.append({"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": inputs.spec.observability.traces.endpoint})
     taken = {item["name"] for item in env}
     env.extend(_extra(item) for item in inputs.spec.gateway.extra_env if item.name not in taken)
     return env

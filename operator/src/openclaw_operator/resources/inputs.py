@@ -10,7 +10,7 @@ from openclaw_operator.api.base import KeyRef
 from openclaw_operator.api.memorystore import Embedding, MemoryStoreSpec
 from openclaw_operator.api.skill import SkillSpec
 from openclaw_operator.resources.egress import EgressOptions
-from openclaw_operator.resources.meta import Images, Owner
+from openclaw_operator.resources.meta import MONITORING, Images, Owner
 from openclaw_operator.resources.pool import Pool
 
 
@@ -76,6 +76,8 @@ class AgentInputs:
     team: tuple[Member, ...]
     # How namespaces' egress proxies are set up. Gateways go by the same rules where they call remote MCP servers.
     egress: EgressOptions = field(default_factory=EgressOptions)
+    # Namespaces from which metrics are scraped.
+    monitoring: tuple[str, ...] = MONITORING
     # Whether the agent hibernates now: no pods; and whether its Service leads to the activator, which holds requests.
     asleep: bool = False
     held: bool = False

@@ -27,6 +27,8 @@ EGRESS_PORT = 3128
 EGRESS_API_PORT = 7470
 ACTIVATOR_NAME = "openclaw-activator"
 ACTIVATOR_API_PORT = 7471
+# Namespaces from which metrics are scraped, where nobody says others.
+MONITORING = ("monitoring",)
 # The user of every image of the project.
 USER_ID = 10001
 

@@ -16,6 +16,7 @@ from openclaw_operator.resources.meta import (
     EGRESS_PORT,
     GATEWAY_PORT,
     MANAGED_BY,
+    MONITORING,
     OPERATOR,
     POOL_LABEL,
     SANDBOX_PORT,
@@ -43,22 +44,31 @@ _ALL_BUT_SKILLS: Object = {
         ]
     }
 }
-_MONITORING: Object = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
-# Who may talk to a gateway, or to the activator in its place.
-_CLIENTS: Object = {
-    "from": [
-        _ALL_BUT_SKILLS,
-        _MONITORING,
-        {"namespaceSelector": {"matchLabels": {ACCESS_LABEL: "true"}}},
-    ],
-    "ports": [{"protocol": "TCP", "port": GATEWAY_PORT}],
-}
 _LINK_LOCAL = ("169.254.0.0/16", "fe80::/10", "fd00:ec2::/32")
 _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "198.18.0.0/15", "fc00::/7")
 _DNS: Object = {
     "to": [{"namespaceSelector": {}}],
     "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
 }
+
+
+def _monitoring(namespaces: tuple[str, ...]) -> list[Object]:
+    """Pods of the namespaces that scrape."""
+    return [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}} for namespace in namespaces
+    ]
+
+
+def _clients(monitoring: tuple[str, ...]) -> Object:
+    """Who may talk to a gateway, or to the activator in its place."""
+    return {
+        "from": [
+            _ALL_BUT_SKILLS,
+            *_monitoring(monitoring),
+            {"namespaceSelector": {"matchLabels": {ACCESS_LABEL: "true"}}},
+        ],
+        "ports": [{"protocol": "TCP", "port": GATEWAY_PORT}],
+    }
 
 
 def _tcp(*numbers: int) -> list[Object]:
@@ -70,10 +80,18 @@ def _pods(match: dict[str, str]) -> Object:
 
 
 def gateway_policy(inputs: AgentInputs) -> Object:
-    """In: the namespace, monitoring, and namespaces let in by label. Out: DNS, store, sandbox pods, HTTPS and model."""
+    """In: the namespace, monitoring, and namespaces let in by label.
+
+    Out: DNS, store, sandbox pods, HTTPS, model, remote MCP servers and where traces go.
+    """
     egress: list[Object] = [_DNS]
     models = agent_models.addresses(inputs.spec.model)
-    outside: tuple[str | None, ...] = (*models, *(skill.mcp_url for skill in inputs.skills))
+    traces = inputs.spec.observability.traces
+    outside: tuple[str | None, ...] = (
+        *models,
+        *(skill.mcp_url for skill in inputs.skills),
+        traces.endpoint if traces else None,
+    )
     store = inputs.store
     if store:
         spec = store.spec
@@ -101,15 +119,20 @@ def gateway_policy(inputs: AgentInputs) -> Object:
     egress.append({"to": [_pods(proxies.LABELS)], "ports": _tcp(EGRESS_API_PORT)})
     if inputs.meets_activator:
         egress.append({"to": [_pods(activator.LABELS)], "ports": _tcp(ACTIVATOR_API_PORT)})
-    return _child_policy(inputs.owner, "gateway", selector(inputs.owner.name), ingress=[_CLIENTS], egress=egress)
+    return _child_policy(
+        inputs.owner, "gateway", selector(inputs.owner.name), ingress=[_clients(inputs.monitoring)], egress=egress
+    )
 
 
-def activator_policy(namespace: str) -> Object:
+def activator_policy(namespace: str, monitoring: tuple[str, ...] = MONITORING) -> Object:
     """In: who may talk to gateways, since it stands in for them; gateways and monitoring. Out: gateways, API server."""
     spec: Object = {
         "podSelector": {"matchLabels": activator.LABELS},
         "policyTypes": ["Ingress", "Egress"],
-        "ingress": [_CLIENTS, {"from": [_pods(_GATEWAYS), _MONITORING], "ports": _tcp(ACTIVATOR_API_PORT)}],
+        "ingress": [
+            _clients(monitoring),
+            {"from": [_pods(_GATEWAYS), *_monitoring(monitoring)], "ports": _tcp(ACTIVATOR_API_PORT)},
+        ],
         "egress": [
             {"to": [_pods(_GATEWAYS)], "ports": _tcp(GATEWAY_PORT)},
             {"ports": _tcp(443, 6443)},
@@ -190,7 +213,9 @@ def sandbox_policies(namespace: str) -> list[Object]:
     ]
 
 
-def egress_policies(namespace: str, *, internal: bool, denied: tuple[str, ...] = ()) -> list[Object]:
+def egress_policies(
+    namespace: str, *, internal: bool, denied: tuple[str, ...] = (), monitoring: tuple[str, ...] = MONITORING
+) -> list[Object]:
     """Sandbox pods of class proxied reach the proxy; the proxy reaches the outside, the inside only if `internal`."""
     excluded = [*_LINK_LOCAL, *(() if internal else _PRIVATE), *denied]
     to_proxy: Object = {
@@ -203,7 +228,7 @@ def egress_policies(namespace: str, *, internal: bool, denied: tuple[str, ...] =
         "policyTypes": ["Ingress", "Egress"],
         "ingress": [
             {"from": [_pods({**_SANDBOXES, EGRESS_LABEL: "proxied"})], "ports": _tcp(EGRESS_PORT)},
-            {"from": [_pods(_GATEWAYS), _MONITORING], "ports": _tcp(EGRESS_API_PORT)},
+            {"from": [_pods(_GATEWAYS), *_monitoring(monitoring)], "ports": _tcp(EGRESS_API_PORT)},
         ],
         "egress": [
             _DNS,
