@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -11,17 +12,21 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from tests.bench.api import Object, StatusError, collection_of, path_of
-from tests.bench.waiting import NotReachedError
+from openclaw_operator.resources.meta import POOL_LABEL
+from tests.bench.api import Object, StatusError, collection_of, path_of, resource_path
+from tests.bench.waiting import NotReachedError, eventually
 from tests.faults import world
 from tests.faults.fuzz.cases import Case, cases, spec_schemas
 from tests.faults.harness import BASELINE_QUIET_SECONDS, Stage
+from tests.faults.injection import Call
+from tests.faults.prediction import outstanding
 
 # Far above what anything takes, so that a busy machine fails nothing.
 SETTLE_SECONDS = 120.0
 Progress = Callable[["Tally"], None]
 # More tries of one request than this within a case are a tight loop.
 MOST_TRIES = 12
+_PODS = resource_path("v1", "pods", world.NAMESPACE)
 
 
 @dataclass
@@ -71,7 +76,8 @@ class Fuzzer:
             return "refused by the API server"
         await self.stage.settled(SETTLE_SECONDS)
         outcome = await self._judge(case)
-        self._look_for_loops(calls)
+        await self._is_there()
+        await self._look_for_loops(calls)
         await self._revert(case, item)
         await self.stage.becomes(self.good, SETTLE_SECONDS)
         return outcome
@@ -127,11 +133,35 @@ class Fuzzer:
                     outcome = _outcome(live)
         return outcome
 
-    def _look_for_loops(self, calls: int) -> None:
-        tries = Counter((call.method, call.path) for call in self.stage.proxy.calls[calls:] if not call.is_watch)
-        looping = {f"{method} {path}": count for (method, path), count in tries.items() if count > MOST_TRIES}
-        looping = {call: count for call, count in looping.items() if "/events" not in call and "/pods" not in call}
+    async def _is_there(self) -> None:
+        """What is asked is what is there: the operator's own preview of the stored specs would change nothing."""
+        left: list[str] = []
+
+        async def nothing() -> bool:
+            nonlocal left
+            left = await outstanding(self.stage.server, self.stage.api, self.stage.namespace)
+            return not left
+
+        # The copies of agents that backups keep come a moment after the status that says so.
+        await eventually(nothing, lambda: "what is asked is there\n  " + "\n  ".join(left[:20]), seconds=SETTLE_SECONDS)
+
+    async def _look_for_loops(self, calls: int) -> None:
+        """No object is tried again and again; of a pool there may be as many pods more as it has."""
+        tries = Counter(map(_tried, (call for call in self.stage.proxy.calls[calls:] if not call.is_watch)))
+        pods = await self.stage.api.items(resource_path("v1", "pods", self.stage.namespace))
+        wanted = Counter(f"POST {_PODS} of {pod['metadata']['labels'].get(POOL_LABEL)}" for pod in pods)
+        looping = {call: count for call, count in tries.items() if count > MOST_TRIES + wanted[call]}
         assert not looping, f"a tight loop: {looping}"
+
+
+def _tried(call: Call) -> str:
+    """What a request is another try of: of those that make objects whose names are made up, what they are for."""
+    if call.method != "POST":
+        return f"{call.method} {call.path}"
+    body = json.loads(call.body)
+    if call.path.endswith("/events"):
+        return f"POST {call.path} of {body['reason']} about {body['regarding']['name']}"
+    return f"POST {call.path} of {body['metadata'].get('labels', {}).get(POOL_LABEL, body['metadata']['name'])}"
 
 
 def _outcome(live: Object) -> str:

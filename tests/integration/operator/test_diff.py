@@ -149,6 +149,14 @@ async def test_what_would_not_work_is_said(cluster: Cluster, operator: OperatorP
     code, out = await diff(server.kubeconfig, cluster, changed(AGENT, "spec.skills", [{"name": "nope"}]))
     assert code == 1
     assert "not ready: SkillNotFound: spec.skills[0].name: Skill 'nope' does not exist" in out
+    # What the server refuses the operator, and what it would refuse anybody.
+    await cluster.apply(AGENT)
+    await cluster.wait("PersistentVolumeClaim", "ada-workspace", exists)
+    larger = changed(AGENT, "spec.workspace", {"size": "3Gi"})
+    for phase, message in (("Pending", "spec is immutable"), ("Bound", "only dynamically provisioned pvc can be")):
+        await cluster.patch_status("PersistentVolumeClaim", "ada-workspace", {"phase": phase})
+        code, out = await diff(server.kubeconfig, cluster, larger)
+        assert (code, message in out, "change PersistentVolumeClaim" in out) == (0, True, False), out
     remote = {"oci": {"reference": f"registry.invalid/skills/echo@sha256:{'0' * 64}"}}
     code, out = await diff(server.kubeconfig, cluster, changed(SKILL, "spec.source", remote))
     assert f"note: Skill {cluster.namespace}/echo depends on a remote source, which is not fetched here" in out

@@ -94,6 +94,9 @@ async def preview(client: DryRunClient, settings: Settings, documents: list[Obje
             _with_users(context.primaries, named, used).items(), key=lambda entry: _ORDER.index(entry[0][0])
         )
     ]
+    for each in previews:
+        # Nobody waits for what is missing.
+        context.references.expect((each.kind, each.namespace, each.name), set())
     kept = [each for each in previews if each.because is None or each.children]
     return Result((*refused, *kept), tuple(sorted(client.plan.notes)))
 

@@ -14,6 +14,9 @@ from openclaw_operator.patches import applied, merged
 Key = tuple[str, str, str]
 # Resource versions of what is not written: newer than any the server has given out, as those of real answers would be.
 FIRST_VERSION = 10**15
+# Of an answer of the authorizer; those of admission (a quota, a claim that cannot grow) have words of their own.
+# https://kubernetes.io/docs/reference/access-authn-authz/authorization/#determine-the-request-verb
+_NO_RIGHT = "cannot patch resource"
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class DryRunClient(Client):
         self.given = {_key(kind, item): item for kind, item in given}
         self.expected_keys = expected_keys
         self._live: dict[Key, Object] = {}
+        # What a merge patch asked for and would have made, until the next apply.
+        self._merged: dict[Key, tuple[Object, Object]] = {}
         self._versions = itertools.count(FIRST_VERSION)
 
     def remember(self, kind: Kind, item: Object) -> None:
@@ -111,24 +116,39 @@ class DryRunClient(Client):
 
     async def apply(self, kind: Kind, body: Object, reason: str, *, uid: str | None) -> Object:  # noqa: ARG002
         """Ask the server what the apply would make; where that is not allowed, work it out."""
-        meta = body["metadata"]
+        key, meta = _key(kind, body), body["metadata"]
+        content, made = self._merged.pop(key, ({}, {}))
+        if content and content == _content(body):
+            # The server knows nothing of the merge, and the same content again changes only who holds the fields.
+            return made
         precondition = {"uid": uid} if uid else {"resourceVersion": "1"}
-        before = self._live.get(_key(kind, body))
-        exact = True
-        try:
-            answer = await self._request(
-                "PATCH",
-                kind.path(meta["namespace"], meta["name"]),
-                verb="dry-run",
-                params={"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict", "dryRun": "All"},
-                body={**body, "metadata": {**meta, **precondition}},
-                headers={"Content-Type": "application/apply-patch+yaml"},
-            )
-        except (ForbiddenError, NotFoundError):
-            answer, exact = applied(before, body, FIELD_MANAGER), False
-        after = self.numbered(answer)
-        self._note(kind, before, after, exact=exact)
+        before = self._live.get(key)
+        sent = {**body, "metadata": {**meta, **precondition}}
+        answer = await self._tried(kind, *key[1:], sent, "application/apply-patch+yaml", force="true")
+        after = self.numbered(answer or applied(before, body, FIELD_MANAGER))
+        self._note(kind, before, after, exact=answer is not None)
         return after
+
+    async def _tried(
+        self, kind: Kind, namespace: str, name: str, body: Object, content_type: str, **params: str
+    ) -> Object | None:
+        """What the server says a patch would make; None where you may not ask, or the object is not there yet."""
+        try:
+            return await self._request(
+                "PATCH",
+                kind.path(namespace, name),
+                verb="dry-run",
+                params={"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict", "dryRun": "All", **params},
+                body=body,
+                headers={"Content-Type": content_type},
+            )
+        except NotFoundError:
+            return None
+        except ForbiddenError as error:
+            if _NO_RIGHT not in error.message:
+                # Not you may not, but nobody may: the operator would be told the same.
+                raise
+            return None
 
     async def hand_over_replicas(self, namespace: str, name: str, replicas: int, *, uid: str) -> None:
         """Changes who holds a field, not the field."""
@@ -147,10 +167,13 @@ class DryRunClient(Client):
         return self.numbered({"metadata": {**item.get("metadata", {}), "namespace": namespace, "name": name}})
 
     async def merge(self, kind: Kind, namespace: str, name: str, body: Object, reason: str) -> Object:  # noqa: ARG002
-        """Note what the merge patch would make."""
-        before = self._live[kind.name, namespace, name]
-        after = self.numbered(merged(before, body))
-        self._note(kind, before, after, exact=False)
+        """Ask the server what the merge patch would make; where that is not allowed, work it out."""
+        key = (kind.name, namespace, name)
+        before = self._live[key]
+        answer = await self._tried(kind, namespace, name, body, "application/merge-patch+json")
+        after = self.numbered(answer or merged(before, body))
+        self._merged[key] = (_content(body), after)
+        self._note(kind, before, after, exact=answer is not None)
         return after
 
     async def delete(
@@ -179,6 +202,10 @@ class DryRunClient(Client):
         version = str(next(self._versions))
         made = {"uid": f"new-{version}", "creationTimestamp": "1970-01-01T00:00:00Z", "generation": 1}
         return {**item, "metadata": {**made, **item["metadata"], "resourceVersion": version}}
+
+
+def _content(body: Object) -> Object:
+    return {key: value for key, value in body.items() if key not in ("apiVersion", "kind", "metadata")}
 
 
 def _key(kind: Kind, item: Object) -> Key:
