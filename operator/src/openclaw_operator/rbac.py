@@ -95,7 +95,8 @@ RULES: tuple[Rule, ...] = (
         "",
         ("pods",),
         ("get", "list", "watch", "create", "delete"),
-        "Keep pools of warm sandbox pods, replace used ones. get is granted on to gateways, see roles.",
+        "Keep pools of warm sandbox pods, replace used ones; say why those of a gateway or a server do not get ready. "
+        "get is granted on to gateways, see roles.",
     ),
     Rule(
         "rbac.authorization.k8s.io",

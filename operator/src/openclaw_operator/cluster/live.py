@@ -25,11 +25,14 @@ IMAGE_REASONS = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 )
 IMAGE_PULL_FAILED = "ImagePullFailed"
+CRASH_LOOP = "CrashLoopBackOff"
 # On the Secret of a signing key.
 _ROTATION_ANNOTATIONS = frozenset({"openclaw.io/rotate", "openclaw.io/rotated", "openclaw.io/signs-since"})
 # In the ConfigMap of an egress proxy: the keys it goes by.
 PUBLIC_KEYS = "public.keys"
 _NAME, _COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
+# By the scheduler, on a claim whose volume is to be made where the pod will run: the pod waits, and says nothing.
+_PLACED = "volume.kubernetes.io/selected-node"
 _VOLATILE_META = frozenset({"resourceVersion", "generation", "managedFields", "creationTimestamp", "selfLink"})
 
 
@@ -157,6 +160,7 @@ def _facts(kind: str, item: Object) -> dict[str, Any]:
             "class_applied": _holds_class(item["metadata"]),
             "modes": spec.get("accessModes") or [],
             "bound": bool(spec.get("volumeName")),
+            "placed": _PLACED in (item["metadata"].get("annotations") or {}),
         }
     if kind == "CronJob":
         return {
@@ -205,13 +209,21 @@ def pod_problem(status: Object) -> tuple[str, str] | None:
         if reason in IMAGE_REASONS:
             # The kubelet's message changes with each try; what does not is which image it is.
             return IMAGE_PULL_FAILED, str(container.get("image", ""))
+        if reason == CRASH_LOOP:
+            # Its message counts the seconds until the next start.
+            return reason, exit_text((container.get("lastState") or {}).get("terminated") or {})
         if waiting.get("message"):
             return reason, str(waiting["message"])
         if ended.get("exitCode"):
-            return "Ended", f"exit code {ended['exitCode']}, {ended.get('reason', 'Error')}"
+            return "Ended", exit_text(ended)
     if status.get("phase") == "Failed":
         return "Ended", f"{status.get('reason', 'Failed')}: {status.get('message', '')}".rstrip(": ")
     return None
+
+
+def exit_text(ended: Object) -> str:
+    """How a container ended."""
+    return f"exit code {ended.get('exitCode', 0)}, {ended.get('reason', 'Error')}"
 
 
 def _holds_class(meta: Object) -> bool:

@@ -10,10 +10,17 @@ from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.api.base import KeyRef
 from openclaw_operator.api.memorystore import MemoryStoreSpec
 from openclaw_operator.cluster.kinds import BY_NAME
+from openclaw_operator.cluster.live import Live
 from openclaw_operator.cluster.references import Key as ReferenceKey
 from openclaw_operator.errors import SpecError
 from openclaw_operator.reconcile import activator, claim, egress, hibernation, pause
-from openclaw_operator.reconcile.agent_conditions import conditions, pending_restart, schedules_condition
+from openclaw_operator.reconcile.agent_conditions import (
+    conditions,
+    pending_restart,
+    schedules_condition,
+    starts,
+    told_stall,
+)
 from openclaw_operator.reconcile.agent_skills import SkillResolver
 from openclaw_operator.reconcile.children import Children, Outcome
 from openclaw_operator.reconcile.context import USERS_SETTLE_SECONDS, Context
@@ -21,6 +28,8 @@ from openclaw_operator.reconcile.primaries import Primary
 from openclaw_operator.reconcile.required import require_secret
 from openclaw_operator.reconcile.shortage import sandbox_condition
 from openclaw_operator.reconcile.signing import ensure_signing_key
+from openclaw_operator.reconcile.stalls import Cause, Workload
+from openclaw_operator.reconcile.status import told_condition
 from openclaw_operator.resources import agent as builders
 from openclaw_operator.resources import agent_config, agent_deployment
 from openclaw_operator.resources.agent_identity import TOKEN_KEY, token_secret_name
@@ -79,8 +88,7 @@ class AgentReconciler:
                 await self._stop(primary, children)
             elif not children.owns("Deployment", owner.child("gateway")):
                 self._set_pools(primary, {})
-            await self._report(primary, content["status"], spec, None, problem, Outcome(), phase, restore)
-            return None
+            return await self._report(primary, content["status"], spec, None, problem, Outcome(), phase, restore)
         gathered.inputs = replace(
             gathered.inputs, asleep=phase in hibernation.NO_PODS, held=phase not in (None, "awake")
         )
@@ -93,12 +101,14 @@ class AgentReconciler:
             # handed to skills.
             claimed = children.owns("PersistentVolumeClaim", owner.child("workspace"))
             self._set_pools(primary, {name: pool for name, pool in pools.items() if claimed or not pool.shape.claim})
-        await self._report(primary, content["status"], spec, gathered.inputs, gathered.problem, outcome, phase, restore)
+        later = await self._report(
+            primary, content["status"], spec, gathered.inputs, gathered.problem, outcome, phase, restore
+        )
         if outcome.refusal:
             raise outcome.refusal
         if outcome.problem and outcome.problem.reason == "OwnershipConflict":
             return CONFLICT_RECHECK_SECONDS
-        return again
+        return min((pause for pause in (again, later) if pause is not None), default=None)
 
     def gone(self, key: tuple[str, str, str]) -> None:
         """The Agent was deleted; its children go with it."""
@@ -106,6 +116,7 @@ class AgentReconciler:
         self._sleep.gone(key)
         self._context.references.expect(key, set())
         self._context.board.use(key[1], key[2], {})
+        self._context.stalls.over("Deployment", key[1], f"{key[2]}-gateway")
         if self._pools.get(key[1], {}).pop(key[2], None) is not None:
             self._context.queue.add(("Pool", key[1], ""))
 
@@ -290,7 +301,8 @@ class AgentReconciler:
         outcome: Outcome,
         phase: hibernation.Phase | None,
         restore: str | None,
-    ) -> None:
+    ) -> float | None:
+        """Write the status. Returns when to look again whether gateway pods get ready, None once they are."""
         context = self._context
         gateway = f"{primary.name}-gateway"
         live = context.children.get("Deployment", primary.namespace, gateway)
@@ -316,13 +328,33 @@ class AgentReconciler:
             if inputs and not inputs.stopped
             else []
         )
-        way_out = egress.condition(context, primary.namespace, networked)
+        way_out = egress.condition(context, primary.namespace, networked, told_condition(old, "EgressReady"))
         known = context.board.knows(primary.namespace)
         sandbox = sandbox_condition(context.board.of_agent(primary.namespace, primary.name) if known else None, old)
         timed = schedules_condition(spec, inputs)
         of_skills = [sandbox, *([way_out] if way_out else []), *([timed] if timed else [])]
-        found = conditions(spec, live, problem, outcome, *of_skills, phase=phase)
+        stalled, again = await self._stalled(spec, live, phase, old)
+        found = conditions(spec, live, problem, outcome, *of_skills, phase=phase, stalled=stalled)
         await context.report(primary, old, fields, pause.told(found, restore) if restore else found)
+        return again
+
+    async def _stalled(
+        self, spec: AgentSpec, live: Live | None, phase: hibernation.Phase | None, old: dict[str, Any]
+    ) -> tuple[Cause | None, float | None]:
+        """What keeps gateway pods from getting ready, as far as it is known, and when to look again."""
+        if live is None:
+            return None, None
+        if not starts(spec, live, phase):
+            self._context.stalls.over(live.kind, live.namespace, live.name)
+            return None, None
+        workload = Workload(
+            what="the gateway",
+            selector=agent_deployment.selector(live.name.removesuffix("-gateway")),
+            image="images.runtime of the operator's chart, or spec.gateway.imagePullSecrets",
+            resources="spec.gateway.resources",
+        )
+        look, again = await self._context.stalls.look(live, workload)
+        return look.cause if look.known else told_stall(old), again
 
 
 def addon_missing(kind_name: str) -> SpecError:

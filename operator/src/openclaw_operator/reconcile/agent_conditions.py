@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from openclaw_operator.api.agent import AgentSpec
@@ -9,9 +10,13 @@ from openclaw_operator.cluster.live import Live
 from openclaw_operator.errors import SpecError
 from openclaw_operator.reconcile import hibernation
 from openclaw_operator.reconcile.children import Outcome, applied_condition
-from openclaw_operator.reconcile.status import HIBERNATED, Condition
+from openclaw_operator.reconcile.stalls import Cause
+from openclaw_operator.reconcile.status import HIBERNATED, Condition, told_condition
 from openclaw_operator.resources import schedules
 from openclaw_operator.resources.inputs import AgentInputs
+
+FAILING = "GatewayFailing"
+WAITING = "waiting for gateway pods to be ready"
 
 
 def pending_restart(spec: AgentSpec, facts: dict[str, Any], old: Any) -> dict[str, Any] | None:
@@ -38,8 +43,11 @@ def conditions(
     outcome: Outcome,
     *of_skills: Condition,
     phase: hibernation.Phase | None = None,
+    stalled: Cause | None = None,
 ) -> list[Condition]:
     """The conditions of an Agent, Ready last; `of_skills` are about what its skills need, and when they run.
+
+    `stalled` is what keeps its gateway pods from getting ready.
 
     One that hibernates is ready: what it is sent wakes it, and is answered.
     """
@@ -50,7 +58,7 @@ def conditions(
     )
     applied = applied_condition(outcome)
     available = hibernation.available(phase) or _available(
-        spec, live, waking=phase == "waking", lacks=problem is not None
+        spec, live, stalled, waking=phase == "waking", lacks=problem is not None
     )
     parts = [resolved, applied, available, *of_skills]
     worst = next((part for part in parts if part.status is not True), None)
@@ -73,7 +81,23 @@ def schedules_condition(spec: AgentSpec, inputs: AgentInputs | None) -> Conditio
     return Condition("SchedulesValid", True, "Valid", "every schedule can run")
 
 
-def _available(spec: AgentSpec, live: Live | None, *, waking: bool, lacks: bool) -> Condition:
+def starts(spec: AgentSpec, live: Live | None, phase: hibernation.Phase | None) -> bool:
+    """Whether gateway pods are to be ready and are not."""
+    if live is None or spec.suspend or hibernation.available(phase):
+        return False
+    facts = live.facts
+    return (facts["wanted"] > 0 or phase == "waking") and not (_is_up(spec, facts) and not facts["problem"])
+
+
+def told_stall(old: Mapping[str, Any]) -> Cause | None:
+    """The cause that the status tells, which an operator does not know that has just started."""
+    told = told_condition(old, "Available")
+    if told is None or not told["message"].startswith(f"{WAITING}: "):
+        return None
+    return Cause(told["message"].removeprefix(f"{WAITING}: "), passing=told["reason"] != FAILING)
+
+
+def _available(spec: AgentSpec, live: Live | None, stalled: Cause | None, *, waking: bool, lacks: bool) -> Condition:
     if spec.suspend:
         return Condition("Available", False, "Suspended", "spec.suspend is true: set it to false to start the agent")
     if live is None:
@@ -81,14 +105,22 @@ def _available(spec: AgentSpec, live: Live | None, *, waking: bool, lacks: bool)
     facts = live.facts
     if facts["wanted"] == 0 and not waking:
         return _at_zero(spec, live, lacks=lacks)
+    message = f"{WAITING}: {stalled.message}" if stalled else WAITING
     if facts["problem"]:
-        return Condition("Available", False, "GatewayFailing", facts["problem"])
+        return Condition("Available", False, FAILING, message if stalled else facts["problem"])
+    if _is_up(spec, facts):
+        paused = spec.gateway.rollout.paused
+        up = "gateway pods are ready, and not restarted while paused" if paused else "gateway pods are ready"
+        return Condition("Available", True, "Available", up)
+    return Condition("Available", False, FAILING if stalled and not stalled.passing else "Progressing", message)
+
+
+def _is_up(spec: AgentSpec, facts: Mapping[str, Any]) -> bool:
+    """Whether gateways answer, all of them as the spec says or its author wants to wait with that."""
     if spec.gateway.rollout.paused and facts["ready"] >= facts["wanted"]:
-        return Condition("Available", True, "Available", "gateway pods are ready, and not restarted while paused")
+        return True
     rolled_out = facts["current"] and facts["updated"] >= facts["wanted"] and facts["replicas"] <= facts["updated"]
-    if rolled_out and facts["ready"] > 0:
-        return Condition("Available", True, "Available", "gateway pods are ready")
-    return Condition("Available", False, "Progressing", "waiting for gateway pods to be ready")
+    return bool(rolled_out and facts["ready"] > 0)
 
 
 def _at_zero(spec: AgentSpec, live: Live, *, lacks: bool) -> Condition:

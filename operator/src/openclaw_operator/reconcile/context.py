@@ -19,6 +19,7 @@ from openclaw_operator.reconcile.board import PoolBoard
 from openclaw_operator.reconcile.primaries import Primary, PrimaryStore, condense
 from openclaw_operator.reconcile.queue import WorkQueue
 from openclaw_operator.reconcile.recorder import Recorder
+from openclaw_operator.reconcile.stalls import Stalls
 from openclaw_operator.resources.egress import EgressOptions
 from openclaw_operator.resources.meta import MONITORING, Images
 from openclaw_operator.telemetry import Metrics
@@ -51,8 +52,10 @@ class Context:
     # One for each namespace: its agents come together, and one key pair is made for all of them.
     signing: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     board: PoolBoard = field(init=False)
+    stalls: Stalls = field(init=False)
 
     def __post_init__(self) -> None:
+        self.stalls = Stalls(self.client, self.children, self.now, self.monotonic)
         self.board = PoolBoard(self.monotonic)
         self.board.changed = self._pools_changed
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from openclaw_operator.errors import SpecError
 from openclaw_operator.reconcile.children import of_namespace
 from openclaw_operator.reconcile.context import Context
+from openclaw_operator.reconcile.stalls import Workload
 from openclaw_operator.reconcile.status import Condition
 from openclaw_operator.resources import egress, network
 
 LOG = logging.getLogger(__name__)
+_NOT_READY = "EgressNotReady"
 _PARTS = (
     ("ConfigMap", egress.KEYS_NAME),
     ("Deployment", egress.NAME),
@@ -52,11 +56,33 @@ async def keep(context: Context, namespace: str, public_keys: str, *, internal: 
 
 async def drop(context: Context, namespace: str) -> None:
     """Delete what there is of the proxy. Raises ApiError for a fault."""
+    context.stalls.over("Deployment", namespace, egress.NAME)
     await of_namespace(context.client, context.children, namespace).drop_shared(_PARTS)
 
 
-def condition(context: Context, namespace: str, skills: list[str]) -> Condition | None:
-    """Whether `skills`, those of an agent that declare network:*, have their way out; None where there are none."""
+async def look(context: Context, namespace: str) -> float | None:
+    """Find out why a proxy is not ready. Returns when to look again, None once it is."""
+    live = context.children.get("Deployment", namespace, egress.NAME)
+    if live is None or live.owner or live.facts["ready"] > 0:
+        context.stalls.over("Deployment", namespace, egress.NAME)
+        return None
+    workload = Workload(
+        what="the egress proxy",
+        selector=egress.LABELS,
+        image="images.egress of the operator's chart",
+        resources="egress.resources of the operator's chart",
+    )
+    _, again = await context.stalls.look(live, workload)
+    return again
+
+
+def condition(
+    context: Context, namespace: str, skills: list[str], told: Mapping[str, Any] | None = None
+) -> Condition | None:
+    """Whether `skills`, those of an agent that declare network:*, have their way out; None where there are none.
+
+    `told` is this condition as the status tells it.
+    """
     if not skills:
         return None
     names = ", ".join(skills)
@@ -73,10 +99,16 @@ def condition(context: Context, namespace: str, skills: list[str]) -> Condition 
     if live and live.facts["ready"] > 0:
         return Condition("EgressReady", True, "Ready", "the egress proxy takes connections")
     problem = live.facts["problem"] if live else None
-    if not problem:
-        # On its way, like a gateway: a tool that waits for the agent must not take it for broken.
-        message = f"the egress proxy starts, and {names} reach nothing until it is ready"
-        return Condition("EgressReady", False, "Progressing", message)
-    look = f"see kubectl describe pods -l app.kubernetes.io/name=egress-proxy -n {namespace}"
-    message = f"the egress proxy is not ready, so {names} reach nothing: {problem}: {look}"
-    return Condition("EgressReady", False, "EgressNotReady", message)
+    seen = context.stalls.known("Deployment", namespace, egress.NAME)
+    cause = seen.cause if seen else None
+    if told and told["reason"] == _NOT_READY and not (seen and seen.known):
+        # Told before the operator started anew.
+        return Condition("EgressReady", False, _NOT_READY, told["message"])
+    if problem or (cause and not cause.passing):
+        look = f"see kubectl describe pods -l app.kubernetes.io/name=egress-proxy -n {namespace}"
+        why = cause.message if cause else f"{problem}: {look}"
+        message = f"the egress proxy is not ready, so {names} reach nothing: {why}"
+        return Condition("EgressReady", False, _NOT_READY, message)
+    # On its way, like a gateway: a tool that waits for the agent must not take it for broken.
+    message = f"the egress proxy starts, and {names} reach nothing until it is ready"
+    return Condition("EgressReady", False, "Progressing", f"{message}: {cause.message}" if cause else message)

@@ -12,6 +12,7 @@ from openclaw_operator.cluster.live import Live, pod_problem
 from openclaw_operator.errors import ConflictError, RejectedError
 from openclaw_operator.reconcile.children import rejection
 from openclaw_operator.reconcile.context import Context
+from openclaw_operator.reconcile.pods import newest_first
 
 # Its end is told by a watch; only whether its pod can run at all is not.
 JOB_SECONDS = 10.0
@@ -45,16 +46,9 @@ async def create(context: Context, body: Object) -> Live:
     return context.children.observe(kind, item)
 
 
-async def pods(client: Client, namespace: str, selector: str) -> list[Object]:
-    """The pods that a label selector selects, the newest first."""
-    pages = client.pages(BY_NAME["Pod"], namespace, selector=selector)
-    found = [pod async for page in pages for pod in page["items"]]
-    return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
-
-
 async def summary(client: Client, namespace: str, selector: str, step: str) -> dict[str, Any]:
     """What a step that went well wrote about itself; nothing where its pod is gone already."""
-    for pod in await pods(client, namespace, selector):
+    for pod in await newest_first(client, namespace, selector):
         for name, ended in _ended(pod):
             if name == step and ended.get("exitCode") == 0:
                 try:
@@ -67,7 +61,7 @@ async def summary(client: Client, namespace: str, selector: str, step: str) -> d
 
 async def stuck(client: Client, namespace: str, job: str) -> str | None:
     """What keeps the Job's pod from running, in the scheduler's or the kubelet's words."""
-    for pod in await pods(client, namespace, of(job)):
+    for pod in await newest_first(client, namespace, of(job)):
         status = pod.get("status") or {}
         problem = pod_problem(status) if status.get("phase") == "Pending" else None
         if problem:
@@ -77,7 +71,7 @@ async def stuck(client: Client, namespace: str, job: str) -> str | None:
 
 async def cause(client: Client, namespace: str, selector: str) -> str | None:
     """The last words of the step that failed."""
-    for pod in await pods(client, namespace, selector):
+    for pod in await newest_first(client, namespace, selector):
         for name, ended in _ended(pod):
             if ended.get("exitCode"):
                 lines = [line for line in str(ended.get("message", "")).splitlines() if line.strip()]

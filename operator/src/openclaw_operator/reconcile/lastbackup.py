@@ -56,8 +56,8 @@ class LastBackup:
         said = await jobs.summary(self._context.client, owner.namespace, pods, backup.SERVER)
         return f"backup {said['backup']}" if "backup" in said else "a last backup"
 
-    async def make(self, owner: Owner, spec: MemoryStoreSpec, waiting: list[str]) -> tuple[Condition, float | None]:
-        """The next step, and after how many seconds to look again; `waiting` names servers that are not ready.
+    async def make(self, owner: Owner, spec: MemoryStoreSpec, waiting: str) -> tuple[Condition, float | None]:
+        """The next step, and after how many seconds to look again; `waiting` names servers that are not ready, if any.
 
         Raises TerminatingError where none can be made any more, ApiError for a fault.
         """
@@ -70,7 +70,7 @@ class LastBackup:
             if restore:
                 return _under_way(f"waiting for MemoryRestore {restore} to end"), None
             if waiting:
-                return _under_way(f"waiting for servers to be ready: {', '.join(waiting)}; or {OTHERWISE}"), None
+                return _under_way(f"waiting for servers to be ready: {waiting}; or {OTHERWISE}"), None
             try:
                 job = await jobs.create(self._context, backup.last(owner, spec, spec.backup, self._context.images))
             except TerminatingError:

@@ -26,6 +26,7 @@ from openclaw_operator.errors import (
 from openclaw_operator.reconcile import jobs, pause
 from openclaw_operator.reconcile.children import Children
 from openclaw_operator.reconcile.context import Context
+from openclaw_operator.reconcile.pods import newest_first
 from openclaw_operator.reconcile.primaries import Primary
 from openclaw_operator.reconcile.required import require_secret
 from openclaw_operator.reconcile.status import MEANT_TO_STOP, Condition
@@ -188,7 +189,7 @@ class MemoryRestoreReconciler:
             selector = f"{MANAGED_BY}={OPERATOR},app.kubernetes.io/name=gateway"
             busy += [
                 f"pod {pod['metadata']['name']}"
-                for pod in await jobs.pods(context.client, namespace, selector)
+                for pod in await newest_first(context.client, namespace, selector)
                 if (pod["metadata"].get("labels") or {}).get("openclaw.io/agent") in agents
                 and (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
             ]

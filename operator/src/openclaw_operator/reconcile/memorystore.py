@@ -17,8 +17,9 @@ from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.lastbackup import LastBackup
 from openclaw_operator.reconcile.primaries import Primary
 from openclaw_operator.reconcile.required import require_secret
-from openclaw_operator.reconcile.status import Condition
-from openclaw_operator.resources import backup, drill, stores
+from openclaw_operator.reconcile.stalls import Cause, Workload
+from openclaw_operator.reconcile.status import Condition, told_condition
+from openclaw_operator.resources import backup, drill, servers, stores
 from openclaw_operator.resources import memorystore as builders
 from openclaw_operator.resources.meta import Owner
 
@@ -26,6 +27,13 @@ PASSWORD_BYTES = 24
 # The finalizer of a deletion in the foreground, as tools for GitOps ask for it.
 FOREGROUND = "foregroundDeletion"
 _NO_SERVER = {"ready": 0, "wanted": 1, "current": False}
+FAILING = "ServersFailing"
+# Each managed server, and where the spec says what it is.
+_SERVERS = {
+    "qdrant": "spec.vector.qdrant.managed",
+    "postgresql": "spec.records.postgresql.managed",
+    "redis": "spec.cache.redis.managed",
+}
 _KEYS = (stores.QDRANT_KEY, stores.POSTGRESQL_KEY, stores.REDIS_KEY)
 
 
@@ -50,8 +58,7 @@ class MemoryStoreReconciler:
         await lastbackup.hold(self._context, primary, held=spec.deletion_policy == "Snapshot")
         problem = await self._missing(primary, spec)
         outcome = Outcome() if problem else await self._apply(owner, spec)
-        await self._report(primary, content["status"], spec, problem, outcome)
-        return _after(outcome)
+        return _after(outcome, await self._report(primary, content["status"], spec, problem, outcome))
 
     async def _let_go(self, primary: Primary, owner: Owner, spec: MemoryStoreSpec, old: dict[str, Any]) -> float | None:
         """It is being deleted, and held: take the next step to what its policy wants, in the end the finalizer away.
@@ -73,9 +80,9 @@ class MemoryStoreReconciler:
                 raise outcome.refusal
             condition, again = lastbackup.blocked(), None
             if not failed:
-                condition, again = await last.make(owner, spec, waiting)
-            await self._report(primary, old, spec, problem, outcome, condition)
-            return _after(outcome, again)
+                condition, again = await last.make(owner, spec, _counts(waiting))
+            later = await self._report(primary, old, spec, problem, outcome, condition)
+            return _after(outcome, min((pause for pause in (again, later) if pause is not None), default=None))
         if builders.volumes(spec, saved=saved) == "Delete" and behind and not failed:
             # The controller of StatefulSets tells once it has noted on the claims that they go, too.
             return None
@@ -98,6 +105,8 @@ class MemoryStoreReconciler:
         """The MemoryStore was deleted; its servers go with it, its volumes as deletionPolicy says."""
         self._context.references.expect(key, set())
         self._observe_backup(key[1], key[2], None, None)
+        for server in _SERVERS:
+            self._context.stalls.over("StatefulSet", key[1], f"{key[2]}-{server}")
 
     async def _missing(self, primary: Primary, spec: MemoryStoreSpec) -> SpecError | None:
         """What it names and is not there."""
@@ -149,7 +158,8 @@ class MemoryStoreReconciler:
         problem: SpecError | None,
         outcome: Outcome,
         last: Condition | None = None,
-    ) -> None:
+    ) -> float | None:
+        """Write the status. Returns when to look again whether servers get ready, None once they are."""
         name = primary.name
         facts = self._facts(primary, "qdrant") if spec.vector.qdrant.managed else None
         waiting, _ = self._servers(primary, spec)
@@ -167,30 +177,66 @@ class MemoryStoreReconciler:
         self._observe_backup(primary.namespace, name, runs[backup.SERVER], runs[drill.SERVER])
         owner = Owner("MemoryStore", name, primary.namespace, primary.uid)
         fields["lastDrill"], proven = await drills.judge(self._context, owner, spec, runs[drill.SERVER], old)
-        await self._context.report(primary, old, fields, _conditions(problem, outcome, waiting, last, proven))
+        unready, again = await self._unready(primary, waiting, old)
+        await self._context.report(primary, old, fields, _conditions(problem, outcome, unready, last, proven))
         before = [(each["type"], each["reason"]) for each in old.get("conditions") or ()]
         if proven and proven.status is not None and (proven.type, proven.reason) not in before:
             reason = proven.type if proven.status else proven.reason
             await self._context.recorder.tell(primary, reason, proven.message, warning=not proven.status)
+        return again
+
+    async def _unready(
+        self, primary: Primary, waiting: Mapping[str, str], old: dict[str, Any]
+    ) -> tuple[Condition | None, float | None]:
+        """The condition Available while servers are not ready, and when to look again; None once all of them are."""
+        context, owner = self._context, Owner("MemoryStore", primary.name, primary.namespace, primary.uid)
+        causes, pauses, known = list[Cause](), list[float](), True
+        for server, path in _SERVERS.items():
+            live = context.children.get("StatefulSet", primary.namespace, owner.child(server))
+            if live is None or server not in waiting:
+                context.stalls.over("StatefulSet", primary.namespace, owner.child(server))
+                continue
+            workload = Workload(
+                what=server,
+                selector=servers.selector(owner, server),
+                image=f"{path}.image, or images.{server} of the operator's chart",
+                resources=f"{path}.resources",
+            )
+            look, pause = await context.stalls.look(live, workload)
+            pauses.append(pause)
+            known = known and look.known
+            causes += [look.cause] if look.cause else []
+        if not waiting:
+            return None, None
+        again = min(pauses, default=None)
+        message = f"waiting for servers to be ready: {_counts(waiting)}"
+        told = told_condition(old, "Available")
+        if not known and told and told["message"].startswith(f"{message}; "):
+            # Told before the operator started anew.
+            return Condition("Available", False, told["reason"], told["message"]), again
+        message = "; ".join([message, *(cause.message for cause in causes)])
+        reason = "Progressing" if all(cause.passing for cause in causes) else FAILING
+        return Condition("Available", False, reason, message), again
 
     def _runs(self, primary: Primary, part: str) -> Mapping[str, Any] | None:
         """What is known of a CronJob."""
         cron_job = self._context.children.get("CronJob", primary.namespace, f"{primary.name}-{part}")
         return cron_job.facts if cron_job else None
 
-    def _servers(self, primary: Primary, spec: MemoryStoreSpec) -> tuple[list[str], bool]:
-        """The managed servers that are not ready, and whether the controller of one has not seen its last change."""
-        servers = {
+    def _servers(self, primary: Primary, spec: MemoryStoreSpec) -> tuple[dict[str, str], bool]:
+        """The managed servers that wait for pods and how many are ready, and whether the controller of one has not seen
+        its last change."""
+        managed = {
             "qdrant": spec.vector.qdrant.managed,
             "postgresql": spec.records.postgresql.managed,
             "redis": spec.cache.redis.managed,
         }
-        found = {server: self._facts(primary, server) for server, managed in servers.items() if managed}
-        waiting = [
-            f"{server} {facts['ready']}/{facts['wanted']}"
+        found = {server: self._facts(primary, server) for server, wanted in managed.items() if wanted}
+        waiting = {
+            server: f"{facts['ready']}/{facts['wanted']}"
             for server, facts in found.items()
             if facts["ready"] < facts["wanted"] or not facts["current"]
-        ]
+        }
         return waiting, not all(facts["current"] for facts in found.values())
 
     def _facts(self, primary: Primary, server: str) -> Mapping[str, Any]:
@@ -215,6 +261,10 @@ class MemoryStoreReconciler:
                 gauge.labels(namespace, name).set(value)
 
 
+def _counts(waiting: Mapping[str, str]) -> str:
+    return ", ".join(f"{server} {count}" for server, count in waiting.items())
+
+
 def _after(outcome: Outcome, again: float | None = None) -> float | None:
     """When to look again. Raises the refusal, which is worth another try."""
     if outcome.refusal:
@@ -227,7 +277,7 @@ def _after(outcome: Outcome, again: float | None = None) -> float | None:
 def _conditions(
     problem: SpecError | None,
     outcome: Outcome,
-    waiting: list[str],
+    unready: Condition | None,
     last: Condition | None,
     proven: Condition | None,
 ) -> list[Condition]:
@@ -236,11 +286,7 @@ def _conditions(
         if problem
         else Condition("ReferencesResolved", True, "Resolved", "everything the spec names was found")
     )
-    available = (
-        Condition("Available", False, "Progressing", f"waiting for servers to be ready: {', '.join(waiting)}")
-        if waiting
-        else Condition("Available", True, "Available", "every managed server is ready")
-    )
+    available = unready or Condition("Available", True, "Available", "every managed server is ready")
     applied = applied_condition(outcome)
     parts = [resolved, applied, available, *(each for each in (proven, last) if each)]
     # One that is to go waits for its last backup, whatever else it waits for.

@@ -220,13 +220,14 @@ class PoolReconciler:
             is_kept = await egress.keep(context, namespace, public_keys, internal=internal)
         elif complete:
             await egress.drop(context, namespace)
+        again = await egress.look(context, namespace)
         told = egress.condition(context, namespace, ["skills"])
         if self._egress_told.get(namespace) != told:
             self._egress_told[namespace] = told
             for name, wanted in self._pools.get(namespace, {}).items():
                 if any(pool.shape.egress == "proxied" for pool in wanted):
                     context.queue.add(("Agent", namespace, name))
-        return None if is_kept else REFUSED_RECHECK_SECONDS
+        return again if is_kept else REFUSED_RECHECK_SECONDS
 
     def _retire(
         self, namespace: str, known: Mapping[str, list[Pool]], pools: Mapping[str, Pool], pods: Iterable[Live]

@@ -1,0 +1,13 @@
+"""The pods of a Job or a workload: listed when asked for, since no watch tells of them."""
+
+from __future__ import annotations
+
+from openclaw_operator.cluster.client import Client, Object
+from openclaw_operator.cluster.kinds import BY_NAME
+
+
+async def newest_first(client: Client, namespace: str, selector: str) -> list[Object]:
+    """The pods that a label selector selects."""
+    pages = client.pages(BY_NAME["Pod"], namespace, selector=selector)
+    found = [pod async for page in pages for pod in page["items"]]
+    return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]), reverse=True)
