@@ -7,8 +7,9 @@ kernel's and the cluster's work. They stop mistakes and obvious abuse early, wit
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import PurePosixPath
 from typing import Any, Final
+from urllib.parse import unquote
 
 from openclaw_runtime.sandbox.protocol import CONTEXT_METHODS
 from openclaw_runtime.skills.schemas import InvalidSchemaError, first_error
@@ -18,6 +19,11 @@ FORBIDDEN_EXTENSIONS: Final = frozenset({".exe", ".dll", ".so", ".sh", ".bat", "
 MAX_INPUT_BYTES: Final = 2 * 1024 * 1024
 _MAX_STRING: Final = 100_000
 """Patterns are looked for in this much of a string; a command that does harm is shorter."""
+_MAX_PATH: Final = 4096
+_MAX_NAME: Final = 255
+"""Linux opens no longer path, and has no longer name in a folder."""
+_CLIMBS: Final = re.compile(r"(?:^(?:[A-Za-z]:)?|[\\/])\.\.(?:[\\/]|$)")
+"""A component `..` of a path, as POSIX or Windows reads it, whatever else the path holds: spaces do not matter."""
 
 _DANGEROUS: Final = (
     (
@@ -169,8 +175,10 @@ def strings_of(value: object, path: str = "input") -> Iterator[tuple[str, str]]:
             pending.extend((f"{where}[{index}]", inner) for index, inner in enumerate(item))
 
 
-def _looks_like_path(text: str) -> bool:
-    return len(text) <= 4096 and "\n" not in text and ("/" in text or "\\" in text or text in {"..", "."})
+def _as_paths(text: str) -> set[str]:
+    """Returns how a skill may read a text as a path: stripped, and percent-decoded. Several lines are none."""
+    readings = (reading.strip() for reading in (text, unquote(text)))
+    return {path for path in readings if len(path) <= _MAX_PATH and "\n" not in path}
 
 
 def path_traversal(attempt: Attempt) -> tuple[str, str] | None:
@@ -178,25 +186,29 @@ def path_traversal(attempt: Attempt) -> tuple[str, str] | None:
     for where, text in strings_of(attempt.input):
         if "\x00" in text:
             return "PathTraversal", f"{where}: holds a NUL byte"
-        if not _looks_like_path(text):
-            continue
-        parts = {*PurePosixPath(text).parts, *PureWindowsPath(text).parts}
-        if ".." in parts and " " not in text:
+        if any(_CLIMBS.search(path) for path in _as_paths(text)):
             return "PathTraversal", f"{where}: {_short(text, 80)!r} climbs out of its folder; give a path without .."
     return None
 
 
 def forbidden_extensions(attempt: Attempt) -> tuple[str, str] | None:
-    """At level strict and moderate, no string of the input names a file that is a program."""
+    """At level strict and moderate, no string of the input names a file that is a program.
+
+    Names may hold spaces, so prose that ends with such a name is refused as well, if it is as short as a name.
+    """
     if attempt.security_level == "permissive":
         return None
     for where, text in strings_of(attempt.input):
-        if not text or len(text) > 4096 or any(character.isspace() for character in text) or "://" in text:
+        if "://" in text:
             continue
-        suffix = PurePosixPath(text.replace("\\", "/")).suffix.lower()
-        if suffix in FORBIDDEN_EXTENSIONS:
+        names = (PurePosixPath(path.replace("\\", "/")) for path in _as_paths(text))
+        if any(name.suffix.lower() in FORBIDDEN_EXTENSIONS and len(name.name) <= _MAX_NAME for name in names):
             allowed = ", ".join(sorted(FORBIDDEN_EXTENSIONS))
-            return "ForbiddenExtension", f"{where}: {_short(text, 80)!r} is a program; these are refused: {allowed}"
+            return (
+                "ForbiddenExtension",
+                f"{where}: {_short(text, 80)!r} names a program; these are refused: {allowed}; "
+                "a text must not end with such a name",
+            )
     return None
 
 
