@@ -81,9 +81,10 @@ def text_of(message: Message) -> str:
 
 
 def shows_images(message: Message) -> bool:
-    """Returns whether a message has an image among its parts."""
+    """Returns whether a message has images of a tool among its parts, rather than the user's."""
     content = message.get("content")
-    return isinstance(content, list) and any(part.get("type") == "image_url" for part in content)
+    shows = isinstance(content, list) and any(part.get("type") == "image_url" for part in content)
+    return shows and "<pyai:tool_result" in text_of(message)
 
 
 # --- conditions ------------------------------------------------------------------------------------------------------

@@ -1,16 +1,20 @@
-"""A skill's files through the whole gateway: shown to the model, listed in the answer, served to the user."""
+"""Files through the whole gateway: a skill's to the model and the user, a user's images to the model and the team."""
 
 import base64
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
+from openai import AsyncOpenAI, BadRequestError
 
+from openclaw_runtime.agent.attachments import MAX_SHOWN_BYTES, MAX_TURN_BYTES
 from openclaw_runtime.bus.messages import Message
 from openclaw_runtime.config import RuntimeConfig
-from openclaw_runtime.errors import MemoryStoreError
+from openclaw_runtime.errors import BusError, MemoryStoreError
 from openclaw_runtime.gateway.skills import RuntimeSkills
 from openclaw_runtime.memory.attachments import KEPT_SECONDS, MAX_KEPT, AttachmentStore
 from openclaw_runtime.memory.records import RecordStore
@@ -173,6 +177,119 @@ async def test_old_files_are_let_go_though_no_new_one_comes(house: House, record
             True,
         ]
         assert all([await store.get(kept) for store, kept in zip(stores, new, strict=True)])
+
+
+# --- a user's images --------------------------------------------------------------------------------------------------
+
+
+def looking(text: str, *addresses: str) -> dict[str, Any]:
+    """A user's message with images."""
+    shown = [{"type": "image_url", "image_url": {"url": each}} for each in addresses]
+    return {"role": "user", "content": [{"type": "text", "text": text}, *shown]}
+
+
+async def look(client: AsyncOpenAI, *messages: Any) -> str:
+    headers = {"X-OpenClaw-Session": "s1"}
+    done = await client.chat.completions.create(model="stand-in", messages=[*messages], extra_headers=headers)
+    return str(done.choices[0].message.content)
+
+
+async def test_a_users_image_is_shown_in_its_turn_named_afterwards_and_kept(house: House, model: Model) -> None:
+    async with house.gateway(seeing(house), FakeSkills()) as (gateway, client), http(client) as raw:
+        assert "You said: What is this?" in await look(client, looking("What is this?", DATA_URL))
+        assert images(model.requests[-1]) == [DATA_URL]
+        await say(client, "And what is in it?")
+        assert images(model.requests[-1]) == []
+        mention = f"shown in its turn only:\n- image-1.png (image/png, {len(PNG)} bytes)"
+        assert f"What is this?\n\nImages that came with this message, {mention}" in str(
+            [each["content"] for each in model.requests[-1]["messages"]]
+        ).replace("\\n", "\n")
+        (said, *_) = (await raw.get("/api/v1/sessions/s1")).json()["messages"]
+        (kept,) = said["metadata"]["attachments"]
+        assert (kept["name"], kept["media_type"], kept["size"]) == ("image-1.png", "image/png", len(PNG))
+        assert (await raw.get(f"/api/v1/attachments/{kept['id']}")).content == PNG
+        (record, *_) = await gateway.state.memory.recent(kinds=["exchange"])
+        assert base64.b64encode(PNG).decode()[:40] not in record.text
+
+
+async def test_as_much_as_a_turn_shows_comes_through_and_counts_for_its_skills(house: House, model: Model) -> None:
+    sizes = [MAX_SHOWN_BYTES, MAX_SHOWN_BYTES, MAX_TURN_BYTES - 2 * MAX_SHOWN_BYTES - 100]
+    sent = [f"data:image/png;base64,{base64.b64encode(png(640, 480, size)).decode()}" for size in sizes]
+    async with house.gateway(seeing(house), giving(PLOT)) as (_, client):
+        await look(client, looking("Please commit my work", *sent))
+        assert images(model.requests[-1]) == sent
+        assert "not shown: a turn shows at most 4 images" in str(model.requests[-1]["messages"])
+        with pytest.raises(BadRequestError, match="messages: a turn shows at most 4 images"):
+            await look(client, looking("More", *sent, DATA_URL))
+
+
+async def test_a_model_that_cannot_see_is_told_of_a_users_image(house: House, model: Model) -> None:
+    async with house.gateway(seeing(house, vision=False), FakeSkills()) as (_, client):
+        for text in ("What is this?", ""):
+            await look(client, looking(text, DATA_URL))
+            assert images(model.requests[-1]) == []
+            note = f"File image-1.png (image/png, {len(PNG)} bytes) was not sent: this model cannot read images."
+            assert note in str(model.requests[-1]["messages"][-1])
+
+
+async def test_with_candidates_an_image_goes_to_one_that_sees(house: House, model: Model) -> None:
+    candidate = {"provider": "local", "model": "eye", "base_url": house.model_url, "vision": True, "performance": 0.1}
+    config = seeing(house, vision=False, models={"candidates": [candidate]})
+    async with house.gateway(config, FakeSkills()) as (_, client):
+        await say(client, "Design a bridge")
+        assert model.requests[-1]["model"] == "stand-in"
+        await look(client, looking("Design a bridge", DATA_URL))
+        assert (model.requests[-1]["model"], images(model.requests[-1])) == ("eye", [DATA_URL])
+
+
+async def test_a_message_with_an_image_is_no_command(house: House, model: Model) -> None:
+    skills = FakeSkills("git-ai-helper")
+    skills.triggers = (Trigger("command", "smartCommit", "go"),)
+    async with house.gateway(seeing(house), skills) as (_, client):
+        await look(client, looking("go", DATA_URL))
+    assert (skills.calls, images(model.requests[-1])) == ([], [DATA_URL])
+
+
+async def test_a_conversation_that_the_client_keeps_shows_its_images_again(house: House, model: Model) -> None:
+    async with house.gateway(seeing(house), FakeSkills()) as (_, client):
+        await look(
+            client,
+            looking("What is this?", DATA_URL),
+            {"role": "assistant", "content": "A square"},
+            {"role": "user", "content": "Which colour has it?"},
+        )
+    asked = [each for each in model.requests[-1]["messages"] if each["role"] == "user"]
+    assert [images({"messages": [each]}) for each in asked] == [[DATA_URL], []]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_an_image_goes_with_a_task_where_memory_is_shared(
+    house: House, model: Model, records_url: str, shared: bool
+) -> None:
+    if shared:
+        house.memory = {"records": {"url": records_url}}
+    coordinator = seeing(house, "coordinator", team=("code-expert",))
+    member, skills = seeing(house, "code-expert"), FakeSkills("git-ai-helper")
+    async with house.gateway(member, skills), house.gateway(coordinator, FakeSkills()) as (_, client):
+        await look(client, looking("Please commit my work", DATA_URL))
+    assert len(skills.calls) == 1
+    told = [each for each in model.requests if str(each["messages"][0]["content"]).startswith("You are code-expert")]
+    assert [images(each) for each in told] == [[DATA_URL] if shared else []] * 2
+    missing = f"could not be passed on:\n- image-1.png (image/png, {len(PNG)} bytes)"
+    assert (missing in str(told[0]["messages"]).replace("\\n", "\n")) == (not shared)
+
+
+async def test_a_task_gets_only_what_may_be_shown(house: House, model: Model) -> None:
+    async with house.gateway(seeing(house), FakeSkills()) as (gateway, _):
+        kept = await gateway.state.attachments.keep("s", [PAGE, PLOT])
+        payload = {"task": "look", "images": [asdict(each) for each in kept]}
+        task = Message(id="1", sender="boss", to="a", type="request", payload=payload, timestamp=0)
+        await gateway.state.loop.handle_message(task)
+        assert images(model.requests[-1]) == [DATA_URL]
+        assert "- report.html (text/html, 25 bytes)" in str(model.requests[-1]["messages"])
+        wrong = msgspec.structs.replace(task, payload={"task": "look", "images": "all"})
+        with pytest.raises(BusError, match="the task's images"):
+            await gateway.state.loop.handle_message(wrong)
 
 
 # --- the store --------------------------------------------------------------------------------------------------------

@@ -248,10 +248,10 @@ USER = [{"role": "user", "content": "hi"}]
         ({"messages": [{"role": "user", "content": " "}]}, 400, "messages", "is empty"),
         ({"messages": USER, "user": "x" * 201}, 400, "user", "1 to 200"),
         (
-            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a/b"}}]}]},
             400,
-            "messages[0].content",
-            "'image_url' are not supported",
+            "messages[0].content[0].image_url.url",
+            "'http://a/b' is not a data URL; the gateway fetches nothing",
         ),
     ],
 )
@@ -271,8 +271,10 @@ async def test_every_other_error_has_the_same_shape(house: House) -> None:
             404: await raw.get("/v1/nothing"),
             405: await raw.get("/v1/chat/completions"),
             400: await raw.post("/v1/chat/completions", content=b"{broken"),
-            413: await raw.post("/v1/chat/completions", content=b" " * (4 * 1024 * 1024 + 1)),
+            413: await raw.post("/v1/chat/completions", content=b" " * (16 * 1024 * 1024)),
         }
+        many = await raw.post("/v1/chat/completions", json={"messages": USER, "user": "x" * (4 * 1024 * 1024)})
+        assert (many.status_code, "beside images" in many.json()["error"]["message"]) == (413, True)
         not_text = await raw.post("/v1/chat/completions", content=b'{"messages":[{"role":"user","content":"\xff"}]}')
         assert (not_text.status_code, not_text.json()["error"]["type"]) == (400, "invalid_request_error")
         for status, answer in answers.items():

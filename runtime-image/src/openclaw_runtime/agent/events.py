@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from openclaw_runtime.agent.attachments import Shown
+from openclaw_runtime.agent.attachments import Shown, mentioned
 from openclaw_runtime.agent.questions import Ask
 from openclaw_runtime.memory.types import KeptAttachment, SessionMessage
+from openclaw_runtime.sandbox.attachments import Attachment
 from openclaw_runtime.timelimit import TimeLimit
 
 FinishReason = Literal["stop", "length", "content_filter"]
@@ -31,7 +32,8 @@ class TurnRequest:
 
     `settings` are sampling settings of pydantic-ai that override the agent's. `chain` are the agents that handed this
     work on, first to last. `call` is all there is to do, where no model is wanted; with `commands` the text may name it
-    by a skill's pattern.
+    by a skill's pattern. `images` came with the text, `earlier` with messages of `history`, by their places: no more in
+    all than a turn shows. `kept` says of `images` where they are kept already.
     """
 
     session: str
@@ -42,6 +44,14 @@ class TurnRequest:
     chain: Sequence[str] = ()
     call: Invocation | None = None
     commands: bool = False
+    images: Sequence[Attachment] = ()
+    kept: Sequence[KeptAttachment] = ()
+    earlier: Mapping[int, Sequence[Attachment]] = field(default_factory=dict)
+
+    @property
+    def said(self) -> str:
+        """What the user said, the images named: what is kept of it, and what a skill gets as an answer."""
+        return mentioned(self.text, self.images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +143,7 @@ class Turn:
 
     `ask` is None where nobody follows the turn. A question and its answer begin a new leg: `user` is what the user said
     last (empty once the question is out), `said` what was answered to it, `exchange` everything before, a line each.
+    `given` are the images of the request, as far as they are kept.
     """
 
     request: TurnRequest
@@ -144,6 +155,7 @@ class Turn:
     skills: list[SkillUse] = field(default_factory=list)
     shown: Shown = field(default_factory=Shown)
     user: str = ""
+    given: Sequence[KeptAttachment] = ()
     said: list[str] = field(default_factory=list)
     exchange: list[str] = field(default_factory=list)
     started: float = 0
@@ -155,8 +167,10 @@ class Turn:
     """Those that earlier legs have told of."""
 
     def __post_init__(self) -> None:
-        """Begins with the request's text."""
-        self.user = self.user or self.request.text
+        """Begins with what the request says and shows."""
+        self.user = self.user or self.request.said
+        for each in chain(self.request.images, *self.request.earlier.values()):
+            self.shown.add(len(each.data))
 
     def say(self, text: str) -> None:
         """Says the next piece of the answer."""

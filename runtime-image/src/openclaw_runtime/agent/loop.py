@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +25,7 @@ from pydantic_ai.models import Model
 from pydantic_ai.settings import ModelSettings
 
 from openclaw_runtime.agent import prompt
+from openclaw_runtime.agent.attachments import user_content
 from openclaw_runtime.agent.commands import Commands
 from openclaw_runtime.agent.events import (
     FinishReason,
@@ -35,8 +37,9 @@ from openclaw_runtime.agent.events import (
     Usage,
     uses_told,
 )
+from openclaw_runtime.agent.handover import heard
 from openclaw_runtime.agent.questions import Ask, Questions, Show
-from openclaw_runtime.agent.tools import Attachments, Skills, Toolbox, build_toolset, invoke, offered
+from openclaw_runtime.agent.tools import Attachments, Skills, Toolbox, build_toolset, invoke, keep, offered
 from openclaw_runtime.bus.bus import MessageBus
 from openclaw_runtime.bus.messages import Message
 from openclaw_runtime.config import RuntimeConfig
@@ -104,7 +107,9 @@ class AgentLoop:
             ask=self.ask,
         )
         self._instrumentation = (
-            InstrumentationSettings(tracer_provider=tracing, include_content=config.developer.debug)
+            InstrumentationSettings(
+                tracer_provider=tracing, include_content=config.developer.debug, include_binary_content=False
+            )
             if tracing
             else None
         )
@@ -189,7 +194,7 @@ class AgentLoop:
         return await self._background.run(text, ask, str(fallback) if fallback is not None else None)
 
     async def handle_message(self, message: Message) -> dict[str, Any]:
-        """Does a task that another agent handed over. Payload: task, session, chain. Raises `OpenClawError`."""
+        """Does a task that another agent handed over. Payload: task, session, chain, images. Raises `OpenClawError`."""
         task, session = message.payload.get("task"), message.payload.get("session", message.id)
         chain = message.payload.get("chain", [])
         name = self.config.claw.name
@@ -199,7 +204,15 @@ class AgentLoop:
             raise BusError(
                 f"{name} handed this task on already ({' → '.join(map(str, chain))}); it will not do it again"
             )
-        request = TurnRequest(session=f"{message.sender}/{session}"[:256], text=task, chain=[*chain, message.sender])
+        agents = [*map(str, chain), message.sender]
+        handed = await heard(message.payload, agents, self._toolbox.attachments)
+        request = TurnRequest(
+            session=f"{message.sender}/{session}"[:256],
+            text="\n\n".join(filter(None, (task, handed.note))),
+            chain=agents,
+            images=handed.images,
+            kept=handed.kept,
+        )
 
         async def ask_sender(question: str, show: Show) -> str:
             await show()
@@ -226,10 +239,13 @@ class AgentLoop:
         request = turn.request
         turn.started = self._now()
         call = request.call
-        if call is None and request.commands and (command := self._commands.find(request.text)):
+        # What a command starts could not see images.
+        commands = request.commands and not request.images
+        if call is None and commands and (command := self._commands.find(request.text)):
             call, turn.only = command.call, command.skill
         if call is not None:
             return await self._call(turn, call)
+        turn.given = request.kept or await keep(self._toolbox, turn, request.images)
         history = await self._history(request)
         recalled, notes = await self._recall(request)
         told = prompt.instructions(
@@ -278,7 +294,7 @@ class AgentLoop:
     async def _run_model(self, turn: Turn, history: Sequence[ModelMessage], told: str) -> AgentRunResult[str]:
         settings = cast("ModelSettings", dict(turn.request.settings))
         async with self._agent.run_stream_events(
-            turn.request.text,
+            user_content(turn.request.text, turn.request.images),
             deps=turn,
             instructions=told,
             message_history=history,
@@ -302,17 +318,19 @@ class AgentLoop:
             past = await self._memory.session(request.session, _HISTORY_MESSAGES)
         kept = prompt.within_budget(past, self.config.memory.context_tokens // 2)
         return [
-            ModelRequest(parts=[UserPromptPart(message.content)])
+            ModelRequest(parts=[UserPromptPart(user_content(message.content, request.earlier.get(place, ())))])
             if message.role == "user"
             else ModelResponse(parts=[TextPart(message.content)])
-            for message in kept
+            for place, message in enumerate(kept, len(past) - len(kept))
         ]
 
     async def _recall(self, request: TurnRequest) -> tuple[list[MemoryRecord], str]:
         """A turn without its memory is better than no turn."""
         team = bool(self.config.team.members)
         try:
-            found = [item.record for item in await self._memory.search(request.text, _RECALL_BEST, team=team)]
+            found = []
+            if request.text.strip():
+                found = [item.record for item in await self._memory.search(request.text, _RECALL_BEST, team=team)]
             recent = await self._memory.recent(_RECALL_NEWEST, team=team)
             notes = await self._files.read(_NOTES_CHARACTERS) if self._files else ""
         except (MemoryStoreError, OSError) as error:
@@ -339,7 +357,9 @@ class AgentLoop:
         """
         messages = [SessionMessage("assistant", text, self._now(), metadata)]
         if turn.user:
-            messages.insert(0, SessionMessage("user", turn.user, turn.started))
+            first = turn.given if not turn.exchange else ()
+            given = {"attachments": [asdict(each) for each in first]} if first else {}
+            messages.insert(0, SessionMessage("user", turn.user, turn.started, given))
             turn.exchange.append(f"User: {turn.user[:_EXCHANGE_CHARACTERS]}")
         turn.exchange.append(f"Answer: {text[:_EXCHANGE_CHARACTERS]}")
         turn.user = ""

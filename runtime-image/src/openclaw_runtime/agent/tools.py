@@ -13,9 +13,10 @@ from pydantic_ai import RunContext, ToolFailed
 from pydantic_ai.tools import Tool, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, FunctionToolset
 
-from openclaw_runtime.agent.attachments import ToolContent, for_model
+from openclaw_runtime.agent.attachments import Content, for_model
 from openclaw_runtime.agent.context import AskUser, Generate, SkillContext
 from openclaw_runtime.agent.events import Activity, Invocation, SkillUse, Turn, Usage, uses_heard
+from openclaw_runtime.agent.handover import Kept, told
 from openclaw_runtime.agent.prompt import memory_view
 from openclaw_runtime.agent.questions import Slot
 from openclaw_runtime.bus.bus import MessageBus
@@ -66,8 +67,8 @@ class Skills(Protocol):
         ...
 
 
-class Attachments(Protocol):
-    """Where the files that skills give are kept for the user."""
+class Attachments(Kept, Protocol):
+    """Where the files of skills and users are kept for the user."""
 
     async def keep(self, session: str, attachments: Sequence[Attachment]) -> tuple[KeptAttachment, ...]:
         """Keeps attachments, all or none. Raises `MemoryStoreError`."""
@@ -130,11 +131,11 @@ def offered(tools: FunctionToolset[Turn], skills: Sequence[InstalledSkill]) -> A
 
 
 def _tool(
-    name: str, description: str, schema: dict[str, Any], work: Callable[[Turn, dict[str, Any]], Awaitable[ToolContent]]
+    name: str, description: str, schema: dict[str, Any], work: Callable[[Turn, dict[str, Any]], Awaitable[Content]]
 ) -> Tool[Turn]:
     """Returns a tool whose failures reach the model as its result, with the reason."""
 
-    async def call(context: RunContext[Turn], /, **arguments: Any) -> ToolContent:
+    async def call(context: RunContext[Turn], /, **arguments: Any) -> Content:
         context.deps.spent = Usage(context.usage.input_tokens, context.usage.output_tokens)
         try:
             return await work(context.deps, arguments)
@@ -147,7 +148,7 @@ def _tool(
 def _skill_tool(
     box: Toolbox, skill: InstalledSkill, action: str, description: str, schema: dict[str, Any]
 ) -> Tool[Turn]:
-    async def work(turn: Turn, arguments: dict[str, Any]) -> ToolContent:
+    async def work(turn: Turn, arguments: dict[str, Any]) -> Content:
         result, kept = await _call(box, turn, skill, action, arguments)
         output = result.output
         text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
@@ -192,15 +193,17 @@ async def _measured(
         logger.warning("a skill call failed: %s", error, extra={"skill": skill.name, "action": action, "type": kind})
         raise
     metrics.skill_duration.labels(skill.name, action).observe(result.duration_ms)
-    kept = await _keep(box, turn, result)
+    kept = await keep(box, turn, result.attachments)
     turn.skills.append(SkillUse(skill.name, action, "ok", result.sandbox, result.duration_ms, kept))
     return result, kept
 
 
-async def _keep(box: Toolbox, turn: Turn, result: SkillResult) -> tuple[KeptAttachment, ...]:
-    """Keeps the files of a result. A result without its files is better than none."""
+async def keep(box: Toolbox, turn: Turn, attachments: Sequence[Attachment]) -> tuple[KeptAttachment, ...]:
+    """Keeps the files of a result or a message. One without its files is better than none."""
+    if not attachments:
+        return ()
     try:
-        return await box.attachments.keep(turn.request.session, result.attachments)
+        return await box.attachments.keep(turn.request.session, attachments)
     except MemoryStoreError as error:
         box.metrics.errors.labels("attachments").inc()
         logger.warning("attachments were not kept: %s", error, extra={"session": turn.request.session})
@@ -284,6 +287,7 @@ def _delegate_tool(box: Toolbox) -> Tool[Turn]:
         # A tenth of the time is kept, so that the model can still say that nobody answered.
         remaining_ms = int(turn.limit.remaining() * 900)
         payload = {"task": task, "session": turn.request.session, "chain": list(turn.request.chain)}
+        payload |= told(turn.given)
         answer = await box.bus.request(agent, payload, timeout_ms=max(remaining_ms, 1), answerer=partial(box.ask, turn))
         turn.emit(Activity(f"{agent} answered"))
         turn.skills.extend(uses_heard(answer))

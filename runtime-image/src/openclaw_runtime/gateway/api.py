@@ -221,7 +221,7 @@ def create_api(state: GatewayState) -> FastAPI:
 
     @api.get("/attachments/{attachment}", response_class=Response)
     async def attachment(attachment: Annotated[str, Path(pattern=r"^[A-Za-z0-9-]{1,64}$")]) -> Response:
-        """Returns a file that a skill gave with its result: of this agent, or of its team where it is kept here."""
+        """Returns a file of a skill or a user: of this agent, or of its team where it is kept here."""
         team = [member.name for member in state.loop.config.team.members]
         found = await state.attachments.get(attachment, team=team)
         if found is None:

@@ -1,7 +1,9 @@
 """The OpenAI-compatible routes."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
@@ -10,12 +12,16 @@ from starlette.routing import Route
 from openclaw_runtime.agent.events import Activity, TextDelta, TurnDone, TurnEvent
 from openclaw_runtime.errors import OpenClawError
 from openclaw_runtime.gateway import openai
+from openclaw_runtime.gateway.images import LARGEST_CHARACTERS
 from openclaw_runtime.gateway.openai import RequestError, as_request_error
 from openclaw_runtime.gateway.state import GatewayState
 from openclaw_runtime.lively import lively
 
 SESSION_HEADER = "X-OpenClaw-Session"
-_LARGEST_BODY = 4 * 1024 * 1024
+_LARGEST_TEXT = 4 * 1024 * 1024
+_LARGEST_BODY = _LARGEST_TEXT + LARGEST_CHARACTERS
+_LARGE_BODY = 256 * 1024
+"""Bytes. The images of a larger one are read in a thread: other turns would notice."""
 _KEEP_ALIVE_SECONDS = 10.0
 
 
@@ -27,7 +33,8 @@ def routes(state: GatewayState) -> list[Route]:
         return Response(body, media_type="application/json")
 
     async def chat_completions(request: Request) -> Response:
-        asked = openai.parse_request(await _body(request))
+        body = await _body(request)
+        asked = openai.parse_request(body)
         if asked.model and asked.model not in _names(state):
             known = ", ".join(_names(state))
             raise RequestError(
@@ -36,12 +43,17 @@ def routes(state: GatewayState) -> list[Route]:
                 param="model",
                 code="model_not_found",
             )
-        turn = openai.to_turn(
+        beside = len(body) - openai.characters_of_images(asked)
+        if beside > _LARGEST_TEXT:
+            raise RequestError(f"the body has {beside} bytes beside images; at most {_LARGEST_TEXT} are", status=413)
+        read = partial(
+            openai.to_turn,
             asked,
             session_header=_from_header(request.headers.get(SESSION_HEADER)),
             fresh_session=state.new_id(),
             now=state.now(),
         )
+        turn = await asyncio.to_thread(read) if len(body) > _LARGE_BODY else read()
         answer = openai.Answer(
             id=f"chatcmpl-{state.new_id()}",
             model=asked.model or state.agent,
@@ -79,7 +91,10 @@ async def _body(request: Request) -> bytes:
         async for chunk in request.stream():
             body += chunk
             if len(body) > _LARGEST_BODY:
-                raise RequestError(f"the body is larger than {_LARGEST_BODY} bytes", status=413)
+                raise RequestError(
+                    f"the body is larger than {_LARGEST_BODY} bytes; leave out images of earlier messages",
+                    status=413,
+                )
     except ClientDisconnect:
         raise RequestError("the client left") from None
     return bytes(body)

@@ -63,7 +63,7 @@ class Conversations:
         The last event is a `TurnDone`. Raises what `AgentLoop.run` raises, and `TurnError` when the turn that asked is
         lost. Closing the generator before its last event cancels the turn.
         """
-        talk = self._answered(request.session, request.text)
+        talk = self._answered(request.session, request.said)
         if talk is None and (address := await self._holder(request.session)) is not None:
             taken = False
             async with aclosing(self._forwarded(address, request)) as events:
@@ -210,7 +210,7 @@ class Conversations:
 
     async def _forwarded(self, address: str, request: TurnRequest) -> AsyncGenerator[TurnEvent, None]:
         """Yields the events of a turn at another replica; none when no question is open there after all."""
-        payload = {"session": request.session, "text": request.text}
+        payload = {"session": request.session, "text": request.said}
         try:
             async with aclosing(self.bus.talks.begin(address, payload)) as parts:
                 async for part in parts:

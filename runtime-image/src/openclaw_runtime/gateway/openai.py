@@ -3,15 +3,19 @@
 https://platform.openai.com/docs/api-reference/chat
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from typing import Any
 
 import msgspec
 
+from openclaw_runtime.agent.attachments import mentioned
 from openclaw_runtime.agent.events import TurnDone, TurnRequest, Usage
 from openclaw_runtime.errors import MemoryStoreError, ModelError, OpenClawError, TurnError
+from openclaw_runtime.gateway.images import image_of, share
 from openclaw_runtime.memory.types import SessionMessage
+from openclaw_runtime.sandbox.attachments import Attachment
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 _LONGEST_SESSION = 200
@@ -50,11 +54,18 @@ def as_request_error(error: OpenClawError) -> RequestError:
     return RequestError(str(error), status=500, code="internal_error")
 
 
+class ImageURL(msgspec.Struct):
+    """An image of a message."""
+
+    url: str
+
+
 class ContentPart(msgspec.Struct):
     """One part of a message's content."""
 
     type: str
     text: str | None = None
+    image_url: ImageURL | None = None
 
 
 class ChatMessage(msgspec.Struct):
@@ -144,19 +155,57 @@ def _in_range(name: str, value: float | None, low: float, high: float) -> None:
         raise RequestError(f"{name}: {value:g} is not allowed; it must be {low:g} to {high:g}", param=name)
 
 
-def text_of(message: ChatMessage, number: int) -> str:
-    """Returns the text of a message. Raises `RequestError` for content that is not text."""
-    if message.content is None:
-        return ""
-    if isinstance(message.content, str):
-        return message.content
-    for part in message.content:
-        if part.type != "text" or part.text is None:
-            raise RequestError(
-                f"messages[{number}].content: parts of type {part.type!r} are not supported; send text",
-                param=f"messages[{number}].content",
-            )
-    return "\n".join(part.text or "" for part in message.content)
+def characters_of_images(request: ChatRequest) -> int:
+    """Returns how many characters of a request are images."""
+    parts = [part for message in request.messages if isinstance(message.content, list) for part in message.content]
+    return sum(len(part.image_url.url) for part in parts if part.image_url)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A message: what it says, and the images that came with it."""
+
+    role: str
+    text: str
+    images: Sequence[Attachment] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.images)
+
+
+def _said(messages: Sequence[ChatMessage]) -> list[_Said]:
+    """Returns what messages say and show. Raises `RequestError` for content that is neither text nor an image."""
+    numbers = count(1)
+    said = []
+    for place, message in enumerate(messages):
+        if not isinstance(message.content, list):
+            said.append(_Said(message.role, message.content or ""))
+            continue
+        parts = [
+            _part(part, f"messages[{place}].content[{number}]", message.role, numbers)
+            for number, part in enumerate(message.content)
+        ]
+        text = "\n".join(part for part in parts if isinstance(part, str))
+        said.append(_Said(message.role, text, [part for part in parts if isinstance(part, Attachment)]))
+    return said
+
+
+def _part(part: ContentPart, field: str, role: str, numbers: Iterator[int]) -> str | Attachment:
+    if part.type == "text" and part.text is not None:
+        return part.text
+    if part.type != "image_url":
+        raise RequestError(
+            f"{field}.type: parts of type {part.type!r} are not supported; send text and image_url",
+            param=f"{field}.type",
+        )
+    if role != "user":
+        raise RequestError(f"{field}: an image of the role {role}; only messages of the user may have any", param=field)
+    if part.image_url is None:
+        raise RequestError(f"{field}.image_url: is missing; send {{'url': 'data:…'}}", param=f"{field}.image_url")
+    try:
+        return image_of(part.image_url.url, next(numbers))
+    except ValueError as error:
+        raise RequestError(f"{field}.image_url.url: {error}", param=f"{field}.image_url.url") from None
 
 
 def to_turn(request: ChatRequest, *, session_header: str | None, fresh_session: str, now: float) -> TurnRequest:
@@ -164,32 +213,40 @@ def to_turn(request: ChatRequest, *, session_header: str | None, fresh_session: 
 
     The session is the header's, else the user field, else `fresh_session`. A client that sends the conversation so far
     (an assistant message is among the messages) keeps it itself: then it is used as sent; else the agent's own record
-    of the session is.
+    of the session is. Raises `RequestError`.
     """
     session = session_header or request.user or fresh_session
     if len(session) > _LONGEST_SESSION or not session.isprintable():
         raise RequestError(f"the session must have 1 to {_LONGEST_SESSION} printable characters", param="user")
-    texts = [text_of(message, number) for number, message in enumerate(request.messages)]
-    *before, last = zip(request.messages, texts, strict=True)
-    if not last[1].strip():
+    *before, last = _said(request.messages)
+    if not last.text.strip() and not last.images:
         raise RequestError("messages: the last message is empty", param="messages")
-    told = [text for message, text in before if message.role in ("system", "developer")]
-    said = [
-        SessionMessage("user" if message.role == "user" else "assistant", text, now)
-        for message, text in before
-        if message.role in ("user", "assistant") and text
-    ]
-    held_by_client = any(message.role == "assistant" for message in said)
+    talk = [each for each in before if each.role in ("user", "assistant") and each]
+    held_by_client = any(each.role == "assistant" for each in talk)
     # Several user messages in a row and no answer between them: one question in several pieces.
-    question = last[1] if held_by_client else "\n\n".join([*(message.content for message in said), last[1]])
+    question = [last] if held_by_client else [*talk, last]
+    images = [image for each in question for image in each.images]
+    past = talk if held_by_client else []
+    try:
+        earlier = share(images, {place: each.images for place, each in enumerate(past) if each.images})
+    except ValueError as error:
+        raise RequestError(f"messages: {error}", param="messages") from None
     return TurnRequest(
         session=session,
-        text=question,
-        history=said if held_by_client else None,
-        client_instructions=told,
+        text="\n\n".join(each.text for each in question if each.text),
+        history=[_past(each, earlier.get(place, ()), now) for place, each in enumerate(past)] or None,
+        client_instructions=[each.text for each in before if each.role in ("system", "developer")],
         settings=_settings(request),
         commands=True,
+        images=images,
+        earlier=earlier,
     )
+
+
+def _past(said: _Said, shown: Sequence[Attachment], now: float) -> SessionMessage:
+    """Returns an earlier message; the images that are not shown again are named in it."""
+    left_out = [each for each in said.images if each not in shown]
+    return SessionMessage("user" if said.role == "user" else "assistant", mentioned(said.text, left_out), now)
 
 
 def _settings(request: ChatRequest) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Files that skills gave with their results, kept for their users for a while.
+"""Files that skills gave with their results, and users with their messages, kept for the users for a while.
 
 In the records' database, because every gateway has one and all replicas of an agent share it: whichever is asked has
 the file, and it outlives the pod that made it. A Redis would hold them in memory, where the bus needs it.

@@ -89,7 +89,10 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class KeptAttachment:
-    """What is told of a skill's file that is kept for the user: `id` names it, `size` is bytes, `sha256` hex."""
+    """What is told of a file that is kept for the user, a skill's or their own.
+
+    `id` names it, `size` is bytes, `sha256` hex.
+    """
 
     id: str
     name: str

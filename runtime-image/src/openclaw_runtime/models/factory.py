@@ -101,6 +101,7 @@ def _cached(model: "Model", config: RuntimeConfig, parts: ModelParts) -> "Model"
 def _answering_model(
     config: RuntimeConfig, parts: ModelParts, groups: tuple[list[tuple[str, Endpoint]], ...] | None = None
 ) -> "Model":
+    from openclaw_runtime.models.blind import BlindModel
     from openclaw_runtime.models.chain import first_to_answer
     from openclaw_runtime.models.metered import MeteredModel
     from openclaw_runtime.models.retry import RetryingModel
@@ -109,6 +110,7 @@ def _answering_model(
     def metered(path: str, endpoint: Endpoint) -> MeteredModel:
         key = _key(path, endpoint, parts.environment)
         model = _provider_model(endpoint, key, parts.environment, config)
+        model = model if can_see(endpoint) else BlindModel(model)
         return MeteredModel(model, endpoint, observer=parts.observer, spending=parts.spending, timer=parts.timer)
 
     def retrying(model: MeteredModel, place: int = 0, *, last: bool = True) -> "Model":
@@ -225,7 +227,7 @@ def _provider_model(endpoint: Endpoint, key: str, environment: Mapping[str, str]
     address = _address(endpoint, environment)
     name = endpoint.model
     settings = _settings(config.claw.settings if endpoint.settings is None else endpoint.settings)
-    # The library puts a note in the place of what a model cannot be shown.
+    # The library puts a note in the place of what tools return and a model cannot be shown.
     profile = ModelProfile(supports_image_input=can_see(endpoint))
     # The clients' own retries are off: one place decides when to repeat.
     if endpoint.provider == "anthropic":

@@ -14,10 +14,12 @@ from pydantic_ai.usage import RequestUsage
 
 from openclaw_runtime.errors import ModelError
 from openclaw_runtime.models import router
+from openclaw_runtime.models.blind import shows_images
 from openclaw_runtime.models.chain import first_to_answer
 from openclaw_runtime.models.metered import MeteredModel
 from openclaw_runtime.models.prices import estimated_tokens, price_usd
 from openclaw_runtime.models.sections import Budget, Endpoint
+from openclaw_runtime.models.sight import can_see
 from openclaw_runtime.models.spending import Spending
 
 InOrder = Callable[[Sequence[MeteredModel]], Model]
@@ -27,7 +29,8 @@ InOrder = Callable[[Sequence[MeteredModel]], Model]
 class RoutedModel(WrapperModel):
     """Asks the best of `choices` first, then the others by their scores, then `fallbacks` in their order.
 
-    With a budget for the day, a model whose answer is expected to cost more than what is left is not asked.
+    Where the user shows images, all that can see come before all that cannot. With a budget for the day, a model whose
+    answer is expected to cost more than what is left is not asked.
     """
 
     def __init__(
@@ -88,6 +91,8 @@ class RoutedModel(WrapperModel):
         options = [option(model.endpoint, tokens) for model in self._choices]
         order = router.rank(options, needs, min(aims) if aims else None)
         ranked = [*(self._choices[place] for place in order), *self._fallbacks]
+        if shows_images(messages):
+            ranked.sort(key=lambda model: not can_see(model.endpoint))
         affordable = [model for model in ranked if left is None or (price_usd(model.endpoint, tokens) or 0.0) <= left]
         if not affordable:
             raise ModelError(

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic_ai.messages import ModelMessage, ModelRequest, UserPromptPart
+from pydantic_ai.messages import ModelMessage, ModelRequest, UserContent, UserPromptPart
 
 from openclaw_runtime.models.prices import tokens_of
 from openclaw_runtime.models.sections import Endpoint
@@ -115,5 +115,10 @@ def _last_user_text(messages: Sequence[ModelMessage]) -> str:
         if isinstance(message, ModelRequest):
             asked = [part.content for part in message.parts if isinstance(part, UserPromptPart)]
             if asked:
-                return "\n".join(each if isinstance(each, str) else str(each) for each in asked)
+                return "\n".join(text for each in asked for text in _texts(each))
     return ""
+
+
+def _texts(content: str | Sequence[UserContent]) -> list[str]:
+    """Returns what a user's message says; images in it say nothing."""
+    return [content] if isinstance(content, str) else [each for each in content if isinstance(each, str)]
