@@ -88,6 +88,11 @@ class TimeLimit:
         """Whether it was this limit that ended the block."""
         return self._timeout.expired()
 
+    @property
+    def stood_still(self) -> float:
+        """Seconds that it stood still, once the block has ended."""
+        return 0.0 if self._countdown is None else self._countdown.stood_still
+
     def remaining(self) -> float:
         """Returns the seconds that are left."""
         return self._seconds if self._countdown is None else self._countdown.remaining()

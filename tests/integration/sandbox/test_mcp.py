@@ -1,5 +1,6 @@
 """Skills that are MCP servers: real ones on the official SDK, in a sandbox and over HTTP, and ones that misbehave."""
 
+import asyncio
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -13,6 +14,7 @@ from openclaw_runtime.errors import NoAnswerError
 from openclaw_runtime.sandbox import errors
 from openclaw_runtime.sandbox.archive import PackageFile
 from openclaw_runtime.sandbox.local_executor import SubprocessExecutor
+from openclaw_runtime.skills.mcp import remote
 from openclaw_runtime.skills.mcp.discovery import LIST_TOOLS
 from openclaw_runtime.skills.mcp.executor import McpExecutor
 from openclaw_runtime.skills.mcp.outward import Outward
@@ -29,9 +31,10 @@ from openclaw_runtime.skills.types import (
     SkillExecutor,
     SkillResult,
 )
+from openclaw_runtime.timelimit import TimeLimit
 from tests.fakes import mcp
 from tests.fakes.llm.serve import serving
-from tests.fakes.mcp.server import create_app
+from tests.fakes.mcp.server import create_app, of_before_2026
 from tests.integration.egress.conftest import host_address, private
 from tests.integration.sandbox.helpers import RecordingContext, make_skill
 
@@ -133,6 +136,54 @@ async def test_a_real_server_over_http() -> None:
         impatient = replace(skill, mcp=replace(server, timeout_seconds=1))
         with pytest.raises(errors.CallTimeoutError, match="took longer than 1 s"):
             await ask(http, impatient, "hang")
+        await http.close()
+
+
+@pytest.mark.parametrize(
+    ("tool", "old", "seconds"),
+    [("reserve", False, 0.0), ("reserve", True, 0.0), ("book", True, 3.3)],
+    ids=["round trips", "before 2026", "slow user"],
+)
+async def test_what_a_remote_server_elicits_is_asked_of_the_user_while_its_time_stands_still(
+    monkeypatch: pytest.MonkeyPatch, tool: str, old: bool, seconds: float
+) -> None:
+    limits: list[TimeLimit] = []
+
+    def watched(limit: float) -> TimeLimit:
+        limits.append(TimeLimit(limit))
+        return limits[-1]
+
+    class User(RecordingContext):
+        def __init__(self, *answers: str) -> None:
+            super().__init__()
+            self.answers = list(answers)
+            self.asked: list[str] = []
+
+        async def ask(self, question: str) -> str:
+            self.asked.append(question)
+            if not self.answers:
+                raise NoAnswerError("nobody is there")
+            left = limits[-1].remaining()
+            await asyncio.sleep(seconds)
+            assert limits[-1].remaining() == left
+            return self.answers.pop(0)
+
+    monkeypatch.setattr(remote, "TimeLimit", watched)
+    app = create_app()
+    async with serving(of_before_2026(app) if old else app) as address:
+        http = McpExecutor(NoSandbox())
+        server = McpServer(url=f"{address}/mcp", timeout_seconds=3 if seconds else 60)
+        actions = (ActionSpec(tool, tool=tool),)
+        skill = make_skill(actions=actions, mcp=server, permissions=("network:internal",))
+        user = User("Ada")
+        result = await http.execute(SkillCall("call-1", "agent-1", "session-1", skill, tool, {}, 60.0), user)
+        assert result.output == "booked for Ada"
+        assert result.duration_ms < server.timeout_seconds * 1000
+        assert user.asked == ['A table for tonight?\n\n(Answer "cancel" to decline.)\n\nName']
+        assert await ask(http, skill, tool, User("cancel")) == "not booked: decline"
+        nobody = User()
+        assert await ask(http, skill, tool, nobody) == "not booked: cancel"
+        assert [(level, message) for level, message, _ in nobody.logs] == [("warning", "nobody is there")]
         await http.close()
 
 

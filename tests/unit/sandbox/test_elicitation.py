@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from openclaw_runtime.sandbox.runner.elicitation import MAX_FIELDS, TRIES, elicit
+from openclaw_runtime.sandbox.elicitation import MAX_FIELDS, TRIES, elicit
 
 NAME = {"type": "string", "title": "Name", "description": "of the branch"}
 FORM = {

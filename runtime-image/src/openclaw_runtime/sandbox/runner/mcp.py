@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from openclaw_runtime.sandbox.attachments import MAX_TOTAL_BYTES
+from openclaw_runtime.sandbox.elicitation import elicit
 from openclaw_runtime.sandbox.jsonrpc import Json, dumps
 from openclaw_runtime.sandbox.mcp import MAX_PAGES, MAX_TOOLS, StdioServer, ToolError, result_of
 from openclaw_runtime.sandbox.protocol import MAX_RESULT_BYTES, CallPayload
 from openclaw_runtime.sandbox.runner.context import RemoteContext
-from openclaw_runtime.sandbox.runner.elicitation import elicit
 from openclaw_skill import ContextError, SkillError
 
 PROTOCOL: Final = "2025-06-18"

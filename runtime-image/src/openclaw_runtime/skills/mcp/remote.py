@@ -6,16 +6,20 @@ The official SDK speaks the protocol; the limits are ours: size of all that is r
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
+
+from pydantic import TypeAdapter
 
 from openclaw_runtime.sandbox import errors
 from openclaw_runtime.sandbox.jsonrpc import Json, canonical_sha256
 from openclaw_runtime.sandbox.mcp import MAX_PAGES, MAX_TOOLS, ToolError, ToolResult, result_of
 from openclaw_runtime.sandbox.protocol import MAX_RESULT_BYTES
+from openclaw_runtime.skills.mcp.asked import Asked
 from openclaw_runtime.skills.mcp.outward import Outward, require_permission
 from openclaw_runtime.skills.types import CallContext, McpServer, SkillCall, SkillResult
+from openclaw_runtime.timelimit import TimeLimit
 
 if TYPE_CHECKING:
     import httpx2
@@ -44,7 +48,8 @@ async def call_remote(
     require_permission(call)
     started = time.monotonic()
     spec = call.skill.action(call.action)
-    seconds = server.timeout_seconds
+    limit = TimeLimit(server.timeout_seconds)
+    asked = Asked(context, limit)
 
     async def progress(done: float, total: float | None, message: str | None) -> None:
         if total:
@@ -53,17 +58,17 @@ async def call_remote(
     async def ask(client: "Client") -> ToolResult:
         if spec is None:
             return ToolResult(await _tools(client))
-        return result_of(await _call_tool(client, spec.tool or spec.name, call.input, progress))
+        return result_of(await _call_tool(client, spec.tool or spec.name, call.input, progress, asked))
 
     async def judge(host: str, port: int) -> str:
         return await outward.address(call, host, port) if outward is not None else host
 
-    result = await _within(server, seconds, changed, judge, ask)
+    result = await _within(server, limit, _connected(server, changed, judge, asked), changed, ask)
     for problem in result.problems:
         await context.log("warning", problem, {})
     return SkillResult(
         output=result.output,
-        duration_ms=round((time.monotonic() - started) * 1000, 3),
+        duration_ms=round((time.monotonic() - started - limit.stood_still) * 1000, 3),
         result_sha256=canonical_sha256(result.output),
         sandbox=urlsplit(server.url or "").netloc,
         attachments=result.attachments,
@@ -72,18 +77,18 @@ async def call_remote(
 
 async def _within(
     server: McpServer,
-    seconds: float,
+    limit: TimeLimit,
+    connected: "AbstractAsyncContextManager[Client]",
     changed: Callable[[], None],
-    judge: Judge,
     work: "Callable[[Client], Awaitable[ToolResult]]",
 ) -> ToolResult:
     """Connects, works and closes, and says in our words what failed."""
     host = urlsplit(server.url or "").netloc
     try:
-        async with asyncio.timeout(seconds), _connected(server, changed, judge) as client:
+        async with limit, connected as client:
             return await work(client)
     except TimeoutError:
-        raise errors.CallTimeoutError(f"the MCP server {host} took longer than {seconds:g} s") from None
+        raise errors.CallTimeoutError(f"the MCP server {host} took longer than {server.timeout_seconds:g} s") from None
     except ToolError as error:
         raise errors.SkillFailedError(str(error)) from None
     except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - whatever the SDK raises ends in our tree
@@ -130,13 +135,21 @@ async def _tools(client: "Client") -> list[Json]:
     return found[:MAX_TOOLS]
 
 
-async def _call_tool(client: "Client", tool: str, arguments: dict[str, Any], progress: Any) -> Json:
+async def _call_tool(client: "Client", tool: str, arguments: dict[str, Any], progress: Any, asked: Asked) -> Json:
     from mcp import types
 
-    # Not client.call_tool: it lists the tools again to check the result, and that is checked by `SkillService`.
-    request = types.CallToolRequest(params=types.CallToolRequestParams(name=tool, arguments=arguments))
-    result = await client.session.send_request(request, types.CallToolResult, progress_callback=progress)
-    return result.model_dump(mode="json", by_alias=True, exclude_none=True)
+    either: TypeAdapter[types.Result] = TypeAdapter(types.CallToolResult | types.InputRequiredResult)
+
+    async def send(answers: "dict[str, types.InputResponse] | None", state: str | None) -> types.Result:
+        # Not client.call_tool: it lists the tools again to check the result, and that is checked by `SkillService`.
+        params = types.CallToolRequestParams(
+            name=tool, arguments=arguments, input_responses=answers, request_state=state
+        )
+        return await client.session.send_request(
+            types.CallToolRequest(params=params), either, progress_callback=progress
+        )
+
+    return (await asked.rounds(send)).model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 async def _addressed(request: "httpx2.Request", judge: Judge) -> "httpx2.Request":
@@ -155,7 +168,9 @@ async def _addressed(request: "httpx2.Request", judge: Judge) -> "httpx2.Request
 
 
 @asynccontextmanager
-async def _connected(server: McpServer, changed: Callable[[], None], judge: Judge) -> AsyncIterator["Client"]:
+async def _connected(
+    server: McpServer, changed: Callable[[], None], judge: Judge, asked: Asked
+) -> AsyncIterator["Client"]:
     import httpx2
     from mcp import Client, types
     from mcp.client.streamable_http import streamable_http_client
@@ -165,11 +180,12 @@ async def _connected(server: McpServer, changed: Callable[[], None], judge: Judg
             changed()
 
     assert server.url is not None
-    timeout = httpx2.Timeout(server.timeout_seconds, connect=CONNECT_SECONDS)
+    # The call's own limit ends it. A server that waits for its user's answer is silent for longer.
+    timeout = httpx2.Timeout(None, connect=CONNECT_SECONDS)
     transport = _transport(judge)
     async with httpx2.AsyncClient(headers=dict(server.headers), timeout=timeout, transport=transport) as http:
         streams = streamable_http_client(server.url, http_client=http, max_sse_event_size=MAX_READ_BYTES)
-        async with Client(streams, cache=None, message_handler=heard) as client:
+        async with Client(streams, cache=None, message_handler=heard, elicitation_callback=asked.answer) as client:
             yield client
 
 

@@ -1,7 +1,7 @@
 """What an MCP server asks the user for, as questions of a conversation, one for each field. Pure but for `ask`.
 
 https://modelcontextprotocol.io/specification/2025-06-18/client/elicitation. A form has flat fields of simple types;
-what is none is declined.
+what is none is declined, as is a visit to an address (mode "url").
 """
 
 import math
@@ -97,7 +97,7 @@ async def elicit(params: Json, ask: Ask) -> Json:
     "cancel" as an answer declines. Raises what `ask` raises.
     """
     message, fields = params.get("message"), fields_of(params.get("requestedSchema", {}))
-    if fields is None or not isinstance(message, str):
+    if fields is None or not isinstance(message, str) or params.get("mode", "form") != "form":
         return {"action": "decline"}
     # Without fields the form is the question whether to go on.
     wanted = fields or [Field("", "Go on?", "boolean", (), required=True)]
