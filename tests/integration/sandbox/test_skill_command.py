@@ -17,6 +17,9 @@ from openclaw_runtime.skills.scaffold import ScaffoldRuntime, new_skill
 from tests.integration.runtime.test_mcp import write_example
 
 EXAMPLES = sorted(path.parent for path in (Path(__file__).parents[3] / "examples/skills").glob("*/SKILL.md"))
+READS = """def greet(ctx, input):
+    return {"text": (ctx.workspace / input["name"]).read_text()}
+"""
 EVERY_RUNTIME = pytest.mark.parametrize("runtime", ["python", "node", "bash"])
 
 
@@ -43,6 +46,17 @@ def test_a_new_skill_is_valid_runs_and_passes_its_tests(tmp_path: Path, runtime:
     assert pack_folder(folder).digest in valid.stdout
     assert json.loads(openclaw("run", folder, "greet", "--input", '{"name": "Ada"}').stdout) == {"text": "Hello, Ada!"}
     assert openclaw("test", folder).exit_code == 0
+
+
+def test_a_workspace_is_found_from_where_the_command_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sandbox is somewhere else: what it mounts and where it works has to be named from the root."""
+    folder = written(tmp_path / "hello", permissions=["filesystem:read"])
+    (folder / "scripts/main.py").write_text(READS)
+    (tmp_path / "ws").mkdir()
+    (tmp_path / "ws/note").write_text("of the user")
+    monkeypatch.chdir(tmp_path)
+    ran = openclaw("run", folder, "greet", "--input", '{"name": "note"}', "--workspace", "ws")
+    assert json.loads(ran.stdout) == {"text": "of the user"}, ran.exception
 
 
 @EVERY_RUNTIME

@@ -54,7 +54,8 @@ class SubprocessExecutor:
         self._level: Level = level
         self._key = base64.b64encode(signer.public_key).decode()
         self._queue = SandboxQueue(random.Random(), time.monotonic)  # noqa: S311 - spreads load, guards nothing
-        self._workspace = workspace
+        # Sandboxes work elsewhere, and bubblewrap wants what it mounts named from the root.
+        self._workspace = workspace.resolve() if workspace is not None else None
         self._warm = warm
         self._max_warm = max_warm
         self._limit = limit
