@@ -506,6 +506,13 @@ async def test_a_burst_is_served_as_far_as_pods_go_and_the_rest_is_told_why(
             {"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}}}]},
             "its pods do not start: ImagePullBackOff: no such tag",
         ),
+        (
+            {
+                "initContainerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull", "message": "no runner"}}}],
+                "containerStatuses": [{"state": {"waiting": {"reason": "PodInitializing"}}}],
+            },
+            "its pods do not start: ErrImagePull: no runner",
+        ),
         (None, "it has no pods: status.pools of the Skill says why"),
     ],
 )

@@ -42,7 +42,8 @@ def problem_of(pod: Mapping[str, Any]) -> str | None:
     for condition in status.get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return f"{condition.get('reason')}: {condition.get('message')}"
-    for container in status.get("containerStatuses") or ():
+    # A skill's own image has its runner copied in by an init container, and until then waits without a message.
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("message"):
             return f"{waiting.get('reason')}: {waiting['message']}"
