@@ -2,10 +2,12 @@
 
 import base64
 import json
+import logging
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from openclaw_runtime.errors import ConfigError
 from openclaw_runtime.sandbox.errors import SkillCrashedError, SkillFailedError
 from openclaw_runtime.sandbox.jsonrpc import canonical_sha256
 from openclaw_runtime.skills import cli
-from openclaw_runtime.skills.audit import Audit, ExecutionRecord, FileAudit, Record
+from openclaw_runtime.skills.audit import Audit, ExecutionRecord, FileAudit, LogAudit, Record
 from openclaw_runtime.skills.checks import Attempt, check
 from openclaw_runtime.skills.errors import CallRefusedError, ManifestError, PackageUnavailableError
 from openclaw_runtime.skills.mcp.discovery import LIST_TOOLS
@@ -27,6 +29,7 @@ from openclaw_runtime.skills.registry import Changes, SkillRegistry, read_folder
 from openclaw_runtime.skills.scaffold import new_skill
 from openclaw_runtime.skills.service import Clock, SkillService
 from openclaw_runtime.skills.types import ActionSpec, InstalledSkill, McpServer, RateLimit, SkillCall, SkillResult
+from openclaw_runtime.telemetry import configure_logging
 from tests.integration.sandbox.helpers import RecordingContext, make_skill
 
 ANYTHING = {"type": "object"}
@@ -433,6 +436,37 @@ async def test_a_refused_call_never_reaches_a_sandbox_and_is_recorded() -> None:
         await skills.call(make_skill(), "noop", {"path": "../x"}, session="s", context=RecordingContext())
     assert (caught.value.reason, executor.calls) == ("PathTraversal", [])
     assert (kept.records[0].outcome, kept.records[0].reason) == ("refused", "PathTraversal")
+
+
+async def test_an_input_that_is_not_json_is_refused_and_recorded() -> None:
+    kept = Kept()
+    skills, executor = service(None, kept)
+    with pytest.raises(CallRefusedError, match="input: not JSON"):
+        await skills.call(make_skill(), "noop", {"n": float("nan")}, session="s", context=RecordingContext())
+    assert executor.calls == []
+    (record,) = kept.records
+    assert (record.outcome, record.reason, record.input_sha256) == ("refused", "InvalidInput", "")
+
+
+@pytest.fixture
+def root_logger() -> Iterator[logging.Logger]:
+    """Gets its handlers and level back."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield root
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+async def test_no_log_level_switches_the_audit_log_off(root_logger: logging.Logger) -> None:
+    stream = StringIO()
+    configure_logging("error", stream, as_json=True)
+    root_logger.info("something else")
+    skills = SkillService("agent-1", SkillRegistry("d"), FakeExecutor(None), Audit([LogAudit()]))
+    await skills.call(make_skill(), "noop", {}, session="s", context=RecordingContext())
+    (line,) = stream.getvalue().splitlines()
+    entry = json.loads(line)
+    assert (entry["logger"], entry["message"], entry["audit"]["agent"]) == ("openclaw.audit", "skill call", "agent-1")
 
 
 async def test_a_failed_call_is_recorded_with_its_type() -> None:

@@ -13,6 +13,8 @@ from openclaw_runtime.sandbox.jsonrpc import canonical_sha256, dumps
 from openclaw_runtime.skills.checks import Verdict
 
 _log = logging.getLogger("openclaw.audit")
+# Of its own: log_level is about what the gateway says of itself, and must not switch the record off.
+_log.setLevel(logging.INFO)
 
 
 @dataclass(frozen=True, slots=True)

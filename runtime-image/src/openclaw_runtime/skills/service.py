@@ -123,8 +123,12 @@ class SkillService:
         try:
             input_sha256, input_bytes = measure(arguments)
         except (TypeError, ValueError) as error:
-            raise CallRefusedError("input_json", "InvalidInput", f"input: not JSON: {error}") from None
-        verdicts = self._check(skill, action, arguments, input_bytes, policies)
+            input_sha256, input_bytes = "", 0
+            verdicts = [
+                Verdict("input_json", allowed=False, reason="InvalidInput", message=f"input: not JSON: {error}")
+            ]
+        else:
+            verdicts = self._check(skill, action, arguments, input_bytes, policies)
         outcome, reason = "ok", ""
         result: SkillResult | None = None
         network: list[dict[str, Any]] = []
