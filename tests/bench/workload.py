@@ -78,7 +78,8 @@ def build_templates() -> Templates:
     manifest = agent(PLACEHOLDER, PLACEHOLDER_NAMESPACE)
     spec = AgentSpec.model_validate(manifest["spec"])
     owner = Owner("Agent", PLACEHOLDER, PLACEHOLDER_NAMESPACE, PLACEHOLDER_UID)
-    images = Images(**{name: f"openclaw.local/{name}:bench" for name in _IMAGES}, pull_policy="IfNotPresent")
+    names = {name: f"openclaw.local/{name}:bench" for name in _IMAGES}
+    images = Images(**names, pull_policy="IfNotPresent", pull_secrets=())
     soul = manifest["spec"]["soul"]["inline"]
     inputs = AgentInputs(owner, spec, soul, images, store=None, skills=(), team=())
     token = secrets.generated(token_secret_name(owner), owner, "gateway", {TOKEN_KEY: b"0" * 43})

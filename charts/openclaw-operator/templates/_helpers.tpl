@@ -23,6 +23,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/* Names of the pull secrets, comma separated. */}}
+{{- define "openclaw-operator.pullSecrets" -}}
+{{- $names := list -}}
+{{- range .Values.imagePullSecrets -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- join "," $names -}}
+{{- end -}}
+
 {{/* The reference of an image: (list root image). */}}
 {{- define "openclaw-operator.image" -}}
 {{- $root := index . 0 -}}

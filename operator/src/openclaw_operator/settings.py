@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from openclaw_operator.api.base import DNS_LABEL, Resources
+from openclaw_operator.api.base import DNS_LABEL, DNS_SUBDOMAIN, Resources
 from openclaw_operator.errors import SettingsError
 
 PREFIX = "OPENCLAW_OPERATOR_"
@@ -57,6 +57,10 @@ class Settings(BaseModel):
     egress_denied_networks: Annotated[tuple[Network, ...], BeforeValidator(_split)] = ()
     egress_allow_api_server: bool = False
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    # Secrets of the agents' namespaces that every pod made there pulls its images with.
+    image_pull_secrets: Annotated[
+        tuple[Annotated[str, Field(pattern=DNS_SUBDOMAIN, max_length=253)], ...], BeforeValidator(_split)
+    ] = ()
     # Namespaces served; empty means all.
     watch_namespaces: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     # Skills that may run in gateways at level trusted: namespace/name, or namespace/* for all of a namespace.

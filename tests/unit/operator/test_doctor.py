@@ -220,6 +220,8 @@ def test_providers_of_agents() -> None:
         Target("team", "http://llm:8000/v1/models", "local", None, None): ["m", "n"],
         Target("team", "https://api.anthropic.com/v1/models", "anthropic", "keys", "openai", ("registry",)): ["m"],
     }
+    pulled = {each.provider: each.pull_secrets for each in reachable.targets(agents[-1:], ("all", "registry"))}
+    assert pulled == {"anthropic": ("all", "registry")}
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def images(settings: Settings) -> Images:
         redis=settings.redis_image,
         backup=settings.backups,
         pull_policy=settings.image_pull_policy,
+        pull_secrets=settings.image_pull_secrets,
     )
 
 
@@ -85,6 +86,7 @@ def egress_options(settings: Settings) -> EgressOptions:
     return EgressOptions(
         image=settings.egress_image if settings.egress_enabled else "",
         pull_policy=settings.image_pull_policy,
+        pull_secrets=settings.image_pull_secrets,
         replicas=settings.egress_replicas,
         denied=settings.egress_denied_networks,
         allow_api_server=settings.egress_allow_api_server,

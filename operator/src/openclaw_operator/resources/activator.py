@@ -24,6 +24,7 @@ from openclaw_operator.resources.meta import (
     field_env,
     labels,
     pod_security,
+    pull_secrets,
 )
 from openclaw_operator.resources.secrets import encode
 from openclaw_operator.resources.shared import deployment, probes, shared
@@ -132,5 +133,6 @@ def _deployment(namespace: str, images: Images) -> Object:
         "securityContext": pod_security(),
         "containers": [container],
         "volumes": [{"name": "agents", "secret": {"secretName": NAME}}],
+        **pull_secrets(images.pull_secrets),
     }
     return deployment(NAME, namespace, LABELS, replicas=1, pod=pod)

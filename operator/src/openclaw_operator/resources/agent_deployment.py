@@ -20,6 +20,7 @@ from openclaw_operator.resources.meta import (
     field_env,
     labels,
     pod_security,
+    pull_secrets,
     secret_env,
 )
 
@@ -97,9 +98,8 @@ def _pod(inputs: AgentInputs) -> Object:
             {**item.model_dump(by_alias=True), "labelSelector": {"matchLabels": selector(inputs.owner.name)}}
             for item in gateway.topology_spread
         ]
-    if gateway.image_pull_secrets:
-        pod["imagePullSecrets"] = [{"name": item.name} for item in gateway.image_pull_secrets]
-    return pod
+    own = (item.name for item in gateway.image_pull_secrets)
+    return pod | pull_secrets((*inputs.images.pull_secrets, *own))
 
 
 def _container(inputs: AgentInputs, mounts: list[Object]) -> Object:

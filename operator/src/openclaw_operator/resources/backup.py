@@ -23,6 +23,7 @@ from openclaw_operator.resources.meta import (
     container_security,
     labels,
     pod_security,
+    pull_secrets,
     secret_env,
 )
 
@@ -280,7 +281,7 @@ def qdrant_files(owner: Owner, spec: MemoryStoreSpec) -> dict[str, KeyRef]:
     return {key: ref for key, ref in stores.secret_files(owner.name, spec).items() if key == stores.QDRANT_KEY}
 
 
-def pod(init: Objects, main: Object, volumes: Objects) -> Object:
+def pod(images: Images, init: Objects, main: Object, volumes: Objects) -> Object:
     """The pod of a job: its steps one after the other."""
     return {
         "restartPolicy": "Never",
@@ -290,6 +291,7 @@ def pod(init: Objects, main: Object, volumes: Objects) -> Object:
         "initContainers": init,
         "containers": [main],
         "volumes": volumes,
+        **pull_secrets(images.pull_secrets),
     }
 
 
@@ -297,4 +299,4 @@ def _pod(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Images, *a
     volumes, mounts, env = mounted(owner.child(SERVER), backup.destination, qdrant_files(owner, spec))
     command = ["openclaw", "backup", "run", "--config", f"{CONFIG_DIR}/{CONFIG_KEY}", *arguments]
     main = container(SERVER, images.backup, images, command, env=env, mounts=mounts)
-    return pod([postgresql(owner, spec, images, dump_script())], main, volumes)
+    return pod(images, [postgresql(owner, spec, images, dump_script())], main, volumes)

@@ -12,6 +12,7 @@ from openclaw_operator.resources.meta import (
     Object,
     Owner,
     container_security,
+    pull_secrets,
     secret_env,
 )
 from openclaw_operator.resources.network import server_policy
@@ -70,6 +71,7 @@ def postgresql(owner: Owner, spec: ManagedServer, policy: DeletionPolicy, images
             scratch=POSTGRESQL_SCRATCH,
             volumes=(credentials,),
             grace_seconds=60,
+            **pull_secrets(images.pull_secrets),
         ),
     ]
 
@@ -110,6 +112,7 @@ def redis(owner: Owner, spec: ManagedServer, policy: DeletionPolicy, images: Ima
             storage=spec.storage,
             deletion_policy=policy,
             scratch=(SCRATCH_DIR,),
+            **pull_secrets(images.pull_secrets),
         ),
     ]
 

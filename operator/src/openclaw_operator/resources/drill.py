@@ -100,7 +100,7 @@ def _pod(owner: Owner, spec: MemoryStoreSpec, backup: Backup, images: Images) ->
     ]
     command = ["openclaw", "backup", "drill", *common, "--summary", backups.SUMMARY_FILE]
     main = backups.container(SERVER, images.backup, images, command, env=env, mounts=mounts)
-    return backups.pod(init, main, volumes)
+    return backups.pod(images, init, main, volumes)
 
 
 def _scratch(container: Object, user: int, scratch: tuple[str, ...], volumes: list[Object]) -> Object:

@@ -16,6 +16,7 @@ from openclaw_operator.resources.meta import (
     container_security,
     field_env,
     pod_security,
+    pull_secrets,
 )
 from openclaw_operator.resources.shared import deployment, probes, shared
 
@@ -39,6 +40,7 @@ class EgressOptions:
     resources: Object = field(default_factory=dict)
     denied: tuple[str, ...] = ()
     allow_api_server: bool = False
+    pull_secrets: tuple[str, ...] = ()
 
     @property
     def enabled(self) -> bool:
@@ -108,5 +110,6 @@ def _deployment(namespace: str, options: EgressOptions) -> Object:
             {"name": "tmp", "emptyDir": {"sizeLimit": "16Mi"}},
             {"name": "keys", "configMap": {"name": KEYS_NAME}},
         ],
+        **pull_secrets(options.pull_secrets),
     }
     return deployment(NAME, namespace, LABELS, replicas=options.replicas, pod=pod)

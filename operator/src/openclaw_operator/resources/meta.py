@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +55,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class Images:
-    """Images and their pull policy, from the operator's settings."""
+    """Images and how they are pulled, from the operator's settings: `pull_secrets` are in each namespace of pods."""
 
     runtime: str
     sandbox: str
@@ -64,6 +65,7 @@ class Images:
     redis: str
     backup: str
     pull_policy: str
+    pull_secrets: tuple[str, ...] = ()
 
 
 def owner_reference(owner: Owner) -> Object:
@@ -125,6 +127,12 @@ def pod_security(user: int = USER_ID) -> Object:
         "fsGroupChangePolicy": "OnRootMismatch",
         "seccompProfile": {"type": "RuntimeDefault"},
     }
+
+
+def pull_secrets(names: Iterable[str]) -> Object:
+    """The field of a pod that names what its images are pulled with; left out where there is nothing to name."""
+    references = [{"name": name} for name in dict.fromkeys(names)]
+    return {"imagePullSecrets": references} if references else {}
 
 
 def container_security() -> Object:

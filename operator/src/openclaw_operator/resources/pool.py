@@ -36,6 +36,7 @@ class PoolShape:
     runner_image: str | None = None
     runtime: Literal["python", "node", "image"] = "python"
     allowances: tuple[str, ...] = ()
+    pull_secrets: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -55,6 +56,8 @@ class PoolShape:
             shape["runnerImage"] = self.runner_image
         if self.runtime != "python":
             shape |= {"runtime": self.runtime, "allowances": self.allowances}
+        if self.pull_secrets:
+            shape["imagePullSecrets"] = self.pull_secrets
         text = json.dumps(shape, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
@@ -131,6 +134,7 @@ def pool_for(agent_name: str, agent: AgentSpec, skill: SkillSpec, images: Images
         runner_image=images.sandbox if skill.runtime == "image" else None,
         runtime="python" if skill.runtime == "bash" else skill.runtime,
         allowances=_allowances(permissions) if skill.runtime == "node" else (),
+        pull_secrets=images.pull_secrets,
     )
     scaling = agent.gateway.autoscaling
     replicas = scaling.max_replicas if scaling else max(agent.gateway.replicas, 1)

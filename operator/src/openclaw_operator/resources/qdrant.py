@@ -13,6 +13,7 @@ from openclaw_operator.resources.meta import (
     child,
     container_security,
     labels,
+    pull_secrets,
     secret_env,
 )
 from openclaw_operator.resources.network import server_policy
@@ -96,6 +97,7 @@ def _stateful_set(
         deletion_policy=policy,
         service_name=owner.child(f"{SERVER}-headless"),
         scratch=(SCRATCH_DIR,),
+        **pull_secrets(images.pull_secrets),
     )
 
 

@@ -69,6 +69,6 @@ def job(owner: Owner, spec: MemoryRestoreSpec, store: Store, images: Images) -> 
             "backoffLimit": 1,
             "activeDeadlineSeconds": 6 * 3600,
             "podReplacementPolicy": "Failed",
-            "template": {"metadata": {"labels": pod_labels}, "spec": backup.pod(init, main, volumes)},
+            "template": {"metadata": {"labels": pod_labels}, "spec": backup.pod(images, init, main, volumes)},
         },
     )

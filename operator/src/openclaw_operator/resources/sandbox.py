@@ -13,6 +13,7 @@ from openclaw_operator.resources.meta import (
     container_security,
     field_env,
     pod_security,
+    pull_secrets,
 )
 from openclaw_operator.resources.pool import PoolShape
 
@@ -66,6 +67,7 @@ def pod(namespace: str, shape: PoolShape, suffix: str, public_keys: str, signing
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": CALL_GRACE_SECONDS,
         "securityContext": pod_security(),
+        **pull_secrets(shape.pull_secrets),
     }
     if shape.runtime_class:
         spec["runtimeClassName"] = shape.runtime_class

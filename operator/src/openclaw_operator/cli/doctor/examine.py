@@ -213,10 +213,14 @@ class Examination:
         return await asyncio.to_thread(inside.ask, target.url, target.provider, key, models)
 
     # --- with probes ---
+    @property
+    def _pull_secrets(self) -> tuple[str, ...]:
+        return self.operators[0].settings.image_pull_secrets if self.operators else ()
+
     async def _probe_cluster(self, probes: Probes, namespace: str) -> None:
-        pull_secrets = any((item["spec"].get("gateway") or {}).get("imagePullSecrets") for item in self._of("Agent"))
+        own = any((item["spec"].get("gateway") or {}).get("imagePullSecrets") for item in self._of("Agent"))
         found = await probes.images(namespace, self._needed_images())
-        self._note_all(reachable.images(found, pull_secrets))
+        self._note_all(reachable.images(found, own or bool(self._pull_secrets)))
         if any(image.problem for image in found if image.name == probes.image):
             self._note_all(reachable.network_policies(None, f"no pod can have {probes.image}"))
             return
@@ -236,7 +240,7 @@ class Examination:
                     answer = await self._ask_from_here(target, models)
             return reachable.provider(target, answer)
 
-        targets = reachable.targets(self._of("Agent"))
+        targets = reachable.targets(self._of("Agent"), self._pull_secrets)
         self._note_all(await asyncio.gather(*(ask(target, targets[target]) for target in sorted(targets, key=str))))
 
 

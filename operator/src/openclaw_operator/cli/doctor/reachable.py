@@ -50,7 +50,7 @@ def needed_images(settings: Settings, resources: Iterable[Object]) -> list[str]:
 
 
 def images(found: Sequence[Image], pull_secrets: bool) -> list[Finding]:
-    """`pull_secrets`: whether Agents bring secrets for pulling, which a probe has not."""
+    """`pull_secrets`: whether agents' namespaces have secrets for pulling, which a probe has not."""
     check = "Images"
     findings = []
     for image in found:
@@ -58,7 +58,7 @@ def images(found: Sequence[Image], pull_secrets: bool) -> list[Finding]:
             fix = "leave --no-probe out to have one pulled"
             findings.append(warning(check, f"{image.name}: on no node so far, so not known", fix))
         elif image.problem and pull_secrets:
-            fix = "agents bring imagePullSecrets, which were not used here: see kubectl describe pods of an agent"
+            fix = "agents have imagePullSecrets, which were not used here: see kubectl describe pods of an agent"
             findings.append(warning(check, f"{image.name}: {image.problem}", fix))
         elif image.problem:
             fix = "correct the chart value images, push the image, or let the nodes reach its registry"
@@ -124,12 +124,13 @@ _DEFAULTS = {
 }
 
 
-def targets(agents: Iterable[Object]) -> dict[Target, list[str]]:
-    """Provider → the models that agents want of it."""
+def targets(agents: Iterable[Object], pull_secrets: tuple[str, ...] = ()) -> dict[Target, list[str]]:
+    """Provider → the models that agents want of it; `pull_secrets` are those of the operator."""
     found: defaultdict[Target, set[str]] = defaultdict(set)
     for agent in agents:
         first = agent["spec"]["model"]
-        pull = tuple(each["name"] for each in (agent["spec"].get("gateway") or {}).get("imagePullSecrets") or ())
+        own = (each["name"] for each in (agent["spec"].get("gateway") or {}).get("imagePullSecrets") or ())
+        pull = tuple(dict.fromkeys((*pull_secrets, *own)))
         for model in (first, *(first.get("candidates") or ()), *(first.get("fallbacks") or ())):
             provider = model.get("provider", "openai")
             base = (model.get("baseURL") or _DEFAULTS.get(provider, "")).rstrip("/")
