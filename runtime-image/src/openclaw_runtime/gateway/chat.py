@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from openclaw_runtime.agent.events import Activity, TextDelta, TurnDone, TurnEvent
+from openclaw_runtime.agent.events import Activity, TextDelta, TurnDone, TurnEvent, TurnRequest
 from openclaw_runtime.errors import OpenClawError
 from openclaw_runtime.gateway import openai
 from openclaw_runtime.gateway.images import LARGEST_CHARACTERS
@@ -33,43 +33,49 @@ def routes(state: GatewayState) -> list[Route]:
         return Response(body, media_type="application/json")
 
     async def chat_completions(request: Request) -> Response:
-        body = await _body(request)
-        asked = openai.parse_request(body)
-        if asked.model and asked.model not in _names(state):
-            known = ", ".join(_names(state))
-            raise RequestError(
-                f"model: there is no {asked.model!r} here; choose one of {known}",
-                status=404,
-                param="model",
-                code="model_not_found",
-            )
-        beside = len(body) - openai.characters_of_images(asked)
-        if beside > _LARGEST_TEXT:
-            raise RequestError(f"the body has {beside} bytes beside images; at most {_LARGEST_TEXT} are", status=413)
-        read = partial(
-            openai.to_turn,
-            asked,
-            session_header=_from_header(request.headers.get(SESSION_HEADER)),
-            fresh_session=state.new_id(),
-            now=state.now(),
-        )
-        turn = await asyncio.to_thread(read) if len(body) > _LARGE_BODY else read()
-        answer = openai.Answer(
-            id=f"chatcmpl-{state.new_id()}",
-            model=asked.model or state.agent,
-            created=int(state.now()),
-            with_usage=bool(asked.stream_options and asked.stream_options.include_usage),
-        )
+        turn, answer, stream = await _asked(state, request)
         headers = {SESSION_HEADER: turn.session.encode().decode("latin-1")}
-        events = state.turn(turn)
-        if not asked.stream:
-            return await _whole(events, answer, headers)
-        return await _streamed(events, answer, headers)
+        return await (_streamed if stream else _whole)(state.turn(turn), answer, headers)
 
     return [
         Route("/v1/models", models, methods=["GET"]),
         Route("/v1/chat/completions", chat_completions, methods=["POST"]),
     ]
+
+
+async def _asked(state: GatewayState, request: Request) -> tuple[TurnRequest, openai.Answer, bool]:
+    """Returns what a request asks for, how it is answered, and whether in a stream.
+
+    The body ends with this: a turn may take minutes, and images make bodies large.
+    """
+    body = await _body(request)
+    asked = openai.parse_request(body)
+    if asked.model and asked.model not in _names(state):
+        known = ", ".join(_names(state))
+        raise RequestError(
+            f"model: there is no {asked.model!r} here; choose one of {known}",
+            status=404,
+            param="model",
+            code="model_not_found",
+        )
+    beside = len(body) - openai.characters_of_images(asked)
+    if beside > _LARGEST_TEXT:
+        raise RequestError(f"the body has {beside} bytes beside images; at most {_LARGEST_TEXT} are", status=413)
+    read = partial(
+        openai.to_turn,
+        asked,
+        session_header=_from_header(request.headers.get(SESSION_HEADER)),
+        fresh_session=state.new_id(),
+        now=state.now(),
+    )
+    turn = await asyncio.to_thread(read) if len(body) > _LARGE_BODY else read()
+    answer = openai.Answer(
+        id=f"chatcmpl-{state.new_id()}",
+        model=asked.model or state.agent,
+        created=int(state.now()),
+        with_usage=bool(asked.stream_options and asked.stream_options.include_usage),
+    )
+    return turn, answer, asked.stream
 
 
 def _names(state: GatewayState) -> list[str]:
