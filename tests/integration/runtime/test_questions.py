@@ -13,9 +13,11 @@ from openai import APIStatusError, AsyncOpenAI
 from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.errors import NoAnswerError
 from openclaw_runtime.gateway.assembly import Gateway
+from openclaw_runtime.gateway.skills import RuntimeSkills
 from openclaw_runtime.skills.types import CallContext, InstalledSkill, SkillResult
 from tests.fakes.llm.gateways import FakeSkills, House, Model
 from tests.fakes.llm.serve import serving
+from tests.fakes.mcp.server import create_app
 
 ASK = "Please commit my work"
 SECONDS = 60
@@ -131,6 +133,25 @@ async def test_a_question_is_the_answer_and_the_next_message_goes_on(house: Hous
     recalled = await gateway.state.memory.recent(kinds=["exchange"])
     assert recalled[0].text.startswith(f"User: {ASK}\nAnswer: Which files?\nUser: 1 and 2")
     assert await metric(client, "openclaw_open_questions") == 1
+
+
+async def test_what_a_remote_mcp_server_elicits_is_a_question_of_the_turn(house: House, stack: AsyncExitStack) -> None:
+    address = await stack.enter_async_context(serving(create_app()))
+    folder = house.folder / "waiter"
+    folder.mkdir()
+    (folder / "SKILL.md").write_text("---\nname: waiter\ndescription: books tables\n---\n")
+    (folder / "skill.yaml").write_text(
+        f"version: 1.0.0\npermissions: [network:internal]\nmcp: {{url: '{address}/mcp'}}\n"
+        "triggers: [{type: command, pattern: reserve, action: reserve}]\n"
+    )
+    config = house.config("a", skills={"directories": [str(folder)]})
+    skills = RuntimeSkills(config, environ={}, environment={}, data_dir=house.folder, workspace=None)
+    _, client = await stack.enter_async_context(house.gateway(config, skills))  # type: ignore[arg-type]
+    await skills._service.discovery.settled()
+    question, ended = await say(client, "reserve")
+    assert (question.startswith("A table for tonight?"), ended) == (True, "stop")
+    assert await say(client, "Ada") == ("booked for Ada", "stop")
+    assert [role for role, *_ in await history(client)] == ["user", "assistant"] * 2
 
 
 async def test_the_time_of_a_turn_stands_still_while_it_waits(house: House, stack: AsyncExitStack) -> None:
