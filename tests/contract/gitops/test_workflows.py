@@ -1,4 +1,4 @@
-"""The GitHub workflows: valid, pinned, with no right they do not use; and the script that guards a deployment."""
+"""The GitHub workflows: valid, pinned, with no right they do not use; and the scripts that guard what they do."""
 
 from __future__ import annotations
 
@@ -71,8 +71,9 @@ def test_a_job_names_its_rights_and_ends(name: str, job: dict[str, Any]) -> None
     rights = job["permissions"]
     assert isinstance(rights, dict), f"{name}: read-all and write-all are too much"
     # Writing to the repository is for the release notes only.
-    assert rights.get("contents") == ("write" if name == "release.yml:notes" else "read")
-    assert set(rights) <= {"contents", "packages", "id-token"}
+    assert rights.get("contents") == ("write" if name == "promote.yml:notes" else "read")
+    assert set(rights) <= {"actions", "contents", "packages", "id-token"}
+    assert rights.get("actions", "read") == "read"
     assert "uses" in job or job["timeout-minutes"] <= 90
 
 
@@ -92,15 +93,51 @@ def test_the_make_targets_that_workflows_call_exist() -> None:
     assert called <= defined
 
 
-def test_nothing_is_published_untested_and_nothing_deployed_unpublished() -> None:
-    release = load(GITHUB / "workflows" / "release.yml")["jobs"]
-    assert release["test"]["uses"] == "./.github/workflows/ci.yml"
-    assert "test" in release["images"]["needs"]
-    assert "images" in release["chart"]["needs"]
-    assert "chart" in release["deploy"]["needs"]
-    assert "deploy" in release["notes"]["needs"]
-    environment = release["deploy"]["with"]["environment"]
-    assert environment == "${{ github.ref_type == 'tag' && 'production' || 'staging' }}"
+def test_main_publishes_nothing_untested_and_deploys_nothing_unpublished() -> None:
+    release = load(GITHUB / "workflows" / "release.yml")
+    assert release["on"] == {"push": {"branches": ["main"]}}
+    steps = release["jobs"]
+    assert steps["test"]["uses"] == "./.github/workflows/ci.yml"
+    assert "test" in steps["images"]["needs"]
+    assert "images" in steps["chart"]["needs"]
+    assert "chart" in steps["deploy"]["needs"]
+    assert steps["deploy"]["with"]["environment"] == "staging"
+
+
+def test_a_tag_builds_nothing_and_releases_what_staging_ran() -> None:
+    promote = load(GITHUB / "workflows" / "promote.yml")
+    assert promote["on"].keys() == {"push"}
+    assert promote["on"]["push"].keys() == {"tags"}
+    work = promote["jobs"]["promote"]
+    text = json.dumps(work)
+    assert "build-push-action" not in text
+    assert "make" not in text
+    scripts = [step.get("run", "") for step in work["steps"]]
+    (checked, *_), (tagged, *_), (pushed, *_) = (
+        [number for number, script in enumerate(scripts) if word in script]
+        for word in ("promote.py check", "promote.py images", "helm push")
+    )
+    assert checked < tagged < pushed
+    assert "promote" in promote["jobs"]["deploy"]["needs"]
+    assert promote["jobs"]["deploy"]["with"]["environment"] == "production"
+    assert set(promote["jobs"]["notes"]["needs"]) == {"promote", "deploy"}
+
+
+def test_production_takes_only_what_was_tagged() -> None:
+    steps = load(GITHUB / "workflows" / "deploy.yml")["jobs"]["deploy"]["steps"]
+    (step,) = [each for each in steps if "cosign verify" in each.get("run", "")]
+    assert (
+        step["env"]["SIGNED_FOR"] == "${{ inputs.environment == 'production' && 'tags/v' || '(heads/main$|tags/v)' }}"
+    )
+    assert "(release|promote).yml@refs/$SIGNED_FOR" in step["run"]
+
+
+def test_a_tag_asks_for_the_version_that_main_published() -> None:
+    """Both say it with the same words, and the same images are pinned by one and read by the other."""
+    release, promote = ((GITHUB / "workflows" / f"{name}.yml").read_text() for name in ("release", "promote"))
+    assert "version=$declared-main.${GITHUB_SHA::12}" in release
+    assert "CANDIDATE=$declared-main.${commit::12}" in promote
+    assert re.findall(r"\.images\.(\w+) =", release) == ["operator", "runtime", "sandbox", "egress", "sandboxNode"]
 
 
 def test_every_image_is_multi_arch_and_has_an_sbom() -> None:
@@ -131,13 +168,18 @@ def test_each_environment_has_values_the_chart_knows(environment: str) -> None:
     assert list(unknown(values, known)) == []
 
 
-@pytest.fixture
-def rollout(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("rollout", GITHUB / "scripts" / "rollout.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, GITHUB / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def rollout(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module = script("rollout")
     monkeypatch.setattr(module, "POLL_SECONDS", 0.0)
     monkeypatch.setenv("RELEASE", "openclaw-operator")
     monkeypatch.setenv("NAMESPACE", "openclaw-system")
@@ -235,3 +277,106 @@ def test_a_first_installation_is_taken_out_again(act: Act) -> None:
     after = Cluster([], revision=1)
     assert act("back", after) == 0
     assert after.commands[-1].startswith("helm uninstall openclaw-operator -n openclaw-system")
+
+
+OURS = "ghcr.io/acme"
+DIGESTS = {name: f"sha256:{number:064x}" for number, name in enumerate(("operator", "runtime"), 1)}
+
+
+class Registry:
+    """What gh, cosign and docker would answer."""
+
+    def __init__(self, *runs: dict[str, Any]) -> None:
+        self.runs = runs
+        self.unsigned = ""
+        self.tags: dict[str, str] = {}
+        self.copied = True
+
+    def run(self, *command: str) -> str:
+        if command[0] == "gh":
+            assert {"release.yml", "main", "abc"} <= set(command)
+            return json.dumps(self.runs)
+        if command[0] == "cosign":
+            assert "https://github.com/acme/openclaw/.github/workflows/release.yml@refs/heads/main" in command
+            if self.unsigned and self.unsigned in command[2]:
+                raise subprocess.CalledProcessError(1, command)
+        elif command[3] == "create":
+            tag, source = command[5:]
+            self.tags[tag] = source.partition("@")[2]
+        else:
+            return (self.tags[command[4]] if self.copied else "sha256:other") + "\n"
+        return ""
+
+
+Promote = Callable[..., int]
+
+
+@pytest.fixture
+def promote(monkeypatch: pytest.MonkeyPatch) -> Promote:
+    module = script("promote")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "acme/openclaw")
+
+    def go(registry: Registry, *arguments: str) -> int:
+        monkeypatch.setattr(module, "run", registry.run)
+        return int(module.main(list(arguments)))
+
+    return go
+
+
+@pytest.fixture
+def values(tmp_path: Path) -> Path:
+    """The values of a chart of main, as JSON."""
+    images = {name: {"repository": f"{OURS}/{name}", "digest": digest} for name, digest in DIGESTS.items()}
+    images["redis"] = {"repository": "redis", "digest": ""}
+    file = tmp_path / "values.json"
+    file.write_text(json.dumps({"images": images}))
+    return file
+
+
+def a_run(conclusion: str, status: str = "completed") -> dict[str, str]:
+    return {"conclusion": conclusion, "status": status, "url": "https://example.org/1"}
+
+
+@pytest.mark.parametrize(
+    ("runs", "code", "says"),
+    [
+        ([a_run("success")], 0, ""),
+        ([a_run("failure"), a_run("success")], 0, ""),
+        ([], 1, "main never built abc"),
+        ([a_run("failure")], 1, "is failure, see https://example.org/1"),
+        ([a_run("", "in_progress")], 1, "is in_progress"),
+    ],
+    ids=["ran", "ran before", "never built", "failed", "runs"],
+)
+def test_only_what_staging_ran_is_released(
+    promote: Promote, capsys: pytest.CaptureFixture[str], runs: list[dict[str, str]], code: int, says: str
+) -> None:
+    assert promote(Registry(*runs), "check", "abc") == code
+    assert says in capsys.readouterr().out
+
+
+def test_images_that_staging_ran_get_the_version(promote: Promote, values: Path) -> None:
+    registry = Registry()
+    assert promote(registry, "images", str(values), OURS, "1.2.3") == 0
+    assert registry.tags == {f"{OURS}/{name}:1.2.3": digest for name, digest in DIGESTS.items()}
+
+
+def test_no_image_is_tagged_where_one_is_not_mains(promote: Promote, values: Path) -> None:
+    registry = Registry()
+    registry.unsigned = f"{OURS}/runtime@"
+    assert promote(registry, "images", str(values), OURS, "1.2.3") == 1
+    assert registry.tags == {}
+
+
+def test_an_image_that_became_another_one_is_noticed(promote: Promote, values: Path) -> None:
+    registry = Registry()
+    registry.copied = False
+    assert promote(registry, "images", str(values), OURS, "1.2.3") == 1
+
+
+def test_a_chart_without_digests_is_not_released(
+    promote: Promote, values: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values.write_text(values.read_text().replace(DIGESTS["runtime"], ""))
+    assert promote(Registry(), "images", str(values), OURS, "1.2.3") == 1
+    assert f"pins no digest of {OURS}/runtime" in capsys.readouterr().out
