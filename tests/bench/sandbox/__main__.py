@@ -57,6 +57,11 @@ class Plan:
     keep: bool
     json_path: Path | None
 
+    @property
+    def cold_case(self) -> Case | None:
+        """What is called on a cold pool."""
+        return next((case for case in self.measured if case.level == "isolated"), None) if self.cold else None
+
 
 def parse(argv: Sequence[str] | None) -> Plan:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.sandbox", description=__doc__)
@@ -108,13 +113,15 @@ class Run:
     def prepare(self) -> None:
         """The namespace with the Agent and its Skills, and a gateway that knows them."""
         steps.make_namespace(self.kube)
-        self.kube.apply(*(workload.skill(case, 1) for case in self.plan.measured))
-        self.kube.apply(workload.agent(self.plan.measured, self.plan.parallel))
-        wanted = [f"skill/{case.skill}" for case in self.plan.measured] + [f"agent/{AGENT}"]
-        for _ in self.kube.wait_all_ready(wanted, READY_SECONDS):
+        skills = [workload.skill(case, 1) for case in self.plan.measured]
+        if self.plan.cold_case is not None:
+            skills.append(workload.cold_skill(self.plan.cold_case))
+        names = [each["metadata"]["name"] for each in skills]
+        self.kube.apply(*skills, workload.agent(names, self.plan.parallel))
+        for _ in self.kube.wait_all_ready([*(f"skill/{name}" for name in names), f"agent/{AGENT}"], READY_SECONDS):
             pass
         until = time.monotonic() + LOADED_SECONDS
-        while not all(case.skill in self._mounted_config() for case in self.plan.measured):
+        while not all(name in self._mounted_config() for name in names):
             if time.monotonic() > until:
                 raise DemoError(
                     "the gateway's configuration does not list the skills; see kubectl describe agent bench"
@@ -212,10 +219,10 @@ class Run:
             rate = asyncio.run(limit.per_second(address, pods[0], self.plan.parallel, self.plan.sustained))
         self.results.per_second[report.LIMIT] = rate
 
-    def measure_cold(self, case: Case) -> None:
+    def measure_cold(self) -> None:
         """Calls on a pool whose pods are deleted just before."""
         self.console.print("  a cold pool …", style="dim")
-        for found in self.orders({"do": "cold", "skill": case.skill, "calls": self.plan.cold}):
+        for found in self.orders({"do": "cold", "skill": workload.COLD_SKILL, "calls": self.plan.cold}):
             if "delete" in found:
                 selector = f"openclaw.io/pool={found['delete']}"
                 self.kube.run("delete", "pods", "--selector", selector, "--force", "--grace-period=0", "--wait=false")
@@ -244,9 +251,8 @@ class Run:
     def all(self) -> None:
         for case in self.plan.measured:
             self.measure(case)
-        pods = [case for case in self.plan.measured if case.level == "isolated"]
-        if pods and self.plan.cold:
-            self.measure_cold(pods[0])
+        if self.plan.cold_case is not None:
+            self.measure_cold()
         self.measure_others()
 
 

@@ -11,6 +11,7 @@ NAMESPACE = "openclaw-bench"
 AGENT = "bench"
 LEVELS = ("isolated", "restricted", "trusted")
 BARE_LABEL = "openclaw-bench/bare"
+COLD_SKILL = "noop-cold"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,15 @@ def skill(case: Case, warm: int) -> Object:
     }
 
 
-def agent(measured: list[Case], parallel: int) -> Object:
+def cold_skill(case: Case) -> Object:
+    """The Skill of a case in a pool of its own: no demand of other cases has made that larger than one pod."""
+    made = skill(case, 1)
+    made["metadata"]["name"] = COLD_SKILL
+    made["spec"]["resources"]["limits"]["memory"] = "255Mi"
+    return made
+
+
+def agent(skills: list[str], parallel: int) -> Object:
     """The Agent whose gateway makes the calls. It allows every level, so that each Skill gets its own."""
     return {
         "apiVersion": "openclaw.io/v1alpha1",
@@ -85,7 +94,7 @@ def agent(measured: list[Case], parallel: int) -> Object:
         "metadata": {"name": AGENT, "namespace": NAMESPACE},
         "spec": {
             "model": {"provider": "openai-compatible", "name": "none", "baseURL": "http://127.0.0.1:1/v1"},
-            "skills": [{"name": case.skill} for case in measured],
+            "skills": [{"name": name} for name in skills],
             "execution": {"maxConcurrent": parallel, "sandbox": {"level": "trusted"}},
             "gateway": {
                 "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "2", "memory": "2Gi"}}

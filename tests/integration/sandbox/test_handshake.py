@@ -6,6 +6,7 @@ import contextlib
 import socket
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from openclaw_runtime.sandbox.client import CallOptions, SandboxClient
+from openclaw_runtime.sandbox.endpoint import Endpoint
 from openclaw_runtime.sandbox.jsonrpc import Failure, Message, Request, Success, decode, encode
 from openclaw_runtime.sandbox.local import LocalRunner
-from openclaw_runtime.sandbox.protocol import MAX_FRAME_BYTES, CallPayload, ErrorCode
+from openclaw_runtime.sandbox.protocol import MAX_FRAME_BYTES, CallPayload, ErrorCode, Limits
 from openclaw_runtime.sandbox.runner import server
 from openclaw_runtime.sandbox.signing import Signer
 from tests.integration.sandbox.conftest import Start
-from tests.integration.sandbox.helpers import PACKAGE, connected, dial, payload
+from tests.integration.sandbox.helpers import PACKAGE, RecordingContext, connected, dial, make_call, make_skill, payload
 
 
 def signed(signer: Signer, call: CallPayload) -> str:
@@ -86,39 +89,60 @@ read -u 4
 """
 
 
-async def test_who_asks_a_pod_that_starts_is_answered_once_it_is_ready(tmp_path: Path, signer: Signer) -> None:
-    """The kubelet asks when it sees the container run, and then once a second."""
-    node, file = tmp_path / "node", tmp_path / "go"
-    node.write_text(SLOW_NODE.format(file=file))
-    node.chmod(0o755)
+@contextlib.asynccontextmanager
+async def at_port(scratch: Path, signer: Signer, **more: str) -> AsyncIterator[int]:
+    """A runner that listens at a port, as in a pod; the port is open, the runner need not be ready."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     environment = {
         "OPENCLAW_SANDBOX_PUBLIC_KEYS": base64.b64encode(signer.public_key).decode(),
         "OPENCLAW_SANDBOX_HOST": "127.0.0.1",
         "OPENCLAW_SANDBOX_PORT": str(port),
-        "OPENCLAW_SANDBOX_SCRATCH": str(tmp_path),
-        "OPENCLAW_SANDBOX_RUNTIME": "node",
-        "OPENCLAW_SANDBOX_NODE": str(node),
+        "OPENCLAW_SANDBOX_SCRATCH": str(scratch),
         "POD_UID": "uid",
     }
     command = (sys.executable, "-I", "-m", "openclaw_runtime.sandbox.runner")
-    process = await asyncio.create_subprocess_exec(*command, env=environment, cwd="/")
+    process = await asyncio.create_subprocess_exec(*command, env=environment | more, cwd="/")
     try:
         async with asyncio.timeout(60):
             while True:
                 try:
-                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
                     break
                 except ConnectionRefusedError:
                     await asyncio.sleep(0.01)
-            writer.write(b"GET /ready HTTP/1.1\r\nHost: pod\r\n\r\n")
-            file.touch()
-            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
-            writer.close()
+        writer.close()
+        yield port
     finally:
-        process.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
         await process.wait()
+
+
+async def test_who_asks_a_pod_that_starts_is_answered_once_it_is_ready(tmp_path: Path, signer: Signer) -> None:
+    """The kubelet asks when it sees the container run, and then once a second."""
+    node, file = tmp_path / "node", tmp_path / "go"
+    node.write_text(SLOW_NODE.format(file=file))
+    node.chmod(0o755)
+    own = {"OPENCLAW_SANDBOX_RUNTIME": "node", "OPENCLAW_SANDBOX_NODE": str(node)}
+    async with at_port(tmp_path, signer, **own) as port, asyncio.timeout(60):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /ready HTTP/1.1\r\nHost: pod\r\n\r\n")
+        file.touch()
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        writer.close()
+
+
+@pytest.mark.parametrize("level", ["isolated", "restricted"])
+async def test_a_skill_does_not_inherit_the_port_of_its_pod(
+    tmp_path: Path, signer: Signer, context: RecordingContext, level: str
+) -> None:
+    """It is open before the process of the skill is forked; who holds it could take calls meant for others."""
+    async with at_port(tmp_path, signer, OPENCLAW_SANDBOX_LEVEL=level) as port:
+        endpoint = Endpoint("sandbox", "uid", ("127.0.0.1", port))
+        options = CallOptions(PACKAGE.data, Limits(), frozenset(), lambda _: None)
+        result = await SandboxClient(signer).call(endpoint, make_call(make_skill("sockets")), options, context)
+    assert set(result.output) == {"AF_UNIX"}
 
 
 async def test_a_second_caller_is_told_to_try_another_pod(start: Start, signer: Signer) -> None:

@@ -1,23 +1,16 @@
 """Entry point of a sandbox pod.
 
-The order matters: the child, or the zygote of all children, is forked while this process is small and knows nothing.
+The order matters: the port is open before anything more is loaded, and the child, or the zygote of all children, is
+forked while this process is small and knows nothing. What a fork inherits of the port, it closes.
 """
 
-import asyncio
-import logging
 import os
-import shutil
-import signal
 import socket
 import sys
-import tempfile
 from pathlib import Path
 
 from openclaw_runtime.environ import SettingsError
-from openclaw_runtime.sandbox.runner import linux
-from openclaw_runtime.sandbox.runner.child import fork_child
 from openclaw_runtime.sandbox.runner.settings import Settings, read_settings
-from openclaw_runtime.sandbox.runner.zygote import fork_zygote
 
 
 def main() -> int:
@@ -30,27 +23,38 @@ def main() -> int:
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
-    linux.adopt_orphans()
-    scratch = Path(tempfile.mkdtemp(prefix="openclaw-", dir=settings.scratch_root))
-    try:
-        return _serve(settings, scratch)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _serve(settings: Settings, scratch: Path) -> int:
-    languages = settings.languages
-    zygote = fork_zygote(settings.workspace, scratch, languages) if settings.leased else None
-    child = None if zygote else fork_child(settings.workspace, scratch, languages)
-    linux.hide()
-    # As the first process of a pod it would not be ended by the signal, and nothing below is worth waiting for.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         listener = _listen(settings)
     except OSError as error:
         place = f"{settings.host}:{settings.port}"
         print(f"error: OPENCLAW_SANDBOX_PORT: cannot listen on {place}: {error.strerror}", file=sys.stderr)  # noqa: T201
         return 1
+    import shutil
+    import tempfile
+
+    scratch = Path(tempfile.mkdtemp(prefix="openclaw-", dir=settings.scratch_root))
+    try:
+        return _serve(settings, scratch, listener)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _serve(settings: Settings, scratch: Path, listener: socket.socket | None) -> int:
+    import asyncio
+    import logging
+    import signal
+
+    from openclaw_runtime.sandbox.runner import linux
+    from openclaw_runtime.sandbox.runner.child import fork_child
+    from openclaw_runtime.sandbox.runner.zygote import fork_zygote
+
+    linux.adopt_orphans()
+    languages = settings.languages
+    zygote = fork_zygote(settings.workspace, scratch, languages) if settings.leased else None
+    child = None if zygote else fork_child(settings.workspace, scratch, languages)
+    linux.hide()
+    # As the first process of a pod it would not be ended by the signal, and nothing below is worth waiting for.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     from openclaw_runtime.jsonlog import JsonFormatter
     from openclaw_runtime.sandbox.runner import server
     from openclaw_runtime.sandbox.runner.nursery import Nursery, Rooms
@@ -79,7 +83,7 @@ def _listen(settings: Settings) -> socket.socket | None:
     """Returns the port of a pod, open already; None where there is a path to listen at.
 
     The kubelet asks whether we are ready as soon as it sees the container run, and then once a second. Where it finds
-    the port open, it waits for the answer, and the pod is not ready a second later than it could be.
+    the port open, it waits for the answer; where it does not, the pod is ready a second later than it could be.
     """
     if settings.socket_path is not None:
         return None
