@@ -21,12 +21,19 @@ ROOT = Path(__file__).parents[3] / "skills"
 FOLDERS = sorted(path.parent for path in ROOT.glob("*/SKILL.md"))
 EXPECTED = {
     "code-reviewer",
+    "docker-builder",
+    "docker-manager",
     "file-ops",
     "git-ai-helper",
     "http-fetch",
+    "jira-connector",
     "k8s-operator",
+    "meeting-scheduler",
+    "message-router",
     "monitoring-setup",
+    "quality-checker",
     "report-generator",
+    "result-aggregator",
     "security-scanner",
     "shell",
     "task-manager",
@@ -190,6 +197,14 @@ def test_copies_of_a_shared_module_are_the_same() -> None:
         head = path.read_text(encoding="utf-8").split('"""')[1]
         if "copy of" in head or "copy of it" in head:
             copies[path.name][path.read_bytes()].append(path.parts[-3])
-    assert {"workspace.py", "atomic.py", "leaks.py", "reply.py", "gitrepo.py", "minyaml.py"} <= copies.keys()
+    assert {
+        "workspace.py",
+        "atomic.py",
+        "leaks.py",
+        "reply.py",
+        "gitrepo.py",
+        "minyaml.py",
+        "ociregistry.py",
+    } <= copies.keys()
     for name, versions in copies.items():
         assert len(versions) == 1, f"{name} differs: {list(versions.values())}"
