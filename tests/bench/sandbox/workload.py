@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tests.demo.steps import SANDBOX_IMAGE
+
 Object = dict[str, Any]
 
 NAMESPACE = "openclaw-bench"
@@ -22,12 +24,26 @@ class Language:
     file: str
     source: str
     permissions: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+
+    def spec(self) -> Object:
+        """What of a Skill's spec depends on it."""
+        own_image = {"image": SANDBOX_IMAGE, "command": list(self.command)} if self.runtime == "image" else {}
+        return {
+            "source": {"inline": {"files": {self.file: self.source}}},
+            "runtime": self.runtime,
+            "entrypoint": self.file,
+            "permissions": list(self.permissions),
+            **own_image,
+        }
 
 
 LANGUAGES = {
     "python": Language("python", "scripts/main.py", "async def noop(ctx, input):\n    return {}\n"),
     "node": Language("node", "scripts/main.mjs", "export async function noop(ctx, input) {\n  return {};\n}\n"),
     "bash": Language("bash", "scripts/main.sh", "echo '{}'\n", ("process:execute",)),
+    # Any image will do for a skill's own: what is measured is the runner that is copied into its pod.
+    "image": Language("image", "scripts/main.sh", "echo '{}'\n", ("process:execute",), ("bash",)),
 }
 
 
@@ -67,11 +83,8 @@ def skill(case: Case, warm: int) -> Object:
         "metadata": {"name": case.skill, "namespace": NAMESPACE},
         "spec": {
             "version": "1.0.0",
-            "source": {"inline": {"files": {language.file: language.source}}},
-            "runtime": language.runtime,
-            "entrypoint": language.file,
+            **language.spec(),
             "actions": [{"name": "noop", "description": "Does nothing."}],
-            "permissions": list(language.permissions),
             "resources": {"requests": {"cpu": "1m", "memory": "16Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}},
             "sandbox": {"level": case.level, "warm": warm},
         },
