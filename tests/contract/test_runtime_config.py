@@ -77,6 +77,7 @@ STORES: dict[str, dict[str, Any] | None] = {
     "embedded": None,
     "managed": {},
     "tiered": {"tiers": {"hot": {"records": 5}, "warm": {"maxAgeSeconds": 9000}}},
+    "keyless": {"embedding": {"provider": "openai", "model": "m", "dimensions": 1024}},
     "external": {
         "vector": {
             "hnsw": {"m": 24, "efConstruct": 300, "ef": 150},
@@ -272,9 +273,10 @@ def accepts(check: Callable[[], object]) -> bool:
     return True
 
 
+@pytest.mark.parametrize("model", ["openai", "several"])
 @pytest.mark.parametrize("store", STORES)
-def test_every_file_the_configuration_names_is_mounted(store: str, tmp_path: Path) -> None:
-    given = inputs("several", store, "open", team=False, level="isolated")
+def test_every_file_the_configuration_names_is_mounted(store: str, model: str, tmp_path: Path) -> None:
+    given = inputs(model, store, "open", team=False, level="isolated")
     config = read(given, tmp_path)
     pod = deployment(given, agent_config.render(given))["spec"]["template"]["spec"]
     mounts = [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]]
@@ -285,12 +287,26 @@ def test_every_file_the_configuration_names_is_mounted(store: str, tmp_path: Pat
         config.bus.password_file,
         config.memory.embedding.api_key_file,
         config.execution.sandbox.signing_key_file,
+        config.claw.api_key_file,
         *(endpoint.api_key_file for endpoint in [*config.models.fallbacks, *config.models.candidates]),
         *(path for skill in config.skills.installed for path in skill.secret_files.values()),
     ]
     for path in filter(None, named):
         assert any(path.is_relative_to(mount) for mount in mounts), path
     assert CONFIG_DIR in mounts
+
+
+@pytest.mark.parametrize(("model", "own"), [("openai", True), ("anthropic", False), ("local", False)])
+def test_keys_are_files_that_gateways_follow_and_an_embedding_api_may_be_given_the_agents(
+    model: str, own: bool, tmp_path: Path
+) -> None:
+    given = inputs(model, "keyless", "none", team=False, level="isolated")
+    config = read(given, tmp_path)
+    file = config.claw.api_key_file
+    assert (file is not None) == ("credentials" in MODELS[model])
+    assert config.memory.embedding.api_key_file == (file if own else None)
+    # A variable would keep the key that a container was started with.
+    assert "secretKeyRef" not in str(deployment(given, agent_config.render(given))["spec"]["template"]["spec"])
 
 
 def test_the_key_of_the_embedding_api_reaches_the_gateway(tmp_path: Path) -> None:

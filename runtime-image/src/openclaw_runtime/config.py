@@ -60,6 +60,7 @@ class Claw(Section):
     model_provider: Provider = "openai"
     model: str = Field(default="gpt-4o-mini", min_length=1)
     base_url: str | None = None
+    api_key_file: UserPath | None = None
     settings: ModelSettings = ModelSettings()
     pricing: Pricing | None = None
     performance: float | None = Field(default=None, ge=0, le=1)
@@ -74,6 +75,7 @@ class Claw(Section):
             provider=self.model_provider,
             model=self.model,
             base_url=self.base_url,
+            api_key_file=self.api_key_file,
             settings=self.settings,
             pricing=self.pricing,
             performance=self.performance,

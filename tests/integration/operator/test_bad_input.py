@@ -604,8 +604,8 @@ async def test_missing_secret_is_waited_for(cluster: Cluster, operator: Operator
     await cluster.apply("{apiVersion: v1, kind: Secret, metadata: {name: llm}, stringData: {key: x}}")
     await cluster.wait_condition("Agent", "ada", "ReferencesResolved", "True", "Resolved")
     deployment = await cluster.wait("Deployment", "ada-gateway", exists)
-    env = {item["name"]: item for item in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
-    assert env["OPENAI_API_KEY"]["valueFrom"]["secretKeyRef"] == {"name": "llm", "key": "key"}
+    volumes = {item["name"]: item for item in deployment["spec"]["template"]["spec"]["volumes"]}
+    assert volumes["models"]["projected"]["sources"][0]["secret"]["name"] == "llm"
 
 
 async def test_skill_that_does_not_exist(cluster: Cluster, operator: OperatorProcess, audit: Audit) -> None:

@@ -44,6 +44,24 @@ async def test_a_config_map_of_the_environment_that_is_missing_is_named(data: An
     assert bench.api.writes("Deployment") == [("apply", "ada-gateway")]
 
 
+async def test_a_new_value_of_a_config_map_restarts_the_gateways_that_read_it() -> None:
+    """A container reads its variables once. Other keys of the ConfigMap are none of its business."""
+    bench = Bench()
+
+    async def pods(data: dict[str, str]) -> Any:
+        bench.api.put("ConfigMap", "settings", data=data)
+        bench.context.references.changed(BY_NAME["ConfigMap"], bench.api.items["ConfigMap", "settings"])
+        await ready(bench)
+        return bench.api.items["Deployment", "ada-gateway"]["spec"]["template"]
+
+    first = await pods({"mode": "calm"})
+    assert await pods({"mode": "calm", "other": "x"}) == first
+    second = await pods({"mode": "brisk"})
+    assert second["spec"] == first["spec"]
+    assert second["metadata"]["annotations"] != first["metadata"]["annotations"]
+    assert await pods({"mode": "calm"}) == first
+
+
 async def test_the_missing_key_of_a_further_model_is_named() -> None:
     bench = Bench()
     spare = {"provider": "openai", "name": "m", "credentials": {"secretKeyRef": {"name": "spare", "key": "k"}}}

@@ -284,7 +284,11 @@ class Gateway(Model):
         json_schema_extra=list_map("topologyKey"),
     )
     extra_env: list[EnvVar] = Field(
-        default_factory=list, max_length=128, description="More environment.", json_schema_extra=list_map("name")
+        default_factory=list,
+        max_length=128,
+        description="More environment. A new value in a ConfigMap restarts gateways; one in a Secret counts from the "
+        "next restart on.",
+        json_schema_extra=list_map("name"),
     )
     image_pull_secrets: list[LocalRef] = Field(
         default_factory=list,

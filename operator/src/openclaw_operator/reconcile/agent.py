@@ -189,7 +189,7 @@ class AgentReconciler:
         try:
             soul = await self._soul(primary, spec, named)
             await self._require_secrets(primary, spec, named)
-            await self._require_config_maps(primary, spec, named)
+            variables = await self._variables(primary, spec, named)
             store = self._store(primary, spec)
             skills, problem = await self._skills.resolve(primary, spec, named)
         finally:
@@ -202,6 +202,7 @@ class AgentReconciler:
             store=store,
             skills=skills,
             team=self._team(primary, spec),
+            variables=variables,
             egress=self._context.egress,
             monitoring=self._context.monitoring,
         )
@@ -242,7 +243,9 @@ class AgentReconciler:
         for path, ref in wanted.items():
             await require_secret(self._context, primary, path, ref, named)
 
-    async def _require_config_maps(self, primary: Primary, spec: AgentSpec, named: set[ReferenceKey]) -> None:
+    async def _variables(self, primary: Primary, spec: AgentSpec, named: set[ReferenceKey]) -> dict[str, str]:
+        """What variables of the gateway take from ConfigMaps. Raises SpecError for one that is not there."""
+        found = {}
         for item in spec.gateway.extra_env:
             ref = item.value_from.config_map_key_ref if item.value_from else None
             if ref is None:
@@ -256,6 +259,8 @@ class AgentReconciler:
                     f"spec.gateway.extraEnv[{item.name}].valueFrom.configMapKeyRef: ConfigMap {ref.name!r} {there} in "
                     f"namespace {primary.namespace}: create it with the key {ref.key!r}, or name another",
                 )
+            found[item.name] = data[ref.key]
+        return found
 
     def _store(self, primary: Primary, spec: AgentSpec) -> Store | None:
         ref = spec.memory.store_ref

@@ -52,6 +52,7 @@ def render(inputs: AgentInputs) -> dict[str, Any]:
             "model_provider": spec.model.provider,
             "model": spec.model.name,
             "base_url": spec.model.base_url,
+            **({"api_key_file": key_file} if (key_file := agent_models.key_file(spec.model)) else {}),
             "settings": settings.model_dump(exclude_none=True) if settings else {},
             **agent_models.figures(spec.model),
             "namespace": owner.namespace,
@@ -144,9 +145,16 @@ def _memory(inputs: AgentInputs) -> dict[str, Any]:
         "model": embedding.model,
         "dimensions": embedding.dimensions,
         "base_url": embedding.base_url,
-        "api_key_file": _file(files, stores.EMBEDDING_KEY),
+        "api_key_file": _file(files, stores.EMBEDDING_KEY) or _own_key(inputs),
     }
     return memory
+
+
+def _own_key(inputs: AgentInputs) -> str | None:
+    """The key of the agent's own model, for an embedding API that it fits and that has none of its own."""
+    store, model = inputs.store, inputs.spec.model
+    fits = store and store.embedding.provider != "wordllama" and model.provider not in ("anthropic", "groq")
+    return agent_models.key_file(model) if fits else None
 
 
 def _remembering(memory: AgentMemory) -> dict[str, Any]:

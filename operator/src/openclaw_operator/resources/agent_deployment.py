@@ -17,25 +17,20 @@ from openclaw_operator.resources.meta import (
     Object,
     child,
     container_security,
+    digest,
     field_env,
     labels,
     pod_security,
     pull_secrets,
-    secret_env,
 )
 
 RESTART_HASH = "openclaw.io/restart-hash"
+# Over what variables take from ConfigMaps: they are read once, when a container starts.
+ENVIRONMENT_HASH = "openclaw.io/environment-hash"
 # Who decides the number of replicas: the Agent, or a HorizontalPodAutoscaler.
 SCALED_BY = "openclaw.io/scaled-by"
 PRE_STOP_SECONDS = 3
 _STARTUP = Probe(period_seconds=1, failure_threshold=60)
-_KEY_VARIABLES = {
-    "openai": "OPENAI_API_KEY",
-    "openai-compatible": "OPENAI_API_KEY",
-    "anthropic": "ANTHROPIC_API_KEY",
-    "groq": "GROQ_API_KEY",
-    "local": "OPENAI_API_KEY",
-}
 
 
 def selector(name: str) -> dict[str, str]:
@@ -61,7 +56,10 @@ def deployment(inputs: AgentInputs, config: dict[str, Any]) -> Object:
         "template": {
             "metadata": {
                 "labels": pod_labels,
-                "annotations": {RESTART_HASH: agent_config.restart_hash(config)},
+                "annotations": {
+                    RESTART_HASH: agent_config.restart_hash(config),
+                    **({ENVIRONMENT_HASH: digest(inputs.variables)} if inputs.variables else {}),
+                },
             },
             "spec": _pod(inputs),
         },
@@ -140,9 +138,6 @@ def _env(inputs: AgentInputs) -> list[Object]:
         # What a remote MCP server is not: the node's own services.
         field_env("OPENCLAW_EGRESS_NODE_ADDRESS", "status.hostIP"),
     ]
-    if model.credentials:
-        ref = model.credentials.secret_key_ref
-        env.append(secret_env(_KEY_VARIABLES[model.provider], ref.name, ref.key))
     if model.provider == "local" and model.base_url:
         env.append({"name": "LOCAL_LLM_URL", "value": model.base_url})
     if inputs.spec.observability.traces:

@@ -50,9 +50,15 @@ def figures(model: Rated) -> dict[str, Any]:
 
 
 def files(model: ModelSpec) -> dict[str, KeyRef]:
-    """File name under /etc/openclaw/models → the Secret key it comes from. The agent's own key is a variable."""
-    refs = [item.credentials.secret_key_ref for _, item in model.others() if item.credentials]
+    """File name under /etc/openclaw/models → the Secret key it comes from. Gateways follow these files."""
+    named = [model.credentials, *(item.credentials for _, item in model.others())]
+    refs = [source.secret_key_ref for source in named if source]
     return {_file(ref): ref for ref in refs}
+
+
+def key_file(model: Endpoint) -> str | None:
+    """Where gateways find the key of a model."""
+    return f"{MODEL_SECRETS_DIR}/{_file(model.credentials.secret_key_ref)}" if model.credentials else None
 
 
 def addresses(model: ModelSpec) -> tuple[str | None, ...]:
@@ -71,7 +77,7 @@ def _endpoint(item: OtherModel) -> dict[str, Any]:
         "provider": item.provider,
         "model": item.name,
         "base_url": item.base_url,
-        "api_key_file": f"{MODEL_SECRETS_DIR}/{_file(item.credentials.secret_key_ref)}" if item.credentials else None,
+        "api_key_file": key_file(item),
         "settings": settings.model_dump(exclude_none=True) if settings else None,
         "pricing": _pricing(item),
         "vision": item.vision,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +75,8 @@ class AgentInputs:
     store: Store | None
     skills: tuple[ResolvedSkill, ...]
     team: tuple[Member, ...]
+    # What variables of the gateway take from ConfigMaps.
+    variables: Mapping[str, str] = field(default_factory=dict)
     # How namespaces' egress proxies are set up. Gateways go by the same rules where they call remote MCP servers.
     egress: EgressOptions = field(default_factory=EgressOptions)
     # Namespaces from which metrics are scraped.

@@ -16,7 +16,7 @@ from openclaw_runtime.memory.summaries import SummaryStore
 from openclaw_runtime.memory.tiers import TierStore
 from openclaw_runtime.memory.types import Embedder, VectorIndex
 from openclaw_runtime.memory.uses import UseStore
-from openclaw_runtime.secrets import read_secret
+from openclaw_runtime.secrets import Secret, SecretFile, read_secret
 
 
 def files(config: RuntimeConfig, data_dir: Path) -> MemoryFiles | None:
@@ -85,7 +85,7 @@ def embedder(embedding: Embedding, environment: Mapping[str, str]) -> Embedder:
     if embedding.provider == "wordllama":
         return WordLlamaEmbedder()
     if embedding.api_key_file:
-        key: SecretStr | None = read_secret(embedding.api_key_file, "memory.embedding.api_key_file")
+        key: Secret | None = SecretFile(embedding.api_key_file, "memory.embedding.api_key_file")
     else:
         own = environment.get("OPENAI_API_KEY")
         key = SecretStr(own) if own else None

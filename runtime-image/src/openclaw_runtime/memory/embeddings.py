@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import SecretStr
-
 from openclaw_runtime.errors import MemoryStoreError
+from openclaw_runtime.secrets import Secret
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -50,7 +49,7 @@ class EndpointEmbedder:
         dimensions: int,
         *,
         base_url: str | None,
-        api_key: SecretStr | None,
+        api_key: Secret | None,
         client: "AsyncOpenAI | None" = None,
     ) -> None:
         self._model = model
@@ -68,9 +67,10 @@ class EndpointEmbedder:
         """See `Embedder`."""
         from openai import AsyncOpenAI, OpenAIError
 
+        key = self._api_key.get_secret_value() if self._api_key else "none"
         if self._client is None:
-            key = self._api_key.get_secret_value() if self._api_key else "none"
             self._client = AsyncOpenAI(base_url=self._base_url, api_key=key, max_retries=3, timeout=30)
+        self._client.api_key = key
         try:
             answer = await self._client.embeddings.create(
                 model=self._model, input=[text or " " for text in texts], encoding_format="float"

@@ -7,11 +7,13 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
 from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.errors import ConfigError, ConfigProblem
 from openclaw_runtime.models.sections import Endpoint, ModelSettings, Provider
 from openclaw_runtime.models.sight import can_see
-from openclaw_runtime.secrets import read_secret
+from openclaw_runtime.secrets import Secret, SecretFile
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model
@@ -103,13 +105,16 @@ def _answering_model(
 ) -> "Model":
     from openclaw_runtime.models.blind import BlindModel
     from openclaw_runtime.models.chain import first_to_answer
+    from openclaw_runtime.models.keyed import KeyedModel
     from openclaw_runtime.models.metered import MeteredModel
     from openclaw_runtime.models.retry import RetryingModel
     from openclaw_runtime.models.routed import RoutedModel
 
     def metered(path: str, endpoint: Endpoint) -> MeteredModel:
         key = _key(path, endpoint, parts.environment)
-        model = _provider_model(endpoint, key, parts.environment, config)
+        model: Model = _provider_model(endpoint, key.get_secret_value(), parts.environment, config)
+        if endpoint.api_key_file:
+            model = KeyedModel(model, key)
         model = model if can_see(endpoint) else BlindModel(model)
         return MeteredModel(model, endpoint, observer=parts.observer, spending=parts.spending, timer=parts.timer)
 
@@ -140,7 +145,7 @@ def check_models(config: RuntimeConfig, environment: Mapping[str, str]) -> None:
     problems = []
     for path, endpoint in chain.from_iterable(_endpoints(config)):
         provider, key = endpoint.provider, _KEYS.get(endpoint.provider)
-        provider_field, own_server = ("model_provider", "") if path == _OWN else ("provider", "api_key_file, or ")
+        provider_field = "model_provider" if path == _OWN else "provider"
         address = _address(endpoint, environment)
         if (
             key
@@ -148,7 +153,7 @@ def check_models(config: RuntimeConfig, environment: Mapping[str, str]) -> None:
             and key not in environment
             and not (path == _OWN and provider == "openai" and address)
         ):
-            needed = f"{provider} needs {own_server}{key} in the environment or .env"
+            needed = f"{provider} needs api_key_file, or {key} in the environment or .env"
             problems.append(ConfigProblem(f"{path}.{provider_field}", needed))
         if provider in ("local", "openai-compatible") and not address:
             variable = "LOCAL_LLM_URL" if provider == "local" else "OPENAI_BASE_URL"
@@ -195,13 +200,13 @@ def _address(endpoint: Endpoint, environment: Mapping[str, str]) -> str | None:
     return None
 
 
-def _key(path: str, endpoint: Endpoint, environment: Mapping[str, str]) -> str:
+def _key(path: str, endpoint: Endpoint, environment: Mapping[str, str]) -> Secret:
     """Returns the key. OPENAI_API_KEY is for OpenAI and for the agent's own server: no other server is sent it."""
     if endpoint.api_key_file:
-        return read_secret(endpoint.api_key_file, f"{path}.api_key_file").get_secret_value()
+        return SecretFile(endpoint.api_key_file, f"{path}.api_key_file")
     if endpoint.provider == "openai-compatible":
-        return environment.get("OPENAI_API_KEY", _NO_KEY) if path == _OWN else _NO_KEY
-    return environment.get(_KEYS.get(endpoint.provider, ""), _NO_KEY)
+        return SecretStr(environment.get("OPENAI_API_KEY", _NO_KEY) if path == _OWN else _NO_KEY)
+    return SecretStr(environment.get(_KEYS.get(endpoint.provider, ""), _NO_KEY))
 
 
 def _settings(chosen: ModelSettings) -> "Settings":
