@@ -9,9 +9,10 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 UV      := .build/uv/bin/uv
+# Bytecode is kept whatever the caller's habit: tests start hundreds of processes that would each compile it all anew.
+unexport PYTHONDONTWRITEBYTECODE
 # Three at once: most tests wait for a server or a process rather than for the processor.
 PYTEST  := $(BIN)/pytest -q -n 3 --dist worksteal
-export PYTHONDONTWRITEBYTECODE = 1
 
 .PHONY: help
 help: ## list the targets
