@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,19 @@ def ok(*command: str, stdin: str | None = None) -> str:
 
 def template(values: dict[str, Any] | None = None, *, apis: tuple[str, ...] = ()) -> str:
     """`helm template` of the chart as release `oc` in namespace `openclaw-system`."""
+    return _template(json.dumps(values or {}), apis)
+
+
+@cache
+def _template(values: str, apis: tuple[str, ...]) -> str:
     command = [program("helm"), "template", "oc", str(CHART), "-n", "openclaw-system", "--kube-version", KUBE_VERSION]
     command += [argument for api in apis for argument in ("--api-versions", api)]
-    return ok(*command, "--values", "-", stdin=json.dumps(values or {}))
+    return ok(*command, "--values", "-", stdin=values)
 
 
 def documents(text: str) -> list[dict[str, Any]]:
     """The objects of a YAML stream."""
-    return [document for document in yaml.safe_load_all(text) if document]
+    return [document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document]
 
 
 def one(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
