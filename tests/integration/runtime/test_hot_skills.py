@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from tests.bench.waiting import eventually
 from tests.fakes.llm.gateways import Model
 from tests.integration.runtime.test_process import Started, ask, config, model, started, write_config
 
@@ -45,8 +46,11 @@ async def versions(gateway: Started) -> list[str]:
 
 
 async def until(gateway: Started, expected: list[str]) -> None:
-    while await versions(gateway) != expected:
-        pass
+    async def reached() -> bool:
+        return await versions(gateway) == expected
+
+    # With pauses: the gateway needs the processor for what is waited for.
+    await eventually(reached, f"the skills are of {expected}", seconds=60)
 
 
 async def test_skills_come_change_and_go_without_a_restart(tmp_path: Path, model: tuple[Model, str]) -> None:
@@ -63,8 +67,12 @@ async def test_skills_come_change_and_go_without_a_restart(tmp_path: Path, model
         write_config(tmp_path, skills(first))
         await until(gateway, ["1.0.0"])
         under_way = asyncio.create_task(ask(gateway.client, "Please commit my work", session="old"))
-        while not (work / "began-1.0.0").exists():
-            await versions(gateway)
+
+        async def began() -> bool:
+            # It goes on answering meanwhile.
+            return bool(await versions(gateway)) and (work / "began-1.0.0").exists()
+
+        await eventually(began, "the first call has begun", seconds=60)
         write_config(tmp_path, skills(second))
         await until(gateway, ["2.0.0"])
         # The next call is of the new version, while the old one still runs.
