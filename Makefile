@@ -78,7 +78,8 @@ test-faults: $(STAMP) programs ## the operator killed after each write, behind a
 test-e2e: $(STAMP) programs ## the whole system on a real kubelet; keeps the cluster for the next run
 	@$(BIN)/pytest tests/e2e -q $(ARGS)
 
-LAYERS = check test-unit test-contract test-integration test-e2e
+# What needs only the processor runs on both halves of a small machine.
+LAYERS = check+test-unit test-contract test-integration test-e2e
 .PHONY: test
 test: $(STAMP) ## every layer, cheapest first; stops at the first that fails
 	@$(BIN)/python -m tests.layers $(LAYERS)

@@ -6,23 +6,59 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from rich.console import Console
 
+BESIDE = "+"
 
-def main(targets: Sequence[str]) -> int:
-    """The exit code of the first target that fails, else 0."""
+
+@dataclass(frozen=True)
+class Done:
+    """A target that ended."""
+
+    name: str
+    code: int
+    seconds: float
+    # What it said, unless that was shown at once.
+    output: bytes = b""
+
+
+def run(name: str, *, shown: bool) -> Done:
+    """Makes one target; its output is shown as it comes, or kept."""
+    started = time.monotonic()
+    out, errors = (None, None) if shown else (subprocess.PIPE, subprocess.STDOUT)
+    done = subprocess.run(["make", name], check=False, stdout=out, stderr=errors)
+    return Done(name, done.returncode, time.monotonic() - started, done.stdout or b"")
+
+
+def side_by_side(names: Sequence[str]) -> list[Done]:
+    """Makes targets at the same time. What the last one says is shown as it comes, then that of each of the others."""
+    with ThreadPoolExecutor(len(names)) as threads:
+        each = [threads.submit(run, name, shown=name == names[-1]) for name in names]
+        done = [future.result() for future in each]
+    for target in done:
+        sys.stdout.buffer.write(target.output)
+    sys.stdout.flush()
+    return done
+
+
+def main(steps: Sequence[str]) -> int:
+    """The exit code of the first target that fails, else 0. A step is one target, or several as `one+another`."""
     console = Console(highlight=False)
     lines: list[str] = []
     code = 0
-    for target in targets:
-        console.print(f"\n[bold cyan]{target}[/]")
-        started = time.monotonic()
-        code = subprocess.call(["make", target])
-        seconds = time.monotonic() - started
-        lines.append(f"[{'red' if code else 'green'}]{'✗' if code else '✓'}[/] {seconds:6.1f} s  {target}")
+    for number, step in enumerate(steps):
+        names = step.split(BESIDE)
+        console.print(f"\n[bold cyan]{' and '.join(names)}[/]")
+        done = side_by_side(names)
+        for target in done:
+            mark = "[red]✗[/]" if target.code else "[green]✓[/]"
+            lines.append(f"{mark} {target.seconds:6.1f} s  {target.name}")
+        code = next((target.code for target in done if target.code), 0)
         if code:
-            skipped = targets[len(lines) :]
+            skipped = [name for later in steps[number + 1 :] for name in later.split(BESIDE)]
             lines.extend(f"[dim]- not run   {name}[/]" for name in skipped)
             break
     console.print()
