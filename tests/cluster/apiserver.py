@@ -25,11 +25,16 @@ from typing import Any
 import yaml
 
 from tests.cluster import components, gotools, pki
+from tests.cluster.errors import ClusterError
 from tests.cluster.kubeconfig import write_kubeconfig
 from tests.cluster.paths import Cache, cache_from
 from tests.cluster.processes import Component, free_ports
 
 READY_SECONDS = 60.0
+
+
+def _not_ours() -> None:
+    raise ClusterError("the API server is used by others as well: only who started it restarts it")
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,17 @@ class ApiServer:
     audit_log: Path
     pki: Path
     # Ends the API server and starts it again with the same etcd, address and keys; returns when it is ready.
-    restart: Callable[[], None] = field(repr=False)
+    restart: Callable[[], None] = field(repr=False, default=_not_ours)
+
+    def told(self) -> str:
+        """What another process needs to use it, for `heard`."""
+        return json.dumps([self.url, *map(str, (self.kubeconfig, self.audit_log, self.pki))])
+
+    @classmethod
+    def heard(cls, text: str) -> ApiServer:
+        """The server that another process started and `told` of. It cannot be restarted from here."""
+        url, kubeconfig, audit_log, folder = json.loads(text)
+        return cls(url, Path(kubeconfig), Path(audit_log), Path(folder))
 
     def audit_events(self, **wanted: str) -> list[dict[str, Any]]:
         """The audit events so far whose top-level fields equal the given ones, for example verb="patch".
@@ -59,6 +74,26 @@ def _field(event: dict[str, Any], key: str) -> object:
     if key == "resource":
         return event.get("objectRef", {}).get("resource")
     return event.get(key)
+
+
+class AuditTrail:
+    """The events of an audit log with a word in them, from a place in the file on: each line is read once."""
+
+    def __init__(self, log: Path, word: str, since: int = 0) -> None:
+        self._log = log
+        self._word = word.encode()
+        self._read = since
+        self._events: list[dict[str, Any]] = []
+
+    def events(self) -> list[dict[str, Any]]:
+        """Those so far, oldest first."""
+        with self._log.open("rb") as file:
+            file.seek(self._read)
+            whole = file.read().rpartition(b"\n")[0]
+        if whole:
+            self._read += len(whole) + 1
+            self._events += [json.loads(line) for line in whole.split(b"\n") if self._word in line]
+        return self._events
 
 
 def client_context(folder: Path, identity: str = pki.ADMIN) -> ssl.SSLContext:

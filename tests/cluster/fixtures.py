@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,14 +13,14 @@ from tests.cluster.apiserver import api_server as start_api_server
 
 
 @pytest.fixture(scope="session")
-def api_server() -> Iterator[ApiServer]:
-    """etcd and kube-apiserver for the whole session: use a namespace of your own in each test."""
-    with start_api_server() as server:
-        yield server
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all xdist workers of a test run have in common: see shared.py."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
-def api_server_with_controllers() -> Iterator[ApiServer]:
-    """The same with a controller manager: owned objects are collected, accounts and ReplicaSets are made."""
-    with start_api_server(controllers=True) as server:
+def api_server() -> Iterator[ApiServer]:
+    """etcd and kube-apiserver for the whole session: use a namespace of your own in each test."""
+    with start_api_server() as server:
         yield server

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ from openclaw_operator.cluster.kinds import BY_NAME, Kind
 from openclaw_operator.errors import NotFoundError
 from openclaw_operator.telemetry import Metrics
 from tests.cluster import pki
-from tests.cluster.apiserver import ApiServer
-from tests.cluster.fixtures import api_server, api_server_with_controllers
+from tests.cluster.apiserver import ApiServer, AuditTrail
+from tests.cluster.apiserver import api_server as start_api_server
+from tests.cluster.fixtures import run_folder
 from tests.cluster.kubeconfig import write_kubeconfig
 from tests.cluster.paths import REPOSITORY
-from tests.integration.operator.process import OperatorProcess
+from tests.cluster.shared import shared
+from tests.integration.operator.process import Operator, OperatorProcess
 
-__all__ = ["api_server", "api_server_with_controllers"]
+__all__ = ["run_folder"]
 
 NAMESPACE = Kind("Namespace", "", "v1", "namespaces")
 CRD = Kind("CustomResourceDefinition", "apiextensions.k8s.io", "v1", "customresourcedefinitions")
@@ -42,11 +45,15 @@ def exists(_item: Object) -> bool:
 
 
 class Cluster:
-    """What a test does as a user with all rights, in one namespace."""
+    """What a test does as a user with all rights, in one namespace.
 
-    def __init__(self, client: Client, namespace: str) -> None:
+    `since` is where the audit log ended before there was the namespace.
+    """
+
+    def __init__(self, client: Client, namespace: str, since: int) -> None:
         self.client = client
         self.namespace = namespace
+        self.since = since
 
     async def apply(self, *manifests: str) -> list[Object]:
         """Apply YAML documents the way kubectl does, unknown fields refused."""
@@ -186,37 +193,72 @@ def condition(item: Object, type_: str) -> Object:
 
 
 @pytest.fixture(scope="session")
-def server(api_server: ApiServer) -> ApiServer:
-    """The API server with the CRDs."""
-    asyncio.run(_install(api_server))
-    return api_server
+def server(run_folder: Path) -> Iterator[ApiServer]:
+    """The API server with the CRDs, one for all workers: each test has a namespace of its own."""
+    with shared(run_folder, "api-server", lambda: _prepared(controllers=False)) as told:
+        yield ApiServer.heard(told)
 
 
 @pytest.fixture(scope="session")
-def server_with_controllers(api_server_with_controllers: ApiServer) -> ApiServer:
+def server_with_controllers(run_folder: Path) -> Iterator[ApiServer]:
     """The same with garbage collection and the workload controllers."""
-    asyncio.run(_install(api_server_with_controllers))
-    return api_server_with_controllers
+    with shared(run_folder, "api-server-with-controllers", lambda: _prepared(controllers=True)) as told:
+        yield ApiServer.heard(told)
 
 
-async def _install(server: ApiServer) -> None:
+@contextmanager
+def _prepared(*, controllers: bool) -> Iterator[str]:
+    with start_api_server(controllers=controllers) as started:
+        asyncio.run(install(started))
+        yield started.told()
+
+
+async def install(server: ApiServer) -> None:
+    """The CRDs, the operator's user and one who may only look."""
     async with admin(server) as client:
         for path in sorted((REPOSITORY / "crds").glob("*.yaml")):
             crd = yaml.safe_load(path.read_text())
             await _create_global(client, CRD.path(), crd)
             plural = Kind("", crd["spec"]["group"], crd["spec"]["versions"][0]["name"], crd["spec"]["names"]["plural"])
             await _served(client, plural)
-        group = "rbac.authorization.k8s.io"
-        meta = {"apiVersion": f"{group}/v1", "metadata": {"name": USER}}
-        role = {**meta, "kind": "ClusterRole", "rules": rbac.policy_rules()}
-        await _create_global(client, f"/apis/{group}/v1/clusterroles", role)
-        binding = {
-            **meta,
-            "kind": "ClusterRoleBinding",
-            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": USER},
-            "subjects": [{"apiGroup": group, "kind": "User", "name": USER}],
-        }
-        await _create_global(client, f"/apis/{group}/v1/clusterrolebindings", binding)
+        for user, rules in ((USER, rbac.policy_rules()), (READER, _looks())):
+            await _make_user(server, client, user, rules)
+
+
+async def _make_user(server: ApiServer, client: Client, user: str, rules: list[Object]) -> None:
+    """A kubeconfig and a ClusterRole, both named after the user."""
+    pair = pki.Pair((server.pki / "ca.crt").read_bytes(), (server.pki / "ca.key").read_bytes())
+    pki.Authority(pair, datetime.now(UTC)).issue(user).write(server.pki, user)
+    write_kubeconfig(kubeconfig_of(server, user), server.url, server.pki, user)
+    group = "rbac.authorization.k8s.io"
+    meta = {"apiVersion": f"{group}/v1", "metadata": {"name": user}}
+    role = {**meta, "kind": "ClusterRole", "rules": rules}
+    await _create_global(client, f"/apis/{group}/v1/clusterroles", role)
+    binding = {
+        **meta,
+        "kind": "ClusterRoleBinding",
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": user},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+    }
+    await _create_global(client, f"/apis/{group}/v1/clusterrolebindings", binding)
+
+
+def kubeconfig_of(server: ApiServer, user: str) -> Path:
+    """Of a user that `install` made."""
+    return server.pki.parent / f"{user}.kubeconfig"
+
+
+def _looks() -> list[Object]:
+    """The rights of somebody who may look, but not into Secrets."""
+    groups = ["apps", "batch", "autoscaling", "policy", "networking.k8s.io", "rbac.authorization.k8s.io", "openclaw.io"]
+    return [
+        {"apiGroups": groups, "resources": ["*"], "verbs": ["get", "list"]},
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps", "services", "serviceaccounts", "persistentvolumeclaims"],
+            "verbs": ["get", "list"],
+        },
+    ]
 
 
 async def _create_global(client: Client, path: str, body: Object) -> None:
@@ -267,26 +309,28 @@ async def full_cluster(server_with_controllers: ApiServer) -> AsyncIterator[Clus
 
 
 async def _namespace(server: ApiServer) -> AsyncIterator[Cluster]:
-    name = f"t-{uuid.uuid4().hex[:8]}"
+    name, since = f"t-{uuid.uuid4().hex[:8]}", server.audit_log.stat().st_size
     async with admin(server) as client:
         await _create_global(client, NAMESPACE.path(), {"metadata": {"name": name}})
-        yield Cluster(client, name)
-
-
-def identity(server: ApiServer) -> Path:
-    """A kubeconfig of the operator's user."""
-    pair = pki.Pair((server.pki / "ca.crt").read_bytes(), (server.pki / "ca.key").read_bytes())
-    pki.Authority(pair, datetime.now(UTC)).issue(USER).write(server.pki, USER)
-    return write_kubeconfig(server.pki.parent / f"{USER}.kubeconfig", server.url, server.pki, USER)
+        yield Cluster(client, name, since)
+        # An operator of all namespaces need not look after them any longer.
+        for kind in ("Agent", "MemoryRestore", "MemoryStore", "Skill"):
+            await client._request("DELETE", BY_NAME[kind].path(name), verb="deletecollection")
 
 
 @pytest.fixture(scope="session")
-def operator(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    """One operator for all namespaces of the server without controllers."""
-    log = tmp_path_factory.mktemp("operator") / "operator.log"
-    process = OperatorProcess.start(identity(server), "", log, {})
-    yield process
-    process.stop()
+def operator(server: ApiServer, run_folder: Path) -> Iterator[Operator]:
+    """One operator for all namespaces of the server without controllers, and for all workers."""
+
+    @contextmanager
+    def started() -> Iterator[str]:
+        log = run_folder / "operator.log"
+        process = OperatorProcess.start(kubeconfig_of(server, USER), "", log, {})
+        yield str(log)
+        process.stop()
+
+    with shared(run_folder, "operator", started) as log:
+        yield Operator(Path(log))
 
 
 @pytest.fixture
@@ -294,7 +338,7 @@ def start_operator(
     server_with_controllers: ApiServer, full_cluster: Cluster, tmp_path: Path
 ) -> Iterator[Callable[..., OperatorProcess]]:
     """Starts operators that serve the test's own namespace, beside the controllers of Kubernetes."""
-    kubeconfig = identity(server_with_controllers)
+    kubeconfig = kubeconfig_of(server_with_controllers, USER)
     running: list[OperatorProcess] = []
 
     def start(**settings: Any) -> OperatorProcess:
@@ -311,16 +355,18 @@ def start_operator(
 class Audit:
     """What the operator asked of the API server, from its audit log."""
 
-    def __init__(self, server: ApiServer, namespace: str) -> None:
-        self._server = server
-        self._namespace = namespace
+    def __init__(self, server: ApiServer, cluster: Cluster) -> None:
+        self._trail = AuditTrail(server.audit_log, cluster.namespace, cluster.since)
+        self._namespace = cluster.namespace
 
     def requests(self, *verbs: str) -> list[tuple[str, str, str]]:
         """(verb, resource[/subresource], name) of the operator's requests in the namespace, oldest first."""
         found = []
-        for event in self._server.audit_events(user=USER):
+        for event in self._trail.events():
             target = event.get("objectRef", {})
-            if target.get("namespace") == self._namespace and (not verbs or event["verb"] in verbs):
+            if event["user"]["username"] != USER or target.get("namespace") != self._namespace:
+                continue
+            if not verbs or event["verb"] in verbs:
                 resource = "/".join(filter(None, (target["resource"], target.get("subresource"))))
                 found.append((event["verb"], resource, target.get("name", "")))
         return found
@@ -345,43 +391,16 @@ class Audit:
 @pytest.fixture
 def audit(server: ApiServer, cluster: Cluster) -> Audit:
     """The operator's requests in the test's namespace."""
-    return Audit(server, cluster.namespace)
+    return Audit(server, cluster)
 
 
 @pytest.fixture
 def full_audit(server_with_controllers: ApiServer, full_cluster: Cluster) -> Audit:
     """The operator's requests in the test's namespace of the server with controllers."""
-    return Audit(server_with_controllers, full_cluster.namespace)
+    return Audit(server_with_controllers, full_cluster)
 
 
 @pytest.fixture(scope="session")
 def reader(server: ApiServer) -> Path:
     """A kubeconfig of somebody who may look, but not into Secrets."""
-    pair = pki.Pair((server.pki / "ca.crt").read_bytes(), (server.pki / "ca.key").read_bytes())
-    pki.Authority(pair, datetime.now(UTC)).issue(READER).write(server.pki, READER)
-    asyncio.run(_let_read(server))
-    return write_kubeconfig(server.pki.parent / f"{READER}.kubeconfig", server.url, server.pki, READER)
-
-
-async def _let_read(server: ApiServer) -> None:
-    group = "rbac.authorization.k8s.io"
-    groups = ["apps", "batch", "autoscaling", "policy", "networking.k8s.io", "rbac.authorization.k8s.io", "openclaw.io"]
-    rules = [
-        {"apiGroups": groups, "resources": ["*"], "verbs": ["get", "list"]},
-        {
-            "apiGroups": [""],
-            "resources": ["configmaps", "services", "serviceaccounts", "persistentvolumeclaims"],
-            "verbs": ["get", "list"],
-        },
-    ]
-    async with admin(server) as client:
-        meta = {"apiVersion": f"{group}/v1", "metadata": {"name": READER}}
-        role = {**meta, "kind": "ClusterRole", "rules": rules}
-        await _create_global(client, f"/apis/{group}/v1/clusterroles", role)
-        binding = {
-            **meta,
-            "kind": "ClusterRoleBinding",
-            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": READER},
-            "subjects": [{"apiGroup": group, "kind": "User", "name": READER}],
-        }
-        await _create_global(client, f"/apis/{group}/v1/clusterrolebindings", binding)
+    return kubeconfig_of(server, READER)

@@ -16,11 +16,21 @@ STOP_SECONDS = 15.0
 
 
 @dataclass
-class OperatorProcess:
-    """A running operator and its log."""
+class Operator:
+    """A running operator, wherever it was started, and its log."""
+
+    log: Path
+
+    def text(self) -> str:
+        """The log so far."""
+        return self.log.read_text()
+
+
+@dataclass
+class OperatorProcess(Operator):
+    """An operator that was started here."""
 
     process: subprocess.Popen[bytes]
-    log: Path
 
     @classmethod
     def start(cls, kubeconfig: Path, namespace: str, log: Path, settings: dict[str, Any]) -> OperatorProcess:
@@ -39,7 +49,7 @@ class OperatorProcess:
             [sys.executable, "-m", "openclaw_operator.main"], env=environment, stderr=subprocess.PIPE
         )
         assert process.stderr is not None
-        running = cls(process, log)
+        running = cls(log, process)
         running._await_serving(process.stderr)
         return running
 
@@ -55,10 +65,6 @@ class OperatorProcess:
         self.log.write_bytes(seen)
         # From here on the log goes to a file, drained by a small helper so that the pipe never fills up.
         self._tee = subprocess.Popen(["tee", "-a", str(self.log)], stdin=stderr, stdout=subprocess.DEVNULL)
-
-    def text(self) -> str:
-        """The log so far."""
-        return self.log.read_text()
 
     def kill(self) -> None:
         """End it the hard way."""

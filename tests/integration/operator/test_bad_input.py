@@ -11,7 +11,7 @@ import yaml
 from openclaw_operator.errors import RejectedError
 from tests.integration.operator.conftest import Audit, Cluster, condition, exists
 from tests.integration.operator.manifests import AGENT, FULL_AGENT, RESTORE, SKILL, STORE
-from tests.integration.operator.process import OperatorProcess
+from tests.integration.operator.process import Operator
 
 # How long the operator is watched for requests it should not make, and how many a look-out may cost in that time.
 OBSERVED_SECONDS = 3.0
@@ -571,7 +571,7 @@ async def quiet(audit: Audit, allowed: int = 0, attempts: int = 0) -> None:
     assert len([request for request in made if request[0] not in ("get", "list")]) <= attempts, made
 
 
-async def test_missing_soul_is_waited_for(cluster: Cluster, operator: OperatorProcess, audit: Audit) -> None:
+async def test_missing_soul_is_waited_for(cluster: Cluster, operator: Operator, audit: Audit) -> None:
     await cluster.apply(changed(AGENT, "spec.soul", {"configMapKeyRef": {"name": "souls", "key": "ada.md"}}))
     message = await cluster.wait_condition("Agent", "ada", "Ready", "False", "SoulNotFound")
     assert "spec.soul.configMapKeyRef.name: ConfigMap 'souls' does not exist" in message
@@ -588,7 +588,7 @@ async def test_missing_soul_is_waited_for(cluster: Cluster, operator: OperatorPr
     await cluster.wait("ConfigMap", "ada-gateway", lambda item: "I am Lovelace" in item["data"]["config.yaml"])
 
 
-async def test_missing_secret_is_waited_for(cluster: Cluster, operator: OperatorProcess, audit: Audit) -> None:
+async def test_missing_secret_is_waited_for(cluster: Cluster, operator: Operator, audit: Audit) -> None:
     await cluster.apply(
         changed(
             AGENT,
@@ -608,7 +608,7 @@ async def test_missing_secret_is_waited_for(cluster: Cluster, operator: Operator
     assert volumes["models"]["projected"]["sources"][0]["secret"]["name"] == "llm"
 
 
-async def test_skill_that_does_not_exist(cluster: Cluster, operator: OperatorProcess, audit: Audit) -> None:
+async def test_skill_that_does_not_exist(cluster: Cluster, operator: Operator, audit: Audit) -> None:
     await cluster.apply(changed(AGENT, "spec.skills", [{"name": "echo", "version": "^1.0.0"}]))
     message = await cluster.wait_condition("Agent", "ada", "Ready", "False", "SkillNotFound")
     assert "spec.skills[0].name: Skill 'echo' does not exist" in message
@@ -627,7 +627,7 @@ async def test_skill_that_does_not_exist(cluster: Cluster, operator: OperatorPro
     ],
 )
 async def test_version_that_is_not_there(
-    cluster: Cluster, operator: OperatorProcess, audit: Audit, version: str, reason: str, hint: str
+    cluster: Cluster, operator: Operator, audit: Audit, version: str, reason: str, hint: str
 ) -> None:
     await cluster.apply(SKILL, changed(AGENT, "spec.skills", [{"name": "echo", "version": version}]))
     await cluster.wait_condition("Skill", "echo", "Ready", "True", "Ready")
@@ -637,7 +637,7 @@ async def test_version_that_is_not_there(
     await quiet(audit, 1)
 
 
-async def test_store_that_does_not_exist(cluster: Cluster, operator: OperatorProcess, audit: Audit) -> None:
+async def test_store_that_does_not_exist(cluster: Cluster, operator: Operator, audit: Audit) -> None:
     await cluster.apply(changed(AGENT, "spec.memory", {"storeRef": {"name": "mem"}}))
     message = await cluster.wait_condition("Agent", "ada", "Ready", "False", "MemoryStoreNotFound")
     assert "spec.memory.storeRef.name" in message
@@ -658,9 +658,7 @@ async def test_store_that_does_not_exist(cluster: Cluster, operator: OperatorPro
     ],
     ids=["Service", "ConfigMap", "Secret", "ServiceAccount", "PersistentVolumeClaim"],
 )
-async def test_object_of_somebody_else(
-    cluster: Cluster, operator: OperatorProcess, audit: Audit, manifest: str
-) -> None:
+async def test_object_of_somebody_else(cluster: Cluster, operator: Operator, audit: Audit, manifest: str) -> None:
     (theirs,) = await cluster.apply(manifest)
     reader = changed(SKILL, "spec.permissions", ["filesystem:read"])
     await cluster.apply(reader, changed(AGENT, "spec.skills", [{"name": "echo"}]))
@@ -732,7 +730,7 @@ async def test_object_of_somebody_else(
 )
 async def test_skill_that_cannot_be_verified(
     cluster: Cluster,
-    operator: OperatorProcess,
+    operator: Operator,
     audit: Audit,
     path: str,
     value: Any,
@@ -760,9 +758,7 @@ async def test_skill_that_cannot_be_verified(
     ],
     ids=["unknown", "node", "weight", "topology"],
 )
-async def test_child_the_api_server_refuses(
-    cluster: Cluster, operator: OperatorProcess, audit: Audit, affinity: Any
-) -> None:
+async def test_child_the_api_server_refuses(cluster: Cluster, operator: Operator, audit: Audit, affinity: Any) -> None:
     # Of an agent that is there already, so that the Deployment is changed, not created.
     await cluster.apply(AGENT)
     await cluster.wait("Deployment", "ada-gateway", exists)
@@ -774,9 +770,7 @@ async def test_child_the_api_server_refuses(
     await quiet(audit)
 
 
-async def test_a_claim_that_cannot_be_as_wished_is_kept(
-    cluster: Cluster, operator: OperatorProcess, audit: Audit
-) -> None:
+async def test_a_claim_that_cannot_be_as_wished_is_kept(cluster: Cluster, operator: Operator, audit: Audit) -> None:
     field = "spec.workspace.storageClassName"
     await cluster.apply(changed(AGENT, field, "slow"))
     await cluster.wait("PersistentVolumeClaim", "ada-workspace", exists)

@@ -16,7 +16,7 @@ from tests.cluster.apiserver import ApiServer
 from tests.integration.operator.conftest import WAIT_SECONDS, Cluster
 from tests.integration.operator.kubelet import kubelet
 from tests.integration.operator.manifests import SKILL
-from tests.integration.operator.process import OperatorProcess
+from tests.integration.operator.process import Operator
 from tests.integration.operator.test_sandbox_pools import SIGNING, USES_ECHO
 from tests.integration.sandbox.helpers import RecordingContext, make_call, make_skill
 
@@ -44,7 +44,7 @@ def mount(secret: Object, path: Path) -> None:
 
 
 async def test_no_call_is_lost_while_the_key_is_rotated(
-    server: ApiServer, cluster: Cluster, operator: OperatorProcess, tmp_path: Path
+    server: ApiServer, cluster: Cluster, operator: Operator, tmp_path: Path
 ) -> None:
     key, over, made = tmp_path / "private.key", asyncio.Event(), list[str]()
     async with kubelet(cluster) as node:

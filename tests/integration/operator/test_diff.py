@@ -18,7 +18,7 @@ from openclaw_operator.cluster.kinds import CHILDREN
 from tests.cluster.apiserver import ApiServer
 from tests.integration.operator.conftest import Cluster, exists
 from tests.integration.operator.manifests import AGENT, FULL_AGENT, SKILL, STORE
-from tests.integration.operator.process import OperatorProcess
+from tests.integration.operator.process import Operator
 from tests.integration.operator.test_bad_input import changed
 from tests.integration.operator.test_quiet import settle
 
@@ -66,7 +66,7 @@ def edited() -> str:
 
 @pytest.mark.parametrize("who", ["admin", "reader"])
 async def test_what_is_predicted_comes_true(
-    cluster: Cluster, operator: OperatorProcess, server: ApiServer, reader: Path, who: str
+    cluster: Cluster, operator: Operator, server: ApiServer, reader: Path, who: str
 ) -> None:
     kubeconfig = server.kubeconfig if who == "admin" else reader
     env = [{"name": "KEPT", "value": "1"}, {"name": "GONE", "value": "2"}]
@@ -104,9 +104,7 @@ async def test_what_is_predicted_comes_true(
     assert (code, "no child changes" in out) == (0, True), out
 
 
-async def test_a_soul_is_reloaded_and_a_limit_restarts(
-    cluster: Cluster, operator: OperatorProcess, server: ApiServer
-) -> None:
+async def test_a_soul_is_reloaded_and_a_limit_restarts(cluster: Cluster, operator: Operator, server: ApiServer) -> None:
     await cluster.apply(AGENT)
     await cluster.wait("Deployment", "ada-gateway", exists)
     code, out = await diff(server.kubeconfig, cluster, changed(AGENT, "spec.soul", {"inline": "I am new"}))
@@ -122,9 +120,7 @@ async def test_a_soul_is_reloaded_and_a_limit_restarts(
     assert 'resources.limits.memory: "2Gi" → "4Gi"' in out
 
 
-async def test_new_resources_and_those_who_use_them(
-    cluster: Cluster, operator: OperatorProcess, server: ApiServer
-) -> None:
+async def test_new_resources_and_those_who_use_them(cluster: Cluster, operator: Operator, server: ApiServer) -> None:
     whole = "\n---\n".join((FULL_AGENT, SKILL, STORE))
     predicted = await children_of(server.kubeconfig, cluster, whole)
     assert {each["action"] for each in predicted.values()} == {"create"}
@@ -141,7 +137,7 @@ async def test_new_resources_and_those_who_use_them(
     assert "installed[echo].digest" in out
 
 
-async def test_what_would_not_work_is_said(cluster: Cluster, operator: OperatorProcess, server: ApiServer) -> None:
+async def test_what_would_not_work_is_said(cluster: Cluster, operator: Operator, server: ApiServer) -> None:
     code, out = await diff(server.kubeconfig, cluster, changed(AGENT, "spec.gateway.replicas", 2))
     assert code == 1
     assert "would be refused: " in out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from openclaw_operator.cli.doctor.probes import DOCTOR, NAMESPACE
 from openclaw_operator.cluster.client import Object
 from tests.bench.waiting import eventually
 from tests.cluster.apiserver import ApiServer
+from tests.cluster.processes import exclusive
 from tests.integration.operator.conftest import Cluster, _create_global
 from tests.integration.operator.manifests import AGENT
 from tests.integration.operator.test_bad_input import changed
@@ -161,6 +163,14 @@ async def doctors_namespaces(cluster: Cluster) -> list[str]:
     return [item["metadata"]["name"] for item in page["items"] if "deletionTimestamp" not in item["metadata"]]
 
 
+@pytest.fixture
+def alone(run_folder: Path) -> Iterator[None]:
+    """No other worker probes meanwhile: nothing tells whose probes those of a server are."""
+    with exclusive(run_folder / "doctor.lock"):
+        yield
+
+
+@pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("how", ["ended", "terminated"])
 async def test_probes_are_cleared_away(cluster: Cluster, server: ApiServer, how: str) -> None:
     """No kubelet runs here, so that no pod ever starts."""

@@ -11,7 +11,7 @@ from typing import Any
 from openclaw_operator.cluster.client import Object
 from tests.integration.operator.conftest import Audit, Cluster, condition, exists
 from tests.integration.operator.manifests import AGENT, FULL_AGENT
-from tests.integration.operator.process import OperatorProcess
+from tests.integration.operator.process import Operator, OperatorProcess
 from tests.integration.operator.test_bad_input import changed, quiet
 from tests.integration.operator.test_quiet import settle
 
@@ -63,7 +63,7 @@ async def asleep(cluster: Cluster) -> None:
 
 
 async def test_sleep_and_wake_cost_a_few_writes_and_sleeping_none(
-    cluster: Cluster, operator: OperatorProcess, audit: Audit
+    cluster: Cluster, operator: Operator, audit: Audit
 ) -> None:
     await cluster.apply(SLEEPY)
     await cluster.wait("Deployment", "openclaw-activator", exists)
@@ -126,7 +126,7 @@ async def test_who_sleeps_goes_on_sleeping_when_the_operator_is_restarted(
 
 
 async def test_the_activator_knows_its_agents_by_the_hash_of_their_token(
-    cluster: Cluster, operator: OperatorProcess, audit: Audit
+    cluster: Cluster, operator: Operator, audit: Audit
 ) -> None:
     await settle(cluster, changed(FULL_AGENT, "spec.gateway", {"hibernation": {}, "replicas": 2}))
 
@@ -159,7 +159,7 @@ async def test_the_activator_knows_its_agents_by_the_hash_of_their_token(
 
 
 async def test_suspending_a_sleeping_agent_and_taking_hibernation_away(
-    cluster: Cluster, operator: OperatorProcess, audit: Audit
+    cluster: Cluster, operator: Operator, audit: Audit
 ) -> None:
     await asleep(cluster)
     await cluster.apply(changed(SLEEPY, "spec.suspend", True))

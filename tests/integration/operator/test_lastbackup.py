@@ -10,7 +10,7 @@ from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.errors import NotFoundError
 from tests.bench.waiting import eventually
 from tests.integration.operator.conftest import NAMESPACE, Audit, Cluster, exists
-from tests.integration.operator.process import OperatorProcess
+from tests.integration.operator.process import Operator, OperatorProcess
 from tests.integration.operator.test_bad_input import changed, quiet
 from tests.integration.operator.test_restore import STORE as EXTERNAL
 from tests.integration.operator.test_restore import TIMES
@@ -34,9 +34,7 @@ def conditions(*types: str) -> Object:
     return {**TIMES, "conditions": [{"type": each, "status": "True", "reason": "x", "message": "x"} for each in types]}
 
 
-async def test_a_store_goes_once_its_last_backup_was_made(
-    cluster: Cluster, operator: OperatorProcess, audit: Audit
-) -> None:
+async def test_a_store_goes_once_its_last_backup_was_made(cluster: Cluster, operator: Operator, audit: Audit) -> None:
     await cluster.apply(MANAGED)
     await cluster.wait("MemoryStore", "mem", held)
     # It is put back where somebody takes it away, and nothing is written while nothing changes.

@@ -12,14 +12,14 @@ import yaml
 from openclaw_operator.cluster.client import Object
 from tests.integration.operator.conftest import Audit, Cluster, exists
 from tests.integration.operator.manifests import AGENT, FULL_AGENT, SKILL, STORE
-from tests.integration.operator.process import OperatorProcess
+from tests.integration.operator.process import Operator, OperatorProcess
 from tests.integration.operator.test_bad_input import changed, quiet
 from tests.integration.operator.test_quiet import settle
 
 RUNNING_AND_READY = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
 
 
-async def test_autoscaling_off_prunes_and_takes_the_replicas_back(cluster: Cluster, operator: OperatorProcess) -> None:
+async def test_autoscaling_off_prunes_and_takes_the_replicas_back(cluster: Cluster, operator: Operator) -> None:
     await settle(cluster)
     await cluster.patch("Deployment", "ada-gateway", {"spec": {"replicas": 6}})
     agent = yaml.safe_load(FULL_AGENT)
@@ -42,7 +42,7 @@ async def test_autoscaling_off_prunes_and_takes_the_replicas_back(cluster: Clust
     assert set(seen) == {5}
 
 
-async def test_suspend_and_resume(cluster: Cluster, operator: OperatorProcess) -> None:
+async def test_suspend_and_resume(cluster: Cluster, operator: Operator) -> None:
     await settle(cluster)
     await cluster.apply(changed(FULL_AGENT, "spec.suspend", True))
     message = await cluster.wait_condition("Agent", "ada", "Ready", "False", "Suspended")
@@ -54,9 +54,7 @@ async def test_suspend_and_resume(cluster: Cluster, operator: OperatorProcess) -
     await cluster.wait("Deployment", "ada-gateway", lambda item: item["spec"]["replicas"] >= 1)
 
 
-async def test_text_reaches_the_children_as_it_was_written(
-    cluster: Cluster, operator: OperatorProcess, audit: Audit
-) -> None:
+async def test_text_reaches_the_children_as_it_was_written(cluster: Cluster, operator: Operator, audit: Audit) -> None:
     """A server-side apply is read as YAML, which knows no surrogate pairs and takes other characters for line ends."""
     text = "Grüße, 你好, \U0001f600 \u2028 \u0085 \x7f \\ud83d\\ude00 \ufeff!"
     agent = changed(AGENT, "spec.soul", {"inline": text})
@@ -70,7 +68,7 @@ async def test_text_reaches_the_children_as_it_was_written(
     await quiet(audit)
 
 
-async def test_soul_edit_does_not_restart_the_gateway(cluster: Cluster, operator: OperatorProcess) -> None:
+async def test_soul_edit_does_not_restart_the_gateway(cluster: Cluster, operator: Operator) -> None:
     await cluster.apply(AGENT)
     before = await cluster.wait("Deployment", "ada-gateway", exists)
     await cluster.apply(changed(AGENT, "spec.soul", {"inline": "I am new"}))
@@ -79,7 +77,7 @@ async def test_soul_edit_does_not_restart_the_gateway(cluster: Cluster, operator
     assert after["metadata"]["generation"] == before["metadata"]["generation"]
 
 
-async def test_readiness_follows_the_gateway(cluster: Cluster, operator: OperatorProcess) -> None:
+async def test_readiness_follows_the_gateway(cluster: Cluster, operator: Operator) -> None:
     await cluster.apply(AGENT)
     deployment = await cluster.wait("Deployment", "ada-gateway", exists)
     await cluster.wait_condition("Agent", "ada", "Ready", "False", "Progressing")
@@ -97,7 +95,7 @@ async def test_readiness_follows_the_gateway(cluster: Cluster, operator: Operato
     assert scale["status"]["selector"] == "app.kubernetes.io/name=gateway,openclaw.io/agent=ada"
 
 
-async def test_team_members_by_name_and_label(cluster: Cluster, operator: OperatorProcess) -> None:
+async def test_team_members_by_name_and_label(cluster: Cluster, operator: Operator) -> None:
     await cluster.apply(
         changed(AGENT, "spec.team", {"members": [{"name": "bob"}], "selector": {"matchLabels": {"team": "x"}}})
     )
@@ -114,7 +112,7 @@ def members(config_map: Object) -> list[str]:
     return [member["name"] for member in config["team"]["members"]]
 
 
-async def test_new_skill_version_reaches_agents(cluster: Cluster, operator: OperatorProcess) -> None:
+async def test_new_skill_version_reaches_agents(cluster: Cluster, operator: Operator) -> None:
     await settle(cluster)
     first = (await cluster.get("Skill", "echo"))["status"]["digest"]
     new = changed(SKILL, "spec.source.inline.files", {"scripts/main.py": "def say(ctx, input): return 2\n"})
@@ -135,7 +133,7 @@ async def pods(cluster: Cluster) -> list[Object]:
     return [pod for pod in await cluster.all_of("Pod") if "deletionTimestamp" not in pod["metadata"]]
 
 
-async def test_pool_keeps_its_pods_warm(cluster: Cluster, operator: OperatorProcess) -> None:
+async def test_pool_keeps_its_pods_warm(cluster: Cluster, operator: Operator) -> None:
     await settle(cluster)
     first, second = await wait_pods(cluster, 2)
     for pod in (first, second):
@@ -175,7 +173,7 @@ async def wait_pods(cluster: Cluster, count: int) -> list[Object]:
     return found
 
 
-async def test_pods_that_never_start_are_not_made_in_a_loop(cluster: Cluster, operator: OperatorProcess) -> None:
+async def test_pods_that_never_start_are_not_made_in_a_loop(cluster: Cluster, operator: Operator) -> None:
     await settle(cluster)
     made: set[str] = set()
     for _ in range(3):
@@ -187,7 +185,7 @@ async def test_pods_that_never_start_are_not_made_in_a_loop(cluster: Cluster, op
     assert len(made) <= 4
 
 
-async def test_new_signing_key_replaces_idle_pods(cluster: Cluster, operator: OperatorProcess) -> None:
+async def test_new_signing_key_replaces_idle_pods(cluster: Cluster, operator: Operator) -> None:
     await settle(cluster)
     before = names(*await wait_pods(cluster, 2))
     await cluster.delete("Secret", "openclaw-sandbox-signing")
@@ -199,7 +197,7 @@ async def test_new_signing_key_replaces_idle_pods(cluster: Cluster, operator: Op
         assert env["OPENCLAW_SANDBOX_PUBLIC_KEYS"] == key
 
 
-async def test_events_tell_of_transitions_only(cluster: Cluster, operator: OperatorProcess) -> None:
+async def test_events_tell_of_transitions_only(cluster: Cluster, operator: Operator) -> None:
     await cluster.apply(changed(AGENT, "spec.memory", {"storeRef": {"name": "mem"}}))
     await cluster.wait_condition("Agent", "ada", "Ready", "False", "MemoryStoreNotFound")
     await cluster.apply(changed(AGENT, "spec.memory", {"storeRef": {"name": "gone"}}))

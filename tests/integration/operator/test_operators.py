@@ -15,7 +15,7 @@ from openclaw_operator.cluster.client import Object
 from openclaw_operator.errors import NotFoundError
 from tests.bench.waiting import eventually
 from tests.cluster import pki
-from tests.cluster.apiserver import ApiServer
+from tests.cluster.apiserver import ApiServer, AuditTrail
 from tests.cluster.kubeconfig import write_kubeconfig
 from tests.integration.operator.conftest import NAMESPACE, Audit, Cluster, _create_global, exists
 from tests.integration.operator.manifests import AGENT, FULL_AGENT
@@ -34,6 +34,8 @@ class Identities:
         self._server = server
         self._cluster = cluster
         self._folder = folder
+        # The names of the users end in the namespace.
+        self._trail = AuditTrail(server.audit_log, cluster.namespace, cluster.since)
         self.running: list[OperatorProcess] = []
 
     def user(self, name: str) -> str:
@@ -60,7 +62,7 @@ class Identities:
 
     def asked(self, name: str, *verbs: str) -> list[Object]:
         """The audit entries of an operator's requests."""
-        events = self._server.audit_events(user=self.user(name))
+        events = [event for event in self._trail.events() if event["user"]["username"] == self.user(name)]
         return [event for event in events if not verbs or event["verb"] in verbs]
 
     def writes(self, name: str) -> list[tuple[str, str, str]]:

@@ -10,7 +10,7 @@ import yaml
 
 from tests.integration.operator.conftest import Audit, Cluster, condition, exists
 from tests.integration.operator.manifests import FULL_AGENT, SKILL, STORE
-from tests.integration.operator.process import OperatorProcess
+from tests.integration.operator.process import Operator, OperatorProcess
 from tests.integration.operator.test_bad_input import changed, quiet
 
 CHILDREN: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
@@ -58,7 +58,7 @@ def essence(item: dict[str, Any]) -> dict[str, Any]:
     return {**rest, "metadata": meta}
 
 
-async def test_edited_children_come_back(cluster: Cluster, operator: OperatorProcess, audit: Audit) -> None:
+async def test_edited_children_come_back(cluster: Cluster, operator: Operator, audit: Audit) -> None:
     await settle(cluster)
     for (_, kind), (name, change) in CHILDREN.items():
         before = essence(await cluster.get(kind, name))
@@ -79,7 +79,7 @@ def same(kind: str, left: dict[str, Any], right: dict[str, Any]) -> bool:
     return left == right
 
 
-async def test_deleted_children_come_back(cluster: Cluster, operator: OperatorProcess, audit: Audit) -> None:
+async def test_deleted_children_come_back(cluster: Cluster, operator: Operator, audit: Audit) -> None:
     await settle(cluster)
     for (_, kind), (name, _) in CHILDREN.items():
         uid = (await cluster.get(kind, name))["metadata"]["uid"]
@@ -92,7 +92,7 @@ async def test_deleted_children_come_back(cluster: Cluster, operator: OperatorPr
     await quiet(audit)
 
 
-async def test_what_others_add_is_left_alone(cluster: Cluster, operator: OperatorProcess, audit: Audit) -> None:
+async def test_what_others_add_is_left_alone(cluster: Cluster, operator: Operator, audit: Audit) -> None:
     await settle(cluster)
     await cluster.patch("Service", "ada-gateway", {"metadata": {"annotations": {"example.org/note": "mine"}}})
     await cluster.patch("Deployment", "ada-gateway", {"spec": {"replicas": 7}})
@@ -136,7 +136,7 @@ async def test_restart_after_a_kill_ends_where_it_would_have(
 
 
 async def test_edit_without_effect_writes_only_the_generation(
-    cluster: Cluster, operator: OperatorProcess, audit: Audit
+    cluster: Cluster, operator: Operator, audit: Audit
 ) -> None:
     await settle(cluster)
     await quiet(audit)
@@ -151,7 +151,7 @@ async def test_edit_without_effect_writes_only_the_generation(
     await quiet(audit)
 
 
-async def test_writes_per_new_agent(cluster: Cluster, operator: OperatorProcess, audit: Audit) -> None:
+async def test_writes_per_new_agent(cluster: Cluster, operator: Operator, audit: Audit) -> None:
     await settle(cluster)
     await quiet(audit)
     before = audit.writes()
@@ -168,7 +168,7 @@ async def test_writes_per_new_agent(cluster: Cluster, operator: OperatorProcess,
     assert len(made) <= len(children) + 2
 
 
-async def test_transitions_keep_their_time(cluster: Cluster, operator: OperatorProcess) -> None:
+async def test_transitions_keep_their_time(cluster: Cluster, operator: Operator) -> None:
     await settle(cluster)
     before = condition(await cluster.get("Agent", "ada"), "ChildrenApplied")
     (edited,) = await cluster.apply(changed(FULL_AGENT, "spec.description", "new"))

@@ -6,7 +6,7 @@ import yaml
 
 from tests.integration.operator.conftest import Cluster, condition, exists
 from tests.integration.operator.manifests import AGENT, RESTORE
-from tests.integration.operator.process import OperatorProcess
+from tests.integration.operator.process import Operator
 from tests.integration.operator.test_bad_input import changed
 
 STORE = """
@@ -23,7 +23,7 @@ SHARED = changed(AGENT, "spec.memory", {"storeRef": {"name": "mem"}})
 TIMES = {"startTime": "2026-01-01T00:00:00Z", "completionTime": "2026-01-01T00:01:00Z", "succeeded": 1}
 
 
-async def test_agents_stand_still_for_a_restore_that_runs_once(cluster: Cluster, operator: OperatorProcess) -> None:
+async def test_agents_stand_still_for_a_restore_that_runs_once(cluster: Cluster, operator: Operator) -> None:
     await cluster.apply(STORE, SHARED)
     await cluster.wait("Deployment", "ada-gateway", lambda item: item["spec"]["replicas"] == 1)
     await cluster.apply(RESTORE)
@@ -57,7 +57,7 @@ async def test_agents_stand_still_for_a_restore_that_runs_once(cluster: Cluster,
 
 
 async def test_an_agent_that_lacks_something_stands_still_as_well_and_starts_again(
-    cluster: Cluster, operator: OperatorProcess
+    cluster: Cluster, operator: Operator
 ) -> None:
     soul = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: souls}\ndata: {soul: You are kind.}\n"
     await cluster.apply(

@@ -11,7 +11,7 @@ import yaml
 from openclaw_operator.cluster.client import Object
 from tests.integration.operator.conftest import Audit, Cluster
 from tests.integration.operator.manifests import AGENT, SKILL
-from tests.integration.operator.process import OperatorProcess
+from tests.integration.operator.process import Operator, OperatorProcess
 from tests.integration.operator.test_bad_input import changed, quiet
 
 USES_ECHO = changed(AGENT, "spec.skills", [{"name": "echo"}])
@@ -21,7 +21,7 @@ QUOTA = "{apiVersion: v1, kind: ResourceQuota, metadata: {name: team}, spec: {ha
 
 
 async def test_a_quota_is_told_and_pods_come_once_there_is_room(
-    cluster: Cluster, operator: OperatorProcess, audit: Audit
+    cluster: Cluster, operator: Operator, audit: Audit
 ) -> None:
     path = f"/api/v1/namespaces/{cluster.namespace}/resourcequotas"
     body = {**yaml.safe_load(QUOTA), "status": {"hard": {"pods": "0"}, "used": {"pods": "0"}}}
@@ -44,7 +44,7 @@ async def test_a_quota_is_told_and_pods_come_once_there_is_room(
     await cluster.wait_condition("Agent", "ada", "SandboxAvailable", "True", "Available")
 
 
-async def test_a_runtime_class_that_does_not_exist_is_named(cluster: Cluster, operator: OperatorProcess) -> None:
+async def test_a_runtime_class_that_does_not_exist_is_named(cluster: Cluster, operator: Operator) -> None:
     await cluster.apply(changed(SKILL, "spec.sandbox", {"runtimeClassName": "gvisor"}), USES_ECHO)
     message = await cluster.wait_condition("Skill", "echo", "SandboxAvailable", "False", "RuntimeClassNotFound")
     assert "RuntimeClass 'gvisor' does not exist in this cluster: create it, or correct runtimeClassName" in message

@@ -6,7 +6,7 @@ from openclaw_operator.cluster.client import Object
 from openclaw_operator.cluster.kinds import BY_NAME
 from tests.integration.operator.conftest import Audit, Cluster, condition, exists
 from tests.integration.operator.manifests import AGENT, STORE
-from tests.integration.operator.process import OperatorProcess
+from tests.integration.operator.process import Operator
 
 SCHEDULED = {"type": "PodScheduled", "status": "True"}
 
@@ -21,7 +21,7 @@ async def make_pod(cluster: Cluster, template: Object, name: str, status: Object
 
 
 async def test_what_keeps_pods_from_starting_is_told_without_a_watch_and_goes_with_it(
-    cluster: Cluster, operator: OperatorProcess, audit: Audit
+    cluster: Cluster, operator: Operator, audit: Audit
 ) -> None:
     await cluster.apply(AGENT, STORE)
     deployment = await cluster.wait("Deployment", "ada-gateway", exists)

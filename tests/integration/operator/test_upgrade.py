@@ -18,13 +18,14 @@ from tests.cluster.apiserver import ApiServer
 from tests.cluster.apiserver import api_server as start_api_server
 from tests.integration.operator.conftest import (
     CRD,
+    USER,
     Audit,
     Cluster,
-    _install,
     _namespace,
     condition,
     exists,
-    identity,
+    install,
+    kubeconfig_of,
 )
 from tests.integration.operator.manifests import FULL_AGENT, RESTORE, SKILL, STORE
 from tests.integration.operator.process import OperatorProcess
@@ -35,7 +36,7 @@ from tests.integration.operator.test_bad_input import changed, quiet
 def server() -> Iterator[ApiServer]:
     """One of its own, since its CRDs change under everybody."""
     with start_api_server() as started:
-        asyncio.run(_install(started))
+        asyncio.run(install(started))
         yield started
 
 
@@ -52,7 +53,7 @@ def start(server: ApiServer, cluster: Cluster, tmp_path: Path) -> Iterator[Calla
 
     def start() -> OperatorProcess:
         log = tmp_path / f"operator-{len(running)}.log"
-        running.append(OperatorProcess.start(identity(server), cluster.namespace, log, {}))
+        running.append(OperatorProcess.start(kubeconfig_of(server, USER), cluster.namespace, log, {}))
         return running[-1]
 
     yield start
@@ -153,7 +154,7 @@ async def test_new_fields_and_removed_ones_restart_nothing(
     await cluster.apply(STORE, changed(SKILL, "spec.gone", {"a": 1}), agent)
     operator = start()
     await settled(cluster)
-    audit = Audit(server, cluster.namespace)
+    audit = Audit(server, cluster)
     await quiet(audit)
     before = await children(cluster)
     assert ("Deployment", "ada-gateway") in before
@@ -197,7 +198,7 @@ async def test_what_this_version_does_not_take_is_named_and_goes_on_running(
     agent = await cluster.get("Agent", "ada")
     assert agent["status"]["skills"]
     assert (await cluster.get("Deployment", "ada-gateway"))["spec"]["template"] == before
-    audit = Audit(server, cluster.namespace)
+    audit = Audit(server, cluster)
     await quiet(audit)
     # The children of the others are looked after meanwhile.
     await cluster.delete("Service", "mem-qdrant")

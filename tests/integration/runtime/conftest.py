@@ -8,9 +8,15 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.cluster.fixtures import run_folder
+from tests.cluster.shared import shared
+
+__all__ = ["run_folder"]
 
 _POSTGRES = Path("/usr/lib/postgresql/15/bin")
 
@@ -47,8 +53,15 @@ def redis_url(redis_server: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[int]:
-    """The port of a real PostgreSQL cluster, run by the user postgres when the tests run as root."""
+def postgres_server(run_folder: Path) -> Iterator[int]:
+    """The port of a real PostgreSQL cluster, one for all workers: each test has a database of its own."""
+    with shared(run_folder, "postgresql", _postgres) as port:
+        yield int(port)
+
+
+@contextmanager
+def _postgres() -> Iterator[str]:
+    """Run by the user postgres when the tests run as root."""
     user = pwd.getpwnam("postgres") if os.getuid() == 0 else None
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o700)
@@ -56,6 +69,7 @@ def postgres_server() -> Iterator[int]:
         os.chown(folder, user.pw_uid, user.pw_gid)
     data, port = folder / "data", free_port()
     options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off -c full_page_writes=off"
+    options += " -c max_connections=300"
 
     def run(program: str, *arguments: str) -> None:
         subprocess.run(
@@ -70,7 +84,7 @@ def postgres_server() -> Iterator[int]:
     run("initdb", "-D", str(data), "-U", "openclaw", "-A", "trust", "--no-sync")
     run("pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
     try:
-        yield port
+        yield str(port)
     finally:
         run("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
         shutil.rmtree(folder)
