@@ -19,6 +19,9 @@ LOOKOUT_REQUESTS = 4
 # Longer than the operator waits to say who uses a skill, so that agents that come together cost one write.
 SETTLED_SECONDS = 2.5
 SETTLE_ROUNDS = 5
+# Every fifteen seconds it looks why a workload is not ready: in that time once at each of those there are.
+LOOK = ("list", "pods", "")
+LOOKED_AT = 6
 NOT_WATCHES = ("get", "list", "create", "update", "patch", "delete")
 HASH = "0" * 64
 OCI = {"reference": f"ghcr.io/acme/echo:1.2.0@sha256:{HASH}"}
@@ -559,15 +562,20 @@ async def test_volumes_of_a_store_stay(cluster: Cluster) -> None:
 
 async def quiet(audit: Audit, allowed: int = 0, attempts: int = 0) -> None:
     """What is under way comes to an end; then for a while `allowed` requests at most, `attempts` of them writes."""
+
+    def asked() -> list[tuple[str, str, str]]:
+        return [request for request in audit.requests(*NOT_WATCHES) if request != LOOK]
+
     for _ in range(SETTLE_ROUNDS):
-        before, written = len(audit.requests(*NOT_WATCHES)), len(audit.writes())
+        before, written = len(asked()), len(audit.writes())
         await asyncio.sleep(SETTLED_SECONDS)
-        if len(audit.requests(*NOT_WATCHES)) <= before + (1 if allowed else 0) and len(audit.writes()) == written:
+        if len(asked()) <= before + (1 if allowed else 0) and len(audit.writes()) == written:
             break
-    before = len(audit.requests(*NOT_WATCHES))
+    before, looked = len(asked()), audit.requests("list").count(LOOK)
     await asyncio.sleep(OBSERVED_SECONDS)
-    made = audit.requests(*NOT_WATCHES)[before:]
+    made = asked()[before:]
     assert len(made) <= allowed, made
+    assert audit.requests("list").count(LOOK) - looked <= LOOKED_AT
     assert len([request for request in made if request[0] not in ("get", "list")]) <= attempts, made
 
 
