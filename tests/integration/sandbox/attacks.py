@@ -3,12 +3,15 @@
 # ruff: noqa: ASYNC251, PTH109, PTH115, PTH123, PTH208
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -141,6 +144,11 @@ def zygote(ctx, given):
     return reach(_siblings()[0])
 
 
+def neighbour(ctx, given):
+    """The same, to whoever else this user runs."""
+    return reach(given["pid"])
+
+
 def _siblings():
     found = []
     for entry in Path("/proc").iterdir():
@@ -164,7 +172,17 @@ def reach(parent):
         if libc.syscall(*arguments) < 0:
             raise OSError(ctypes.get_errno(), "syscall")
 
+    ours, _theirs = socket.socketpair()
+    owner = struct.pack("ii", 1, parent)  # F_OWNER_PID
     return {
+        "setown": _try(lambda: fcntl.fcntl(ours, fcntl.F_SETOWN, parent)),
+        "setown_group": _try(lambda: fcntl.fcntl(ours, fcntl.F_SETOWN, -os.getpgid(parent))),
+        "setown_ex": _try(lambda: fcntl.fcntl(ours, 15, owner)),
+        "setsig": _try(lambda: fcntl.fcntl(ours, 10, signal.SIGKILL)),
+        "fiosetown": _try(lambda: fcntl.ioctl(ours, 0x8901, struct.pack("i", parent))),
+        "siocspgrp": _try(lambda: fcntl.ioctl(ours, 0x8902, struct.pack("i", parent))),
+        "priority": _try(lambda: os.setpriority(os.PRIO_PROCESS, parent, 19)),
+        "user_priority": _try(lambda: os.setpriority(os.PRIO_USER, 0, 0)),
         "environ": _try(lambda: Path(f"/proc/{parent}/environ").read_bytes()),
         "mem": _try(lambda: Path(f"/proc/{parent}/mem").open("rb")),
         "fd": _try(lambda: os.readlink(f"/proc/{parent}/fd/0")),
@@ -177,7 +195,7 @@ def reach(parent):
         "pidfd": _try(lambda: os.pidfd_open(parent)),
         "unshare": _try(lambda: call(272, 0x10000000)),
         "io_uring": _try(lambda: call(425, 1, 0)),
-        "self": _try(lambda: os.kill(os.getpid(), 0)),
+        "self": _try(lambda: [os.kill(os.getpid(), 0), os.nice(1), signal.pthread_kill(threading.get_ident(), 0)]),
     }
 
 
@@ -190,8 +208,6 @@ def fork(ctx, given):
 
 
 def thread(ctx, given):
-    import threading
-
     done = []
     worker = threading.Thread(target=lambda: done.append(1))
     worker.start()
@@ -202,6 +218,16 @@ def thread(ctx, given):
 def connect(ctx, given):
     socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     return "socket"
+
+
+def children(ctx, given):
+    """Ends its own: a process, a group, and a shell its child."""
+    first = subprocess.Popen(["/bin/sleep", "60"])
+    first.terminate()
+    second = subprocess.Popen(["/bin/sleep", "60"], start_new_session=True)
+    os.killpg(second.pid, signal.SIGKILL)
+    third = subprocess.run(["/bin/sh", "-c", "sleep 60 & kill $! && wait $!"])
+    return [first.wait(), second.wait(), third.returncode]
 
 
 def orphan(ctx, given):

@@ -291,6 +291,11 @@ async def test_the_runner_is_out_of_reach(
     assert {tried[name][1] for name in ("environ", "mem", "fd")} == {errno.EACCES}
 
 
+async def test_a_skill_ends_what_it_started(executor: SubprocessExecutor, context: RecordingContext) -> None:
+    result = await run(executor, context, "children", permissions=EXECUTE)
+    assert result.output == [-signal.SIGTERM, -signal.SIGKILL, 128 + signal.SIGTERM]
+
+
 async def test_starting_programs_needs_its_permission(executor: SubprocessExecutor, context: RecordingContext) -> None:
     for action in ("execute", "fork"):
         with pytest.raises(errors.PermissionDeniedError, match="process:execute"):

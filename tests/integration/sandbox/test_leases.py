@@ -1,6 +1,7 @@
 """Level restricted: a sandbox that stays with one session's skill, against the real process."""
 
 import asyncio
+import ctypes
 import errno
 import os
 import platform
@@ -25,6 +26,7 @@ from openclaw_runtime.sandbox.protocol import (
     Holder,
     ReleasePayload,
 )
+from openclaw_runtime.sandbox.runner import linux
 from openclaw_runtime.sandbox.signing import Signer
 from openclaw_runtime.skills.types import SkillCall
 from tests.integration.sandbox.conftest import Start
@@ -233,6 +235,30 @@ async def test_the_zygote_is_out_of_reach(start: Start, signer: Signer, permissi
     assert {name: outcome[0] for name, outcome in tried.items()} == dict.fromkeys(tried, "refused")
     assert {tried[name][1] for name in ("environ", "mem", "fd")} == {errno.EACCES}
     assert await output(runner, signer, "lasting") == ["refused", errno.EPERM]
+
+
+SECLUDES = ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1) >= 6
+"""Whether this kernel keeps a process from others whose ids nobody knew: Landlock since Linux 6.12."""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the attack uses numbers of x86_64")
+@pytest.mark.parametrize(
+    "permissions", [(), pytest.param(EXECUTE, marks=pytest.mark.skipif(not SECLUDES, reason="needs Linux 6.12"))]
+)
+async def test_other_sandboxes_of_the_machine_are_out_of_reach(
+    start: Start, signer: Signer, permissions: tuple[str, ...]
+) -> None:
+    other = await start()
+    for target in (other.process.pid, linux.descendants(other.process.pid)[0]):
+        runner = await start()
+        tried = await output(runner, signer, "neighbour", permissions=permissions, input={"pid": target})
+        assert tried.pop("self")[0] == "did"
+        del tried["pidfd"]  # of no use: what may be done with it is refused
+        if not SECLUDES:
+            for name in ("environ", "mem", "fd"):
+                del tried[name]
+        assert {name: outcome[0] for name, outcome in tried.items()} == dict.fromkeys(tried, "refused")
+    assert await output(other, signer) == {"ok": True}
 
 
 async def test_garbage_does_not_touch_a_lease(start: Start, signer: Signer) -> None:

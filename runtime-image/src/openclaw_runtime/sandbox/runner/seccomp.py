@@ -65,6 +65,14 @@ _LASTING_IPC: Final = ("shmget", "semget", "msgget", "mq_open")
 _SELF_ONLY: Final = ("prlimit64", "sched_setaffinity")
 """Fine for the caller itself (first argument 0), refused for any other process."""
 
+_OWNER_COMMANDS: Final = {"fcntl": (8, 10, 15), "ioctl": (0x8901, 0x8902)}
+"""F_SETOWN, F_SETSIG, F_SETOWN_EX and FIOSETOWN, SIOCSPGRP: whom the kernel signals, and how, when a file is ready.
+
+Nobody who sends is looked at then, only who asked for it, so it would do what `kill` may not.
+"""
+
+_PRIO_USER: Final = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
@@ -88,6 +96,7 @@ ARCHITECTURES: Final = {
         0xC000003E,
         _numbers(
             _NEW + "shmget:29 semget:64 msgget:68 mq_open:240 "
+            "ioctl:16 fcntl:72 setpriority:141 "
             "socket:41 clone:56 fork:57 vfork:58 execve:59 kill:62 ptrace:101 rt_sigqueueinfo:129 "
             "sched_setparam:142 sched_setscheduler:144 pivot_root:155 chroot:161 mount:165 umount2:166 "
             "init_module:175 delete_module:176 tkill:200 sched_setaffinity:203 tgkill:234 kexec_load:246 add_key:248 "
@@ -102,6 +111,7 @@ ARCHITECTURES: Final = {
         0xC00000B7,
         _numbers(
             _NEW + "mq_open:180 msgget:186 semget:190 shmget:194 "
+            "fcntl:25 ioctl:29 setpriority:140 "
             "ioprio_set:30 umount2:39 mount:40 pivot_root:41 chroot:51 unshare:97 kexec_load:104 "
             "init_module:105 delete_module:106 ptrace:117 sched_setparam:118 sched_setscheduler:119 "
             "sched_setaffinity:122 kill:129 tkill:130 tgkill:131 rt_sigqueueinfo:138 socket:198 add_key:217 "
@@ -117,8 +127,10 @@ ARCHITECTURES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What one call may do beyond the plain. `protected` are ids that may not be signalled (negative: a group).
+    """What one call may do beyond the plain.
 
+    Without `execute` there is one process, and `own` is its id: the only one that may be signalled. With it there are
+    more, and `protected` are ids that may not be signalled (negative: a group).
     `lasting_ipc` are System V IPC and message queues: they would outlive the call that made them.
     `once` are the addresses of the path, the arguments and the environment with which `execve` is allowed although
     `execute` is not. See `exec_once`.
@@ -127,6 +139,7 @@ class Policy:
     execute: bool
     network: bool
     protected: tuple[int, ...] = ()
+    own: int | None = None
     lasting_ipc: bool = True
     once: tuple[int, int, int] | None = None
 
@@ -176,6 +189,19 @@ def _clone_rules(numbers: dict[str, int], policy: Policy) -> list[bytes]:
     return rules + _rule(numbers["clone"], [*body, _ALLOWED])
 
 
+def _signal_rules(numbers: dict[str, int], policy: Policy) -> list[bytes]:
+    rules: list[bytes] = []
+    for name, commands in _OWNER_COMMANDS.items():
+        rules += _rule(numbers[name], _refuse_values(1, commands, errno.EPERM))
+    positive = [identity for identity in policy.protected if identity > 0]
+    rules += _rule(numbers["pidfd_open"], _refuse_values(0, positive, errno.EPERM))
+    if not policy.execute:
+        own = [] if policy.own is None else [_op(_LOAD, _ARGUMENT[0]), _op(_JUMP_EQUAL, policy.own, 0, 1), _ALLOWED]
+        return rules + [op for name in ("kill", "tgkill") for op in _rule(numbers[name], [*own, _refuse(errno.EPERM)])]
+    rules += _rule(numbers["kill"], _refuse_values(0, [-1, *policy.protected], errno.EPERM))
+    return rules + _rule(numbers["tgkill"], _refuse_values(0, positive, errno.EPERM))
+
+
 def program(policy: Policy, machine: Architecture) -> bytes:
     """Returns the BPF program for a policy: pure, so that it can be tested without being installed."""
     numbers = machine.numbers
@@ -188,6 +214,8 @@ def program(policy: Policy, machine: Architecture) -> bytes:
         code += _rule(
             numbers[name], [_op(_LOAD, _ARGUMENT[0]), _op(_JUMP_EQUAL, 0, 1, 0), _refuse(errno.EPERM), _ALLOWED]
         )
+    others = [_op(_LOAD, _ARGUMENT[1]), _op(_JUMP_EQUAL, 0, 1, 0), _refuse(errno.EPERM)]
+    code += _rule(numbers["setpriority"], [*others, *_refuse_values(0, [_PRIO_USER], errno.EPERM)])
     if not policy.execute:
         code += _rule(numbers["execveat"], [_refuse(errno.EPERM)])
         code += _rule(numbers["execve"], _only(policy.once) if policy.once else [_refuse(errno.EPERM)])
@@ -200,10 +228,7 @@ def program(policy: Policy, machine: Architecture) -> bytes:
             [_op(_LOAD, _ARGUMENT[0]), _op(_JUMP_EQUAL, 1, 1, 0), _refuse(errno.EACCES), _ALLOWED],  # 1: AF_UNIX
         )
     code += _clone_rules(numbers, policy)
-    positive = [identity for identity in policy.protected if identity > 0]
-    code += _rule(numbers["kill"], _refuse_values(0, [-1, *policy.protected], errno.EPERM))
-    for name in ("tgkill", "pidfd_open"):
-        code += _rule(numbers[name], _refuse_values(0, positive, errno.EPERM))
+    code += _signal_rules(numbers, policy)
     return b"".join([*code, _ALLOWED])
 
 

@@ -89,6 +89,7 @@ def run_child(ends: Ends, workspace: Path, scratch: Path, languages: Languages, 
         linux.close_descriptors_except([ends.channel.fileno()])
         if zygote is None:
             warm_up(scratch)
+        linux.seclude()
         asyncio.run(_Worker(ends.channel, workspace, scratch, languages, zygote).run())
     except BaseException:  # noqa: BLE001 - this is the end of the process, whatever it was
         os.write(2, traceback.format_exc().encode(errors="replace")[-_MAX_DETAIL:])
@@ -292,7 +293,9 @@ def _confine(payload: CallPayload, zygote: int | None) -> None:
         cpu_seconds=_cpu_seconds(payload) + used,
         address_space=payload.runtime == "python",
     )
-    policy = seccomp.Policy(allowance.execute, allowance.network, _protected(zygote), lasting_ipc=zygote is None)
+    policy = seccomp.Policy(
+        allowance.execute, allowance.network, _protected(zygote), own=os.getpid(), lasting_ipc=zygote is None
+    )
     seccomp.install(seccomp.program(policy, seccomp.architecture()))
 
 

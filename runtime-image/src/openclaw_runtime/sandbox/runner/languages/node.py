@@ -176,7 +176,7 @@ def _become(
             os.dup2(_HIGH_FD * 2 + target, target, inheritable=True)
         linux.close_descriptors_except([CHANNEL_FD, CONTROL_FD])
         argv = [program, f"--max-old-space-size={heap_megabytes()}", str(WORKER)]
-        seccomp.exec_once(program, argv, environment, policy)
+        seccomp.exec_once(program, argv, environment, replace(policy, own=os.getpid()))
     except BaseException as error:  # noqa: BLE001 - this is the end of the process, whatever it was
         os.write(2, f"node: {error}\n".encode())
         os._exit(70)
