@@ -30,6 +30,9 @@ from openclaw_runtime.memory.sections import Hnsw, HotTier, Importance, Quantiza
 from openclaw_runtime.models.sections import Cache, ModelSettings, Pricing
 from openclaw_runtime.schedules import cron
 from openclaw_runtime.skills import patterns
+from openclaw_runtime.telemetry import build_tracing
+from tests.fakes.http_server import Reply, serve
+from tests.unit.operator.builders import agent_inputs
 
 IMAGES = Images("runtime", "sandbox", "sandbox-node", "qdrant", "postgresql", "redis", "backup", "IfNotPresent")
 DIGEST = f"sha256:{'a' * 64}"
@@ -401,6 +404,24 @@ def test_environment_variables_are_ones_the_runtime_reads(model: str) -> None:
     assert names <= {*known, "OPENCLAW_EGRESS_NODE_ADDRESS"}
     node = {"OPENCLAW_EGRESS_NODE_ADDRESS": "192.0.2.7"}
     assert {str(address) for address in api_server(node)} == {"192.0.2.7"}
+
+
+def test_traces_arrive_where_the_agent_sends_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(lambda _: Reply()) as collector:
+        given = agent_inputs("ada", {"observability": {"traces": {"endpoint": collector.url}}})
+        (container,) = deployment(given, agent_config.render(given))["spec"]["template"]["spec"]["containers"]
+        environment = {item["name"]: item["value"] for item in container["env"] if "value" in item}
+        # What exports reads the process's own.
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "team-ada")
+        provider = build_tracing(environment, agent="ada", version="1")
+        assert provider
+        provider.get_tracer("test").start_span("turn").end()
+        provider.shutdown()
+    (request,) = collector.seen
+    assert request.path == "/v1/traces"
+    assert provider.resource.attributes["service.name"] == "team-ada"
 
 
 def test_unknown_keys_are_refused_so_that_the_table_above_means_something(tmp_path: Path) -> None:
