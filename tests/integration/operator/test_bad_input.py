@@ -137,6 +137,12 @@ REFUSED = {
         {"minAvailable": 1, "maxUnavailable": 1},
         "set minAvailable or maxUnavailable",
     ),
+    "a token of one's own for an agent that sleeps": (
+        AGENT,
+        "spec.gateway",
+        {"hibernation": {}, "auth": {"tokenSecretRef": {"name": "a", "key": "b"}}},
+        "remove auth or hibernation",
+    ),
     "two values": (
         AGENT,
         "spec.gateway.extraEnv",
@@ -430,6 +436,7 @@ ACCEPTED = {
         "spec.gateway.extraEnv",
         [{"name": "A", "value": "x"}, {"name": "B", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}],
     ),
+    "a token of one's own": changed(AGENT, "spec.gateway.auth", {"tokenSecretRef": {"name": "a", "key": "b"}}),
     "team by label": changed(AGENT, "spec.team", {"selector": {"matchLabels": {"team": "a"}}}),
     "budget": changed(AGENT, "spec.gateway.podDisruptionBudget", {"minAvailable": "50%"}),
     "agent name of 50": changed(AGENT, "metadata.name", "a" * 50),

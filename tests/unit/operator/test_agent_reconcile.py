@@ -213,3 +213,45 @@ async def test_nothing_is_written_over_and_over_while_somebody_elses_object_has_
     await agents.reconcile(ada)
     assert [written for _, written in bench.api.writes(kind)].count(name) == 2
     assert bench.api.writes("Deployment") == [("apply", "ada-gateway")]
+
+
+async def test_a_token_of_the_users_takes_the_place_of_the_operators() -> None:
+    bench = Bench()
+    agents = AgentReconciler(bench.context, {})
+
+    async def reconcile(**gateway: Any) -> dict[str, Any]:
+        status = bench.api.items.get(("Agent", "ada"), {}).get("status", {})
+        await agents.reconcile(bench.primary("Agent", "ada", {"model": MODEL, "gateway": gateway}, status=status))
+        told = bench.api.items["Agent", "ada"]["status"]
+        return {**told, "Ready": ready_condition(told)}
+
+    def mounted() -> Any:
+        volumes = bench.api.items["Deployment", "ada-gateway"]["spec"]["template"]["spec"]["volumes"]
+        return next(item["secret"] for item in volumes if item["name"] == "token")
+
+    own = {"auth": {"tokenSecretRef": {"name": "vault", "key": "bearer"}}}
+    await reconcile()
+    assert mounted() == {"secretName": "ada-gateway-token"}
+    told = await reconcile(**own)
+    assert told["Ready"]["reason"] == "SecretNotFound"
+    assert told["Ready"]["message"] == (
+        "spec.gateway.auth.tokenSecretRef: Secret 'vault' does not exist in namespace demo: create it with the key "
+        "'bearer'"
+    )
+    # What runs goes on with the token it has.
+    assert ("Secret", "ada-gateway-token") in bench.api.items
+    bench.context.references.expect(("Agent", "demo", "ada"), set())
+
+    bench.api.put("Secret", "vault", data={"bearer": "eA=="})
+    told = await reconcile(**own)
+    assert mounted() == {"secretName": "vault", "items": [{"key": "bearer", "path": "token"}]}
+    assert (told["tokenSecret"], told["tokenKey"]) == ("vault", "bearer")
+    assert ("Secret", "ada-gateway-token") not in bench.api.items
+    assert bench.api.writes("Secret").count(("delete", "vault")) == 0
+    bench.context.children.removed(BY_NAME["Secret"], "demo", "ada-gateway-token", str(10**9))
+    before = len(bench.api.log)
+    await reconcile(**own)
+    assert bench.api.log[before:] == []
+    told = await reconcile()
+    assert (told["tokenSecret"], told.get("tokenKey")) == ("ada-gateway-token", None)
+    assert ("Secret", "ada-gateway-token") in bench.api.items

@@ -246,7 +246,8 @@ class AgentStatus(CommonStatus):
     ready_replicas: int | None = Field(None, description="Gateway pods that are ready.")
     selector: str | None = Field(None, description="Label selector of the gateway pods, for /scale.")
     endpoint: str | None = Field(None, description="Address of the OpenAI-compatible API inside the cluster.")
-    token_secret: str | None = Field(None, description="Secret whose key token opens the API.")
+    token_secret: str | None = Field(None, description="Secret with the bearer token that opens the API.")
+    token_key: str | None = Field(None, description="Its key in that Secret, where it is not token.")
     pending_restart: PendingRestart | None = Field(
         None, description="What a change that has not reached every pod restarts; absent when all are up to date."
     )

@@ -255,14 +255,31 @@ class Affinity(Model):
     pod_anti_affinity: FreeForm | None = Field(None, description="Pods they must or should run away from.")
 
 
+class GatewayAuth(Model):
+    """How clients show that they may talk to the agent."""
+
+    token_secret_ref: KeyRef = Field(
+        description="The key of a Secret with the bearer token, in place of one that the operator makes. Gateways take "
+        "up a new value without a restart."
+    )
+
+
 class Gateway(Model):
     """The pods that serve the agent."""
 
+    model_config = schema_extra(
+        cel(
+            "!has(self.auth) || !has(self.hibernation)",
+            "who wakes an agent is known by the token that the operator makes: remove auth or hibernation",
+            ".auth",
+        )
+    )
     replicas: int = Field(1, ge=0, le=100, description="Number of gateway pods; unused while autoscaling is set.")
     autoscaling: Autoscaling | None = Field(None, description="Let a HorizontalPodAutoscaler choose the replicas.")
     hibernation: Hibernation | None = Field(
         None, description="Scale to zero while the agent is idle, and wake it by the next message; never when unset."
     )
+    auth: GatewayAuth | None = Field(None, description="A bearer token of your own; the operator makes one when unset.")
     resources: Resources = Field(default_factory=_gateway_resources, description="Resources of a gateway pod.")
     service: GatewayService = Field(default_factory=GatewayService, description="The Service in front of the pods.")
     pod_disruption_budget: PodDisruptionBudget = Field(

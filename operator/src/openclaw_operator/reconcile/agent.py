@@ -32,7 +32,7 @@ from openclaw_operator.reconcile.stalls import Cause, Workload
 from openclaw_operator.reconcile.status import told_condition
 from openclaw_operator.resources import agent as builders
 from openclaw_operator.resources import agent_config, agent_deployment
-from openclaw_operator.resources.agent_identity import TOKEN_KEY, token_secret_name
+from openclaw_operator.resources.agent_identity import TOKEN_KEY, token_ref, token_secret_name
 from openclaw_operator.resources.inputs import AgentInputs, Member, Store
 from openclaw_operator.resources.meta import GATEWAY_PORT, Owner
 from openclaw_operator.resources.pool import Pool
@@ -145,7 +145,8 @@ class AgentReconciler:
         try:
             await ensure_signing_key(context, owner.namespace)
             fresh = context.children.get("Secret", owner.namespace, token) is None
-            await children.ensure_secret(token, "gateway", (TOKEN_KEY,), self._new_token)
+            if inputs.spec.gateway.auth is None:
+                await children.ensure_secret(token, "gateway", (TOKEN_KEY,), self._new_token)
             if fresh and inputs.spec.gateway.hibernation:
                 # Nobody is told of what the operator made itself, and the activator has to know the token's hash.
                 context.queue.add((activator.KIND, owner.namespace, ""))
@@ -157,7 +158,7 @@ class AgentReconciler:
             return Outcome(problem=problem)
         await self._hand_over_replicas(owner, inputs)
         present = [item for item in desired if context.children.serves(item["kind"])]
-        outcome = await children.converge(present, keep=[("Secret", token)])
+        outcome = await children.converge(present, keep=[("Secret", token_ref(owner, inputs.spec).name)])
         absent = next((item["kind"] for item in desired if item not in present), None)
         outcome.problem = outcome.problem or unmet or (addon_missing(absent) if absent else None)
         return outcome
@@ -237,6 +238,8 @@ class AgentReconciler:
         for place, other in spec.model.others():
             if other.credentials:
                 wanted[f"{place}.credentials.secretKeyRef"] = other.credentials.secret_key_ref
+        if spec.gateway.auth:
+            wanted["spec.gateway.auth.tokenSecretRef"] = spec.gateway.auth.token_secret_ref
         for item in spec.gateway.extra_env:
             if item.value_from and item.value_from.secret_key_ref:
                 wanted[f"spec.gateway.extraEnv[{item.name}].valueFrom.secretKeyRef"] = item.value_from.secret_key_ref
@@ -314,6 +317,7 @@ class AgentReconciler:
         if live and live.owner and live.owner.uid != primary.uid:
             live = None
         facts = live.facts if live else {}
+        token = token_ref(Owner("Agent", primary.name, primary.namespace, primary.uid), spec)
         selector = ",".join(f"{key}={value}" for key, value in agent_deployment.selector(primary.name).items())
         host = f"{gateway}.{primary.namespace}.svc.{context.cluster_domain}"
         fields: dict[str, Any] = {
@@ -321,7 +325,8 @@ class AgentReconciler:
             "readyReplicas": facts.get("ready", 0),
             "selector": selector,
             "endpoint": f"http://{host}:{GATEWAY_PORT}/v1",
-            "tokenSecret": f"{gateway}-token",
+            "tokenSecret": token.name,
+            "tokenKey": token.key if spec.gateway.auth else None,
         }
         fields["pendingRestart"] = pending_restart(spec, facts, old.get("pendingRestart"))
         if inputs is not None:

@@ -7,7 +7,7 @@ from typing import Any
 from openclaw_operator.api.base import KeyRef
 from openclaw_operator.api.gateway import EnvVar, Probe
 from openclaw_operator.resources import agent_config, agent_models, secrets, stores
-from openclaw_operator.resources.agent_identity import token_secret_name
+from openclaw_operator.resources.agent_identity import TOKEN_KEY, token_ref
 from openclaw_operator.resources.inputs import AgentInputs
 from openclaw_operator.resources.meta import (
     CONFIG_DIR,
@@ -158,12 +158,19 @@ def _extra(item: EnvVar) -> Object:
     return {"name": item.name, "value": ""}
 
 
+def _token(inputs: AgentInputs) -> Object:
+    """The Secret with the bearer token; of a user's only that key is mounted, under the name gateways know."""
+    ref = token_ref(inputs.owner, inputs.spec)
+    items = {"items": [{"key": ref.key, "path": TOKEN_KEY}]} if inputs.spec.gateway.auth else {}
+    return {"secretName": ref.name, **items}
+
+
 def _volumes(inputs: AgentInputs) -> tuple[list[Object], list[Object]]:
     """The volumes of the pod and their mounts."""
     owner, store = inputs.owner, inputs.store
     pairs: list[tuple[Object, str, bool]] = [
         ({"name": "config", "configMap": {"name": inputs.gateway}}, CONFIG_DIR, True),
-        ({"name": "token", "secret": {"secretName": token_secret_name(owner)}}, "/etc/openclaw/token", True),
+        ({"name": "token", "secret": _token(inputs)}, "/etc/openclaw/token", True),
         (
             {
                 "name": "sandbox",

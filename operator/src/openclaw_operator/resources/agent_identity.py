@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from openclaw_operator.api.agent import AgentSpec
+from openclaw_operator.api.base import KeyRef
 from openclaw_operator.resources.inputs import AgentInputs
 from openclaw_operator.resources.meta import Object, Owner, child, labels
 
@@ -49,5 +51,11 @@ def role_binding(inputs: AgentInputs) -> Object:
 
 
 def token_secret_name(owner: Owner) -> str:
-    """Name of the Secret with the bearer token of the gateway."""
+    """Name of the Secret with the bearer token that the operator makes."""
     return owner.child("gateway-token")
+
+
+def token_ref(owner: Owner, spec: AgentSpec) -> KeyRef:
+    """Where the bearer token of the gateway is: in a Secret of the user's, or in that of the operator's."""
+    auth = spec.gateway.auth
+    return auth.token_secret_ref if auth else KeyRef(name=token_secret_name(owner), key=TOKEN_KEY)
