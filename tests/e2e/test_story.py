@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from tests.cluster.processes import poll
 from tests.demo import steps, workspace
 from tests.demo.chat import Gateway
 from tests.demo.kube import Kube
@@ -36,6 +37,29 @@ def test_work_is_done_in_a_sandbox_pod_and_remembered(kube: Kube, coordinator: G
 
     answer = "".join(coordinator.ask(steps.WHAT_LAST, session=f"recall-{run}"))
     assert subject in answer
+
+
+def test_a_skill_asks_and_the_next_message_goes_on_with_its_call(kube: Kube, coordinator: Gateway) -> None:
+    workspace.leave_work(kube)
+    steps.await_sandboxes(kube, 1, seconds=60)
+    commits, warm, session = workspace.commits(kube), steps.ready_sandboxes(kube), f"ask-{uuid.uuid4().hex[:8]}"
+
+    question = "".join(coordinator.ask("Please commit the work, and let me choose the files.", session=session))
+
+    assert "Which of these files shall be committed?" in question
+    # One pod waits with the call for its user, and nothing is done yet.
+    assert poll(lambda: len(warm - steps.ready_sandboxes(kube)) == 1, seconds=60)
+    (asking,) = warm - steps.ready_sandboxes(kube)
+    assert workspace.commits(kube) == commits
+
+    answer = "".join(coordinator.ask("1", session=session))
+
+    assert workspace.git(kube, "log", "-1", "--format=%s").strip() in answer
+    assert workspace.commits(kube) == commits + 1
+    assert len(workspace.git(kube, "show", "--name-only", "--format=").split()) == 1
+    calls = coordinator.skill_calls(session)
+    assert [(call.action, call.outcome, call.sandbox) for call in calls] == [("smartCommit", "ok", asking)]
+    kube.wait("delete", f"pod/{asking}", seconds=60)
 
 
 def test_the_commit_is_in_the_teams_memory(kube: Kube, coordinator: Gateway) -> None:
