@@ -11,7 +11,7 @@ STAMP   := $(VENV)/.installed
 UV      := .build/uv/bin/uv
 # Bytecode is kept whatever the caller's habit: tests start hundreds of processes that would each compile it all anew.
 unexport PYTHONDONTWRITEBYTECODE
-# Three at once: most tests wait for a server or a process rather than for the processor.
+# Three at once: most tests wait for a server or a process rather than for the processor. Integration tests wait longest.
 PYTEST  := $(BIN)/pytest -q -n 3 --dist worksteal
 
 .PHONY: help
@@ -68,7 +68,7 @@ test-contract: $(STAMP) programs ## what the parts promise each other, the chart
 
 .PHONY: test-integration
 test-integration: $(STAMP) programs ## parts with what they really talk to: kube-apiserver, PostgreSQL, Redis, an OCI registry, sandbox processes
-	@$(PYTEST) tests/integration $(ARGS)
+	@$(PYTEST) -n 4 tests/integration $(ARGS)
 
 .PHONY: test-faults
 test-faults: $(STAMP) programs ## the operator killed after each write, behind a failing API server, with fuzzed specs: minutes
