@@ -52,7 +52,7 @@ class Kubelet:
         address = f"127.0.{number // 250}.{number % 250 + 2}"
         (container,) = pod["spec"]["containers"]
         given = {item["name"]: item["value"] for item in container["env"] if "value" in item}
-        own = {"OPENCLAW_SANDBOX_SOCKET": "", "POD_NAME": name, "POD_UID": pod["metadata"]["uid"]}
+        own = {"OPENCLAW_SANDBOX_SOCKET_FD": "", "POD_NAME": name, "POD_UID": pod["metadata"]["uid"]}
         own |= {"OPENCLAW_SANDBOX_HOST": address, "OPENCLAW_SANDBOX_PORT": str(self.port)}
         keys = given.pop("OPENCLAW_SANDBOX_PUBLIC_KEYS")
         self.keys[name] = set(keys.split(","))

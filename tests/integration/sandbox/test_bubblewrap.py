@@ -15,6 +15,8 @@ from openclaw_runtime.skills.package import pack_files
 from tests.integration.sandbox.helpers import RecordingContext, make_call, make_skill
 
 MAIN = b"""
+import errno
+import os
 import socket
 from pathlib import Path
 
@@ -24,6 +26,28 @@ def _try(work):
         return work()
     except OSError as error:
         return type(error).__name__
+
+
+def fill(ctx, input):
+    own = Path(os.environ["TMPDIR"])
+    return [_fill(folder) for folder in (own, own.parent, Path("/tmp"), Path("/dev/shm"), Path("/dev"), Path("/"))]
+
+
+def _fill(folder):
+    opened = []
+    try:
+        for number in range(48):
+            path = folder / f"fill-{number}"
+            with path.open("wb", buffering=0) as file:
+                file.write(bytes(1 << 20))
+                opened.append(os.dup(file.fileno()))
+            path.unlink()
+        return "not stopped"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 def look(ctx, input):
@@ -91,6 +115,16 @@ async def test_a_walled_skill_sees_what_it_declares_and_nothing_of_its_user(
     assert output == {"home": "FileNotFoundError", "scratch": 4, **seen}
     made = tmp_path / "workspace" / "made"
     assert made.exists() == (WRITE in permissions)
+
+
+async def test_a_walled_skill_can_fill_nothing_of_the_machine(
+    walled: SubprocessExecutor, context: RecordingContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With files that are deleted while they are open: whoever looks at the folder sees nothing."""
+    monkeypatch.setattr(bubblewrap, "SCRATCH_BYTES", 32 << 20)
+    monkeypatch.setattr(bubblewrap, "SHARED_BYTES", 32 << 20)
+    result = await walled.execute(make_call(make_skill("fill", PACKAGE)), context)
+    assert result.output == [*["ENOSPC"] * 4, "EROFS", "EROFS"]
 
 
 async def test_a_program_finds_neither_a_home_nor_a_network_interface(

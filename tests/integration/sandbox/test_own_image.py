@@ -72,9 +72,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def sandbox(root: Path, signer: Signer) -> AsyncIterator[Endpoint]:
     """The runner in that root, as the pod starts it."""
     ours, theirs = socket.socketpair()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(root / "tmp" / "sock"))
+    listener.listen()
     environment = {
         "OPENCLAW_SANDBOX_PUBLIC_KEYS": base64.b64encode(signer.public_key).decode(),
-        "OPENCLAW_SANDBOX_SOCKET": "/tmp/sock",
+        "OPENCLAW_SANDBOX_SOCKET_FD": str(listener.fileno()),
         "OPENCLAW_SANDBOX_RUNTIME": "image",
         "OPENCLAW_SANDBOX_LIFELINE_FD": str(theirs.fileno()),
         "POD_UID": "uid",
@@ -87,9 +90,13 @@ async def sandbox(root: Path, signer: Signer) -> AsyncIterator[Endpoint]:
         f"mount -t proc proc {root}/proc && mount --bind /dev/null {root}/dev/null && "
         f"exec {shutil.which('chroot')} {root} {HOME}/bin/python3 -m openclaw_runtime.sandbox.runner"
     )
-    with theirs:
+    with listener, theirs:
         process = await asyncio.create_subprocess_exec(
-            *command, script, env=environment, pass_fds=[theirs.fileno()], stdin=asyncio.subprocess.DEVNULL
+            *command,
+            script,
+            env=environment,
+            pass_fds=[listener.fileno(), theirs.fileno()],
+            stdin=asyncio.subprocess.DEVNULL,
         )
     ours.setblocking(False)
     async with asyncio.timeout(30):

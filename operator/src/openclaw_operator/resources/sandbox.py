@@ -23,6 +23,7 @@ SIGNING_LABEL = "openclaw.io/signing-key"
 SUFFIX_LENGTH = 5
 # How long a call that runs may go on once its pod is deleted. A pod without one ends at once.
 CALL_GRACE_SECONDS = 30
+SCRATCH_SIZE = "256Mi"
 # In a skill's own image: where the runner is, and where the container that copies it sees the same volume.
 RUNNER_DIR = "/opt/openclaw"
 RUNNER_DIR_OF_COPY = "/runner"
@@ -59,7 +60,9 @@ def pod(namespace: str, shape: PoolShape, suffix: str, public_keys: str, signing
         EGRESS_LABEL: shape.egress,
         SIGNING_LABEL: signing,
     }
-    volumes: list[Object] = [{"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}}]
+    # In memory, because only there the size is a wall: on the node's disk the kubelet looks now and then, evicts a pod
+    # long after, and does not see files that were deleted while they are open.
+    volumes: list[Object] = [{"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": SCRATCH_SIZE}}]
     mounts: list[Object] = [{"name": "tmp", "mountPath": SCRATCH_DIR}]
     spec: Object = {
         "restartPolicy": "Never",

@@ -79,7 +79,7 @@ class Lane:
 class Host:
     """What this machine has for local sandboxes: bubblewrap and Node.js, each None without."""
 
-    bwrap: Path | None = None
+    bwrap: bubblewrap.Bubblewrap | None = None
     node: Path | None = None
 
 
@@ -107,8 +107,9 @@ async def start_runner(
     """Starts one runner and waits until it is ready. Raises `StartError`.
 
     `public_keys` are base64 and comma separated, as in the pod's environment; `settings` are more of its environment.
-    `folder` is a private folder; the runner's own, for its socket and scratch files, is made in it. The environment is
-    built from nothing, so no key of this process is handed down.
+    `folder` is a private folder; the runner's own, for its socket and scratch files, is made in it. With bubblewrap
+    these files are memory that only the runner sees, so that the socket is opened here. The environment is built from
+    nothing, so no key of this process is handed down.
     """
     if lane.runtime == "node" and host.node is None:
         raise StartError("node: not on the PATH; install Node.js 20 or newer to run skills of runtime node")
@@ -116,10 +117,13 @@ async def start_runner(
     own = folder / uid[:12]
     own.mkdir()
     path = own / "sock"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
     ours, theirs = socket.socketpair()
     environment = {
         "OPENCLAW_SANDBOX_PUBLIC_KEYS": public_keys,
-        "OPENCLAW_SANDBOX_SOCKET": str(path),
+        "OPENCLAW_SANDBOX_SOCKET_FD": str(listener.fileno()),
         "OPENCLAW_SANDBOX_SCRATCH": str(own),
         "OPENCLAW_SANDBOX_WORKSPACE": str(workspace or folder / "no-workspace"),
         "OPENCLAW_SANDBOX_LIFELINE_FD": str(theirs.fileno()),
@@ -136,9 +140,9 @@ async def start_runner(
             "OPENCLAW_SANDBOX_NODE": str(host.node),
             "OPENCLAW_SANDBOX_ALLOWANCES": ",".join(_allowances(lane)),
         }
-    with theirs:
+    with listener, theirs:
         process = await asyncio.create_subprocess_exec(
-            *(_wall(lane, host, own, workspace) if host.bwrap else ()),
+            *(_wall(lane, host, path, workspace) if host.bwrap else ()),
             sys.executable,
             "-I",
             "-m",
@@ -147,7 +151,7 @@ async def start_runner(
             stdout=DEVNULL,
             env=environment,
             cwd="/",
-            pass_fds=[theirs.fileno()],
+            pass_fds=[listener.fileno(), theirs.fileno()],
             start_new_session=True,
         )
     runner = LocalRunner(Endpoint(environment["POD_NAME"], uid, path), process, ours)
@@ -173,8 +177,8 @@ def _allowances(lane: Lane) -> list[str]:
     return [name for name, given in wanted.items() if given]
 
 
-def _wall(lane: Lane, host: Host, own: Path, workspace: Path | None) -> list[str]:
-    """Returns the command line of bubblewrap."""
+def _wall(lane: Lane, host: Host, listener: Path, workspace: Path | None) -> list[str]:
+    """Returns the command line of bubblewrap; the folder of `listener` is the runner's own."""
     assert host.bwrap is not None
     readable = bubblewrap.interpreter_folders()
     if lane.runtime == "node" and host.node is not None:
@@ -182,7 +186,8 @@ def _wall(lane: Lane, host: Host, own: Path, workspace: Path | None) -> list[str
     return bubblewrap.arguments(
         host.bwrap,
         readable=readable,
-        writable=own,
+        scratch=listener.parent,
+        listener=listener,
         workspace=workspace,
         files=lane.files,
         network=lane.network,

@@ -39,7 +39,7 @@ def main() -> int:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _serve(settings: Settings, scratch: Path, listener: socket.socket | None) -> int:
+def _serve(settings: Settings, scratch: Path, listener: socket.socket) -> int:
     import asyncio
     import logging
     import signal
@@ -79,14 +79,14 @@ def _serve(settings: Settings, scratch: Path, listener: socket.socket | None) ->
     return asyncio.run(run())
 
 
-def _listen(settings: Settings) -> socket.socket | None:
-    """Returns the port of a pod, open already; None where there is a path to listen at.
+def _listen(settings: Settings) -> socket.socket:
+    """Returns what calls come in at: what we were started with, else the port of a pod, open from now on.
 
     The kubelet asks whether we are ready as soon as it sees the container run, and then once a second. Where it finds
     the port open, it waits for the answer; where it does not, the pod is ready a second later than it could be.
     """
-    if settings.socket_path is not None:
-        return None
+    if settings.listener is not None:
+        return socket.socket(fileno=settings.listener)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     return socket.create_server((settings.host, settings.port), family=family)
 

@@ -10,9 +10,9 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-from websockets.asyncio.server import Server, ServerConnection, serve, unix_serve
+from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request as HttpRequest
 from websockets.http11 import Response
@@ -93,28 +93,23 @@ class Runner:
         self._connections = 0
         self.finished = asyncio.Event()
 
-    async def serve(self, listener: socket.socket | None) -> Server:
-        """Waits for the child to be warm, then accepts calls. Raises `ProtocolError` if the child dies first.
-
-        `listener` is the open port of a pod; None is to listen at the socket path of the settings.
-        """
+    async def serve(self, listener: socket.socket) -> Server:
+        """Waits for the child to be warm, then accepts calls. Raises `ProtocolError` if the child dies first."""
         await self._nursery.start()
         self._watch_child()
-        options: dict[str, Any] = {
-            "subprotocols": [Subprotocol(SUBPROTOCOL)],
-            "compression": None,
-            "max_size": MAX_FRAME_BYTES,
-            "open_timeout": HANDSHAKE_SECONDS,
-            "close_timeout": _CLOSE_SECONDS,
-            "ping_interval": PING_SECONDS,
-            "ping_timeout": PING_SECONDS,
-            "server_header": None,
-            "process_request": self._process_request,
-        }
-        if listener is not None:
-            server = await serve(self._handle, sock=listener, **options)
-        else:
-            server = await unix_serve(self._handle, str(self._settings.socket_path), **options)
+        server = await serve(
+            self._handle,
+            sock=listener,
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            compression=None,
+            max_size=MAX_FRAME_BYTES,
+            open_timeout=HANDSHAKE_SECONDS,
+            close_timeout=_CLOSE_SECONDS,
+            ping_interval=PING_SECONDS,
+            ping_timeout=PING_SECONDS,
+            server_header=None,
+            process_request=self._process_request,
+        )
         try:
             await rehearse_server(own_address(next(iter(server.sockets))))
         except (OSError, EOFError, TimeoutError) as error:
@@ -350,7 +345,7 @@ def _signed(request: Request) -> tuple[str, str]:
     return fields.text("payload", limit=MAX_FRAME_BYTES), fields.text("signature", limit=128)
 
 
-async def run(settings: Settings, verifier: Verifier, nursery: Nursery, listener: socket.socket | None) -> int:
+async def run(settings: Settings, verifier: Verifier, nursery: Nursery, listener: socket.socket) -> int:
     """Runs the runner to its end and returns the exit code."""
     loop = asyncio.get_running_loop()
     runner = Runner(settings, verifier, nursery)

@@ -20,7 +20,8 @@ _OWN: Final = ("OPENCLAW_", "POD_", "KUBERNETES_", "PYTHONPATH")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How one runner is set up: it listens at `socket_path` if there is one, else at `port`.
+    """How one runner is set up: `listener` is the descriptor of a socket that listens already; without
+    one it listens at `port`.
 
     `lifeline` is a descriptor to the process that started it: a newline is written there once the runner is ready,
     and its closing ends the runner. None in a pod.
@@ -34,7 +35,7 @@ class Settings:
     pod_uid: str
     host: str
     port: int
-    socket_path: Path | None
+    listener: int | None
     lifeline: int | None
     workspace: Path
     scratch_root: Path
@@ -70,7 +71,6 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     uid = environ.get("POD_UID", "")
     if not uid:
         raise SettingsError("POD_UID: missing; calls are signed for one pod, so it has to know its uid")
-    socket_path = environ.get("OPENCLAW_SANDBOX_SOCKET", "")
     level = environ.get("OPENCLAW_SANDBOX_LEVEL", "") or "isolated"
     if level not in _LEVELS:
         raise SettingsError(f"OPENCLAW_SANDBOX_LEVEL: {level!r} is none of {', '.join(_LEVELS)}")
@@ -80,7 +80,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         pod_uid=uid,
         host=environ.get("OPENCLAW_SANDBOX_HOST", "") or "0.0.0.0",
         port=number(environ, "OPENCLAW_SANDBOX_PORT", 7460, 65_535) or 0,
-        socket_path=Path(socket_path) if socket_path else None,
+        listener=number(environ, "OPENCLAW_SANDBOX_SOCKET_FD", None, 1 << 20),
         lifeline=number(environ, "OPENCLAW_SANDBOX_LIFELINE_FD", None, 1 << 20),
         workspace=Path(environ.get("OPENCLAW_SANDBOX_WORKSPACE", "") or "/workspace"),
         scratch_root=Path(environ.get("OPENCLAW_SANDBOX_SCRATCH", "") or "/tmp"),  # noqa: S108 - the pod's emptyDir
