@@ -242,7 +242,7 @@ def test_a_manifest_of_any_bytes_is_one_line(tmp_path: Path) -> None:
 
 
 def attempt(skill: InstalledSkill, given: Mapping[str, Any] | None = None, **more: Any) -> Attempt:
-    base = Attempt(skill, skill.actions[0].name, given or {}, "strict", (), 100.0, 10)
+    base = Attempt(skill, skill.actions[0].name, given or {}, "strict", 10)
     return replace(base, **more)
 
 
@@ -326,7 +326,7 @@ for head, piece in (
     ("", ": "), (":", " "), (";", " "), (">", " "), ("chmod ", "-a "),
 ):
     text = head + piece * (100_000 // len(piece))
-    print(check(Attempt(skill, "run", {"a": text}, "strict", (), 100.0, 10))[-1].policy)
+    print(check(Attempt(skill, "run", {"a": text}, "strict", 10))[-1].policy)
 """
 
 
@@ -366,13 +366,6 @@ def test_the_schema_error_names_the_field() -> None:
 def test_a_schema_never_fetches_another_document() -> None:
     skill = replace(make_skill(), actions=(ActionSpec("noop", input_schema={"$ref": "http://127.0.0.1:9/x"}),))
     assert refusal(attempt(skill)) == "InvalidSchema"
-
-
-def test_the_rate_limit_is_a_sliding_window() -> None:
-    skill = make_skill(rate_limit=RateLimit(2, 10.0))
-    assert refusal(attempt(skill, recent_calls=(89.0, 95.0))) is None
-    verdict = check(attempt(skill, recent_calls=(91.0, 95.0)))[-1]
-    assert verdict.message == "rate limit: attacks allows 2 calls per 10 s; try again in 1.0 s"
 
 
 # --- calls ------------------------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ class Trigger(Model):
 class RateLimit(Model):
     """How often the skill may be called."""
 
-    calls: int = Field(60, ge=1, description="Calls allowed per window.")
+    calls: int = Field(60, ge=1, description="Calls that an agent may make per window, all its replicas together.")
     per_seconds: int = Field(60, ge=1, description="Length of the window in seconds.")
 
 

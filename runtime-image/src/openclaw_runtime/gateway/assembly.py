@@ -298,19 +298,16 @@ class Gateway:
 
     def _shared_cache(self, config: RuntimeConfig) -> "RedisLayer | None":
         """Where replicas share answers: the Redis of the bus, as the gateway started with it."""
-        bus = self._started_with.bus
-        if not config.models.cache.enabled or bus.provider != "redis" or bus.url is None:
+        if not config.models.cache.enabled:
             return None
         if self._redis_cache is None:
+            redis = stores.spared(self._started_with, self._around.timer, "the model cache")
+            if redis is None:
+                return None
             from openclaw_runtime.models.cache import RedisLayer
 
             claw = self._started_with.claw
-            self._redis_cache = RedisLayer(
-                bus.url,
-                prefix=f"openclaw:{claw.namespace}:model-cache:{claw.name}:",
-                password=stores.bus_password(bus),
-                timer=self._around.timer,
-            )
+            self._redis_cache = RedisLayer(redis, prefix=f"openclaw:{claw.namespace}:model-cache:{claw.name}:")
         return self._redis_cache
 
     def _works(self) -> bool:

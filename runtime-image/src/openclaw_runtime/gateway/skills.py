@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from openclaw_runtime.egress.resolver import Resolver
 from openclaw_runtime.egress.settings import api_server
 from openclaw_runtime.environ import SettingsError
 from openclaw_runtime.errors import ConfigError, ConfigProblem
+from openclaw_runtime.gateway import stores
 from openclaw_runtime.sandbox.executors import create_executor
 from openclaw_runtime.sandbox.kube import KubeApi, KubeError
 from openclaw_runtime.skills.audit import Audit, FileAudit, LogAudit
@@ -51,6 +53,7 @@ class RuntimeSkills:
             self._registry,
             self._executor,
             audit_of(config, data_dir),
+            rates=stores.rates(config, time.monotonic),
             security_level=config.skills.security_level,
         )
         self._executor.changed = self._service.discovery.refresh
@@ -81,7 +84,7 @@ class RuntimeSkills:
         if self._preload is not None:
             self._preload.cancel()
             await asyncio.gather(self._preload, return_exceptions=True)
-        await self._service.discovery.close()
+        await self._service.close()
         await self._executor.close()
         if self._api is not None:
             await self._api.close()

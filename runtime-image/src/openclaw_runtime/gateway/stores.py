@@ -1,6 +1,6 @@
 """The stores and the bus that a configuration names; nothing is opened here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -17,6 +17,8 @@ from openclaw_runtime.memory.tiers import TierStore
 from openclaw_runtime.memory.types import Embedder, VectorIndex
 from openclaw_runtime.memory.uses import UseStore
 from openclaw_runtime.secrets import Secret, SecretFile, read_secret
+from openclaw_runtime.skills.rates import LocalRates, Rates, SharedRates
+from openclaw_runtime.sparing import SparingRedis
 
 
 def files(config: RuntimeConfig, data_dir: Path) -> MemoryFiles | None:
@@ -105,6 +107,22 @@ def embedder(embedding: Embedding, environment: Mapping[str, str]) -> Embedder:
 def bus_password(bus: Bus) -> str | None:
     """The password of the Redis of the bus, if it has one. Raises `ConfigError` when it cannot be read."""
     return read_secret(bus.password_file, "bus.password_file").get_secret_value() if bus.password_file else None
+
+
+def spared(config: RuntimeConfig, timer: Callable[[], float], user: str) -> SparingRedis | None:
+    """The Redis of the bus for what may do without it; None where there is none. Raises `ConfigError`."""
+    bus = config.bus
+    if bus.provider != "redis" or bus.url is None:
+        return None
+    return SparingRedis(bus.url, password=bus_password(bus), timer=timer, user=user)
+
+
+def rates(config: RuntimeConfig, timer: Callable[[], float]) -> Rates:
+    """What counts the calls of skills. Raises `ConfigError`."""
+    redis, claw = spared(config, timer, "the rate limit of skills"), config.claw
+    if redis is None:
+        return LocalRates(timer)
+    return SharedRates(redis, prefix=f"openclaw:{claw.namespace}:skill-calls:{claw.name}:", timer=timer)
 
 
 def transport(config: RuntimeConfig, around: Surroundings) -> Transport:

@@ -9,7 +9,7 @@ import json
 import logging
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RequestUsage
 
 from openclaw_runtime.models.sections import Cache
+from openclaw_runtime.sparing import SparingRedis
 
 logger = logging.getLogger(__name__)
 
@@ -161,44 +162,27 @@ class MemoryLayer:
 
 
 class RedisLayer:
-    """The second layer: shared by the replicas of an agent. A server that fails is left alone for a while."""
+    """The second layer: shared by the replicas of an agent."""
 
     name = "redis"
-    _PAUSE_SECONDS = 10.0
 
-    def __init__(self, url: str, *, prefix: str, password: str | None, timer: Callable[[], float]) -> None:
-        from redis import asyncio as aioredis
-
-        # An answer from the model is never far: a slow cache is no cache.
-        self._redis = aioredis.Redis.from_url(url, password=password, socket_timeout=1, socket_connect_timeout=1)
+    def __init__(self, redis: SparingRedis, *, prefix: str) -> None:
+        self._redis = redis
         self._prefix = prefix
-        self._timer = timer
-        self._again_at = 0.0
 
     async def get(self, key: str) -> bytes | None:
         """See `Layer`."""
-        value: bytes | None = await self._tried(lambda: self._redis.get(self._prefix + key))
-        return value
+        value = await self._redis.tried(lambda: self._redis.client.get(self._prefix + key))
+        return value if isinstance(value, bytes) else None
 
     async def put(self, key: str, value: bytes, seconds: float) -> None:
         """See `Layer`."""
-        await self._tried(lambda: self._redis.set(self._prefix + key, value, px=max(1, int(seconds * 1000))))
+        most = max(1, int(seconds * 1000))
+        await self._redis.tried(lambda: self._redis.client.set(self._prefix + key, value, px=most))
 
     async def close(self) -> None:
         """Closes the connections."""
-        await self._redis.aclose()
-
-    async def _tried(self, request: Callable[[], Any]) -> Any:
-        from redis.exceptions import RedisError
-
-        if self._timer() < self._again_at:
-            return None
-        try:
-            return await request()
-        except (RedisError, OSError, TimeoutError) as error:
-            logger.warning("the model cache does without Redis for now: %s", error)
-            self._again_at = self._timer() + self._PAUSE_SECONDS
-            return None
+        await self._redis.close()
 
 
 class DiskLayer:

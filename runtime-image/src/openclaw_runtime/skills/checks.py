@@ -62,14 +62,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What is about to be called. `recent_calls` are the times (seconds) of this skill's calls, `now` this one's."""
+    """What is about to be called."""
 
     skill: InstalledSkill
     action: str
     input: Mapping[str, Any]
     security_level: SecurityLevel
-    recent_calls: tuple[float, ...]
-    now: float
     input_bytes: int
 
     @property
@@ -121,22 +119,6 @@ def level_allowed(attempt: Attempt) -> tuple[str, str] | None:
             "security_level moderate",
         )
     return None
-
-
-def rate_limit(attempt: Attempt) -> tuple[str, str] | None:
-    """The skill has not been called too often."""
-    limit = attempt.skill.rate_limit
-    if limit is None:
-        return None
-    recent = sorted(time for time in attempt.recent_calls if time > attempt.now - limit.per_seconds)
-    if len(recent) < limit.calls:
-        return None
-    wait = recent[-limit.calls] + limit.per_seconds - attempt.now
-    return (
-        "RateLimited",
-        f"rate limit: {attempt.skill.name} allows {limit.calls} calls per {limit.per_seconds:g} s; "
-        f"try again in {wait:.1f} s",
-    )
 
 
 def input_size(attempt: Attempt) -> tuple[str, str] | None:
@@ -231,7 +213,6 @@ POLICIES: Final[tuple[Policy, ...]] = (
     known_action,
     known_permissions,
     level_allowed,
-    rate_limit,
     input_size,
     input_schema,
     path_traversal,

@@ -2,7 +2,6 @@
 
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -12,25 +11,19 @@ from opentelemetry import trace
 from openclaw_runtime.config import Skills
 from openclaw_runtime.sandbox.errors import PermissionDeniedError, SandboxError, SkillCrashedError
 from openclaw_runtime.skills.audit import Audit, ExecutionRecord, measure
-from openclaw_runtime.skills.checks import (
-    DISCOVERY_POLICIES,
-    POLICIES,
-    Attempt,
-    Policy,
-    Verdict,
-    check,
-    rate_limit,
-)
+from openclaw_runtime.skills.checks import DISCOVERY_POLICIES, POLICIES, Attempt, Policy, Verdict, check
 from openclaw_runtime.skills.errors import CallRefusedError, SkillsError
 from openclaw_runtime.skills.mcp.discovery import LIST_TOOLS, Discovery
 from openclaw_runtime.skills.mcp.tools import to_listing
 from openclaw_runtime.skills.mcp.unattended import Unattended
+from openclaw_runtime.skills.rates import LocalRates, Rates
 from openclaw_runtime.skills.registry import Changes, SkillRegistry
 from openclaw_runtime.skills.schemas import InvalidSchemaError, first_error
 from openclaw_runtime.skills.types import (
     PERMISSIONS,
     CallContext,
     InstalledSkill,
+    RateLimit,
     SecurityLevel,
     SkillCall,
     SkillExecutor,
@@ -62,6 +55,7 @@ class SkillService:
         executor: SkillExecutor,
         audit: Audit,
         *,
+        rates: Rates | None = None,
         security_level: SecurityLevel = "strict",
         clock: Clock | None = None,
         tracer: trace.Tracer | None = None,
@@ -73,7 +67,7 @@ class SkillService:
         self._security_level: SecurityLevel = security_level
         self._clock = clock or Clock()
         self._tracer = tracer or trace.get_tracer("openclaw.skills")
-        self._calls: dict[str, deque[float]] = {}
+        self._rates = rates or LocalRates(self._clock.steady)
         self.discovery = Discovery(self._list_tools)
 
     def installed(self) -> tuple[InstalledSkill, ...]:
@@ -89,7 +83,8 @@ class SkillService:
 
     async def _list_tools(self, skill: InstalledSkill) -> list[dict[str, Any]]:
         """Asks an MCP server what it has: a call like any other, with a record."""
-        result = await self._perform(skill, LIST_TOOLS, {}, "", Unattended(), DISCOVERY_POLICIES)
+        # What the agent has to ask before it can use the skill is not held against its limit.
+        result = await self._perform(skill, LIST_TOOLS, {}, "", Unattended(), DISCOVERY_POLICIES, None)
         tools = result.output
         return [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
 
@@ -107,7 +102,7 @@ class SkillService:
         self, skill: InstalledSkill, action: str, arguments: dict[str, Any], *, session: str, context: CallContext
     ) -> SkillResult:
         """Makes one call. Raises `CallRefusedError`, another `SkillsError` or a `SandboxError`."""
-        return await self._perform(skill, action, arguments, session, context, POLICIES)
+        return await self._perform(skill, action, arguments, session, context, POLICIES, skill.rate_limit)
 
     async def _perform(
         self,
@@ -117,6 +112,7 @@ class SkillService:
         session: str,
         context: CallContext,
         policies: tuple[Policy, ...],
+        limit: RateLimit | None,
     ) -> SkillResult:
         started, begun = self._clock.steady(), self._clock.now()
         call_id = self._clock.new_id()
@@ -128,12 +124,14 @@ class SkillService:
                 Verdict("input_json", allowed=False, reason="InvalidInput", message=f"input: not JSON: {error}")
             ]
         else:
-            verdicts = self._check(skill, action, arguments, input_bytes, policies)
+            verdicts = check(Attempt(skill, action, arguments, self._security_level, input_bytes), policies)
         outcome, reason = "ok", ""
         result: SkillResult | None = None
         network: list[dict[str, Any]] = []
         with self._tracer.start_as_current_span(f"execute_tool {skill.name}.{action}") as span:
             try:
+                if limit is not None and verdicts[-1].allowed:
+                    verdicts.append(await self._within(limit, skill.name, call_id))
                 _raise_refused(verdicts[-1])
                 spec = skill.action(action)
                 seconds = spec.timeout_seconds if spec else LIST_SECONDS
@@ -179,24 +177,19 @@ class SkillService:
                 await self._audit.write(record)
         return result
 
-    def _check(
-        self,
-        skill: InstalledSkill,
-        action: str,
-        arguments: Mapping[str, Any],
-        size: int,
-        policies: tuple[Policy, ...],
-    ) -> list[Verdict]:
-        now = self._clock.steady()
-        recent = self._calls.setdefault(skill.name, deque())
-        window = skill.rate_limit.per_seconds if skill.rate_limit else 0.0
-        while recent and recent[0] <= now - window:
-            recent.popleft()
-        verdicts = check(Attempt(skill, action, arguments, self._security_level, tuple(recent), now, size), policies)
-        # What does not go by the limit, as asking an MCP server for its tools, does not use it up either.
-        if verdicts[-1].allowed and skill.rate_limit and rate_limit in policies:
-            recent.append(now)
-        return verdicts
+    async def _within(self, limit: RateLimit, skill: str, call_id: str) -> Verdict:
+        """Counts a call that nothing else is in the way of: those that are refused do not use the limit up."""
+        wait = await self._rates.take(skill, limit, call_id)
+        if not wait:
+            return Verdict("rate_limit", allowed=True)
+        allowed = f"{limit.calls} calls per {limit.per_seconds:g} s"
+        message = f"rate limit: {skill} allows {allowed}; try again in {wait:.1f} s"
+        return Verdict("rate_limit", allowed=False, reason="RateLimited", message=message)
+
+    async def close(self) -> None:
+        """Stops asking MCP servers for their tools, and lets go of what calls are counted with."""
+        await self.discovery.close()
+        await self._rates.close()
 
 
 def _raise_refused(verdict: Verdict) -> None:
