@@ -48,7 +48,12 @@ class CloseAfter:
     """Forward it, then close the connection: it was done, and the caller cannot know."""
 
 
-Fault = Pass | Answer | CloseBefore | CloseAfter
+@dataclass(frozen=True)
+class Hang:
+    """Do not forward it and never answer: a connection that is dead, and nobody has said so."""
+
+
+Fault = Pass | Answer | CloseBefore | CloseAfter | Hang
 Injector = Callable[[Call], Fault]
 EVERY_FAULT: Sequence[Fault] = (
     Answer(409),

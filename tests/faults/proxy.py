@@ -17,7 +17,7 @@ from typing import Any, Self
 import aiohttp
 from aiohttp import web
 
-from tests.faults.injection import Answer, Call, CloseAfter, CloseBefore, Injector, Pass, no_faults
+from tests.faults.injection import Answer, Call, CloseAfter, CloseBefore, Hang, Injector, Pass, no_faults
 
 # https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1 and what the two HTTP stacks set themselves.
 _HOP_BY_HOP = frozenset({"connection", "host", "keep-alive", "transfer-encoding", "content-length", "upgrade"})
@@ -38,6 +38,20 @@ class Write:
         return f"write {self.number}: {self.method} {self.path}"
 
 
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """A watch under way: `ending` ends it, and its events wait while `flowing` is not set."""
+
+    request: web.Request
+    ending: asyncio.Event
+    flowing: asyncio.Event
+
+
+def every_watch(path: str) -> bool:
+    """Whatever it watches."""
+    return True
+
+
 class Proxy:
     """Async context manager. `url` is where the operator shall connect, without TLS and without credentials."""
 
@@ -53,10 +67,11 @@ class Proxy:
         self._upstream = upstream
         self._tls = tls
         self._down = False
-        self._flowing = asyncio.Event()
-        self._flowing.set()
-        # Each watch under way, by the event that ends it.
-        self._watches: dict[asyncio.Event, web.Request] = {}
+        # The watches whose events wait, by their paths.
+        self._held: Callable[[str], bool] | None = None
+        self._watches: set[Watch] = set()
+        # Set once what hangs may go.
+        self._over = asyncio.Event()
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
 
@@ -82,6 +97,7 @@ class Proxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.cut_watches()
+        self.reset()
         if self._runner is not None:
             await self._runner.cleanup()
         await self._client.close()
@@ -99,28 +115,40 @@ class Proxy:
         self.duplicate_events = False
         self.end_watches_at_once = False
         self._down = False
-        self._flowing.set()
+        self.release_events()
+        self._over.set()
+        self._over = asyncio.Event()
         self.calls.clear()
         self.writes.clear()
         self.injected = 0
 
     def cut_watches(self) -> None:
         """Close the connection of each watch in the middle of its stream."""
-        for request in list(self._watches.values()):
-            _abort(request)
+        for watch in list(self._watches):
+            _abort(watch.request)
 
     def end_watches(self) -> None:
         """End the stream of each watch as the API server does when its time is over."""
-        for ending in list(self._watches):
-            ending.set()
+        for watch in list(self._watches):
+            watch.ending.set()
 
-    def hold_events(self) -> None:
-        """Let watches fall behind: their events wait, in order."""
-        self._flowing.clear()
+    def stall_watches(self) -> None:
+        """Let nothing more come of the watches under way, without a word: only a new one tells of anything."""
+        for watch in self._watches:
+            watch.flowing.clear()
+
+    def hold_events(self, of: Callable[[str], bool] = every_watch) -> None:
+        """Let the watches of some paths fall behind: their events wait, in order."""
+        self._held = of
+        for watch in self._watches:
+            if of(watch.request.path):
+                watch.flowing.clear()
 
     def release_events(self) -> None:
         """Let the events that waited pass."""
-        self._flowing.set()
+        self._held = None
+        for watch in self._watches:
+            watch.flowing.set()
 
     def go_down(self) -> None:
         """Be an API server that is gone: no connection is kept, no request is answered."""
@@ -143,6 +171,9 @@ class Proxy:
                 return _abort(request)
             case Answer(status):
                 return _refusal(status)
+            case Hang():
+                await self._over.wait()
+                return _abort(request)
             case Pass(delay):
                 await asyncio.sleep(delay)
         try:
@@ -171,11 +202,13 @@ class Proxy:
         response = web.StreamResponse(status=answer.status, headers=_headers(answer))
         response.enable_chunked_encoding()
         await response.prepare(request)
-        ending = asyncio.Event()
+        watch = Watch(request, asyncio.Event(), asyncio.Event())
         if self.end_watches_at_once:
-            ending.set()
-        self._watches[ending] = request
-        ended = asyncio.create_task(ending.wait())
+            watch.ending.set()
+        if self._held is None or not self._held(request.path):
+            watch.flowing.set()
+        self._watches.add(watch)
+        ended = asyncio.create_task(watch.ending.wait())
         try:
             while True:
                 reading = asyncio.create_task(answer.content.readline())
@@ -186,14 +219,14 @@ class Proxy:
                 line = reading.result()
                 if not line:
                     break
-                await self._flowing.wait()
+                await watch.flowing.wait()
                 await response.write(line + line if self.duplicate_events and line.endswith(b"\n") else line)
             await response.write_eof()
         except ConnectionError:
             pass
         finally:
             ended.cancel()
-            del self._watches[ending]
+            self._watches.discard(watch)
         return response
 
 

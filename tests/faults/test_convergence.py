@@ -12,9 +12,10 @@ from tests.bench.api import Object, resource_path
 from tests.bench.waiting import eventually
 from tests.faults import world
 from tests.faults.harness import Stage
-from tests.faults.injection import Answer, Call, CloseAfter, CloseBefore, Fault, Pass, share_of_calls
+from tests.faults.injection import Answer, Call, CloseAfter, CloseBefore, Fault, Hang, Pass, share_of_calls
 
 DEPLOYMENT = resource_path("apps/v1", "deployments", world.NAMESPACE, "expert-gateway")
+CONFIG = resource_path("v1", "configmaps", world.NAMESPACE, "expert-gateway")
 EXPERT = resource_path(world.GROUP, "agents", world.NAMESPACE, "expert")
 
 
@@ -117,9 +118,7 @@ async def test_changes_while_watches_are_lost(stage: Stage, expected: dict[str, 
         stage.proxy.end_watches()
     await stage.api.delete(DEPLOYMENT)
     await stage.api.delete(resource_path("v1", "services", world.NAMESPACE, "coordinator-gateway"))
-    await stage.api.merge(
-        resource_path("v1", "configmaps", world.NAMESPACE, "expert-gateway"), {"data": {"config.yaml": "broken"}}
-    )
+    await stage.api.merge(CONFIG, {"data": {"config.yaml": "broken"}})
     stage.proxy.injector = lambda _: Pass()
     await stage.becomes(expected)
 
@@ -142,16 +141,56 @@ async def test_watches_end_at_once_for_a_while(stage: Stage, expected: dict[str,
     await stage.becomes(expected)
 
 
-async def test_events_come_late(stage: Stage, expected: dict[str, Any]) -> None:
-    """Decisions from an old view of the world are put right once the events arrive."""
+def of_children(path: str) -> bool:
+    """Watches of anything but the resources of users."""
+    return f"/{world.GROUP}/" not in path
+
+
+async def test_events_of_children_come_late(stage: Stage, expected: dict[str, Any]) -> None:
+    """Decisions from an old view of the children do no harm, and are put right once the events arrive."""
     await world.create(stage.api, world.resources())
     await stage.start()
     await stage.becomes(expected)
-    stage.proxy.hold_events()
+    stage.proxy.hold_events(of_children)
+    await stage.api.delete(DEPLOYMENT)
+    await stage.api.merge(CONFIG, {"data": {"config.yaml": "broken"}})
+    calls, writes = len(stage.proxy.calls), len(stage.proxy.writes)
+    # A change of each that the operator believes to be as it left them.
+    spec = {"description": "changed", "gateway": {"extraEnv": [{"name": "NEW", "value": "1"}]}}
+    await stage.api.merge(EXPERT, {"spec": spec})
+
+    async def decided() -> bool:
+        tried = [call.path for call in stage.proxy.calls[calls:] if call.is_write]
+        return DEPLOYMENT in tried and CONFIG in {write.path for write in stage.proxy.writes[writes:]}
+
+    await eventually(decided, "the operator writes what it decided from an old view", seconds=60)
+    await stage.quiet()
+    assert sum(call.path == DEPLOYMENT for call in stage.proxy.calls[calls:]) < 20
+    stage.proxy.release_events()
+    await stage.api.merge(EXPERT, {"spec": {"description": None, "gateway": {"extraEnv": None}}})
+    await stage.becomes(expected)
+
+
+async def test_requests_and_watches_hang(stage: Stage, expected: dict[str, Any]) -> None:
+    """Connections that are dead and do not say so are given up after a while: nothing else would tell."""
+    stage.settings = {"request_seconds": "1", "watch_silence_seconds": "5"}
+    stage.proxy.injector = share_of_calls(4, 0.05, [Hang()])
+    await world.create(stage.api, world.resources())
+    await stage.start()
+    await stage.becomes(expected)
+    assert stage.proxy.injected > 0
+    stage.proxy.injector = lambda _: Pass()
+    stage.proxy.stall_watches()
     await stage.api.delete(DEPLOYMENT)
     await stage.api.merge(EXPERT, {"spec": {"description": "changed"}})
-    await stage.api.merge(EXPERT, {"spec": {"description": None}})
-    stage.proxy.release_events()
+    await stage.api.merge(EXPERT, {"spec": {"role": "researcher"}})
+
+    async def seen() -> bool:
+        config = await stage.api.get(CONFIG)
+        return "researcher" in config["data"]["config.yaml"] and await stage.api.find(DEPLOYMENT) is not None
+
+    await eventually(seen, "both changes are seen by new watches", seconds=60)
+    await stage.api.merge(EXPERT, {"spec": {"description": None, "role": "code_expert"}})
     await stage.becomes(expected)
 
 

@@ -31,7 +31,12 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     if settings.metrics_port:
         start_http_server(settings.metrics_port, registry=metrics.registry)
     connection = await connect()
-    async with Client(connection, metrics) as client:
+    async with Client(
+        connection,
+        metrics,
+        request_seconds=settings.request_seconds,
+        watch_silence_seconds=settings.watch_silence_seconds,
+    ) as client:
         controller = Controller(
             client,
             settings,

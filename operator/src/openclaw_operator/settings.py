@@ -72,6 +72,9 @@ class Settings(BaseModel):
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
     log_format: Annotated[Literal["json", "text"], BeforeValidator(_lower)] = "json"
     resync_seconds: float = Field(600, ge=1)
+    # When a request without an answer is given up, and a watch that tells nothing: bookmarks come about once a minute.
+    request_seconds: float = Field(15, gt=0)
+    watch_silence_seconds: float = Field(100, gt=0)
     workers: int = Field(8, ge=1, le=256)
     cluster_domain: str = Field("cluster.local", min_length=1)
     # Label selector of the Agents, Skills and MemoryStores served; empty means all.

@@ -61,11 +61,19 @@ class Client:
     """
 
     def __init__(
-        self, connection: Connection, metrics: Metrics, *, monotonic: Callable[[], float] = time.monotonic
+        self,
+        connection: Connection,
+        metrics: Metrics,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        request_seconds: float = REQUEST_SECONDS,
+        watch_silence_seconds: float = WATCH_SILENCE_SECONDS,
     ) -> None:
         self._connection = connection
         self._metrics = metrics
         self._monotonic = monotonic
+        self._request_seconds = request_seconds
+        self._watch_silence_seconds = watch_silence_seconds
         self._session: aiohttp.ClientSession | None = None
         self._watches: aiohttp.ClientSession | None = None
 
@@ -127,7 +135,9 @@ class Client:
             **({"labelSelector": selector} if selector else {}),
         }
         headers = await self._headers({"Accept": METADATA_ONLY} if metadata_only else None)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_SECONDS, sock_read=WATCH_SILENCE_SECONDS)
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=self._request_seconds, sock_read=self._watch_silence_seconds
+        )
         try:
             async with _open(self._watches).get(
                 kind.path(namespace), params=params, headers=headers, timeout=timeout
@@ -277,7 +287,7 @@ class Client:
                     params=params,
                     json=body,
                     headers=await self._headers(headers),
-                    timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
+                    timeout=aiohttp.ClientTimeout(total=self._request_seconds),
                 ) as reply:
                     content = await reply.read()
                     code = str(reply.status)

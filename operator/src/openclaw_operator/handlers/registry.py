@@ -67,11 +67,12 @@ def configure(settings: Settings) -> kopf.OperatorSettings:
     configured.queueing.worker_limit = 50
     configured.queueing.idle_timeout = 0.1
     configured.queueing.error_delays = (0.2, 1, 5, 15)
-    configured.networking.request_timeout = 30
+    configured.networking.request_timeout = settings.request_seconds
     configured.networking.connect_timeout = 10
     configured.networking.error_backoffs = (0.2, 0.5, 1, 2, 5, 10)
     configured.watching.connect_timeout = 10
     configured.watching.server_timeout = 300
+    configured.watching.inactivity_timeout = settings.watch_silence_seconds
     # Between a watch that ended with 410 and the next list.
     configured.watching.reconnect_backoff = 1.0
     configured.queueing.exit_timeout = 0.5
