@@ -21,7 +21,7 @@ SETTLED_SECONDS = 2.5
 SETTLE_ROUNDS = 5
 # Every fifteen seconds it looks why a workload is not ready: in that time once at each of those there are.
 LOOK = ("list", "pods", "")
-LOOKED_AT = 6
+LOOKED_AT = 8
 NOT_WATCHES = ("get", "list", "create", "update", "patch", "delete")
 HASH = "0" * 64
 OCI = {"reference": f"ghcr.io/acme/echo:1.2.0@sha256:{HASH}"}

@@ -35,6 +35,11 @@ JSON = st.recursive(
         # One subject more is another right given away.
         ({"subjects": [{"name": "x"}, {"name": "y"}]}, {"subjects": [{"name": "x"}]}, False),
         ({"subjects": [{"name": "x", "apiGroup": ""}]}, {"subjects": [{"name": "x"}]}, True),
+        # One label more selects other pods.
+        ({"selector": {"a": "x", "b": "y"}}, {"selector": {"a": "x"}}, False),
+        ({"podSelector": {"matchLabels": {"a": "x", "b": "y"}}}, {"podSelector": {"matchLabels": {"a": "x"}}}, False),
+        ({"podSelector": {"matchLabels": {"a": "x"}}}, {"podSelector": {}}, False),
+        ({"podSelector": {}}, {"podSelector": None}, True),
         # Other lists are as they are.
         ({"l": [1, 2, 3]}, {"l": [1, 2]}, False),
         ({"l": [2, 1]}, {"l": [1, 2]}, False),

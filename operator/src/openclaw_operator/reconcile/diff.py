@@ -8,8 +8,9 @@ from typing import Any
 
 from openclaw_operator.patches import list_key
 
-# Lists whose items have such a key and that are one value nevertheless: one subject more is another right given away.
-_ATOMIC = frozenset({"subjects"})
+# What is one value to the API server, although it could be merged: one subject more is another right given away, one
+# label more in a selector and a Service has no pods, or a NetworkPolicy protects none.
+_ATOMIC = frozenset({"subjects", "selector", "podSelector", "namespaceSelector", "matchLabels"})
 _QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]|[eE][+-]?[0-9]+)?$")
 _SUFFIXES = {
     "": Decimal(1),
@@ -37,7 +38,7 @@ def contains(live: Any, desired: Any) -> bool:
         if not isinstance(live, dict):
             return live is None and all(_empty(value) for value in desired.values())
         return all(
-            contains(live.get(key), value) and (key not in _ATOMIC or len(live.get(key) or ()) == len(value))
+            contains(live.get(key), value) and (key not in _ATOMIC or len(live.get(key) or ()) == len(value or ()))
             for key, value in desired.items()
         )
     if isinstance(desired, list):
