@@ -10,12 +10,19 @@ from typing import Any
 import yaml
 
 from openclaw_operator.cluster.client import Object
+from openclaw_operator.cluster.kinds import CHILDREN
 from tests.integration.operator.conftest import Audit, Cluster, exists
 from tests.integration.operator.manifests import AGENT, FULL_AGENT, SKILL, STORE
 from tests.integration.operator.process import Operator, OperatorProcess
 from tests.integration.operator.test_bad_input import changed, quiet
 from tests.integration.operator.test_quiet import settle
 
+SERVERS = ("qdrant", "postgresql", "redis")
+EXTERNAL_SERVERS = {
+    "vector": {"qdrant": {"external": {"url": "http://qdrant:6333"}}},
+    "records": {"postgresql": {"external": {"url": "postgresql://me@db/x"}}},
+    "cache": {"redis": {"external": {"url": "redis://cache:6379/0"}}},
+}
 RUNNING_AND_READY = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
 
 
@@ -40,6 +47,43 @@ async def test_autoscaling_off_prunes_and_takes_the_replicas_back(cluster: Clust
     await cluster.wait("Deployment", "ada-gateway", released)
     await cluster.wait("HorizontalPodAutoscaler", "ada-gateway", exists)
     assert set(seen) == {5}
+
+
+async def test_what_a_spec_no_longer_asks_for_goes(cluster: Cluster, operator: Operator) -> None:
+    """One edit each of an Agent and a MemoryStore takes away every child that only a field of theirs had made."""
+    await settle(cluster)
+    # Named, not left to the defaults: an apply takes away only what was applied.
+    store = changed(changed(STORE, "spec.records", {"postgresql": {"managed": {}}}), "spec.backup.drill", {})
+    await cluster.apply(changed(store, "spec.cache", {"redis": {"managed": {}}}))
+    await cluster.wait("CronJob", "mem-drill", exists)
+    before = await children(cluster)
+    await cluster.apply(changed(FULL_AGENT, "spec.gateway", {"replicas": 2}))
+    await cluster.apply(changed(STORE, "spec", EXTERNAL_SERVERS))
+    gone = {
+        ("Ingress", "ada-gateway"),
+        ("HorizontalPodAutoscaler", "ada-gateway"),
+        *((kind, f"mem-{part}") for kind in ("CronJob", "ConfigMap") for part in ("backup", "drill")),
+        ("NetworkPolicy", "mem-drill"),
+        *((kind, f"mem-{server}") for kind in ("StatefulSet", "Service", "NetworkPolicy") for server in SERVERS),
+    }
+    assert gone <= before
+    for kind, name in gone:
+        await cluster.wait_gone(kind, name)
+    left = await children(cluster)
+    # A password is kept for those who go back; volumes are the servers' own.
+    assert ("Secret", "mem-memory") in left
+    assert before - left >= gone
+    assert not {child for child in left if child[0] == "StatefulSet"}
+
+
+async def children(cluster: Cluster) -> set[tuple[str, str]]:
+    """(kind, name) of what the operator has made in the namespace, pods aside."""
+    kinds = [kind for kind in CHILDREN if kind.name != "Pod" and not kind.from_addon]
+    return {
+        (kind.name, item["metadata"]["name"])
+        for kind in kinds
+        for item in await cluster.all_of(kind.name, kind.selector)
+    }
 
 
 async def test_suspend_and_resume(cluster: Cluster, operator: Operator) -> None:
@@ -88,11 +132,30 @@ async def test_readiness_follows_the_gateway(cluster: Cluster, operator: Operato
     agent = await cluster.get("Agent", "ada")
     assert agent["status"]["replicas"] == agent["status"]["readyReplicas"] == 1
     assert agent["status"]["endpoint"] == f"http://ada-gateway.{cluster.namespace}.svc.cluster.local:7456/v1"
-    scale = await cluster.client._request(
-        "GET", f"/apis/openclaw.io/v1alpha1/namespaces/{cluster.namespace}/agents/ada/scale", verb="get"
-    )
-    assert scale["spec"]["replicas"] == 1
+
+
+async def test_the_scale_subresource_is_what_scales(cluster: Cluster, operator: Operator) -> None:
+    await settle(cluster, changed(FULL_AGENT, "spec.gateway", {"replicas": 2}))
+    await cluster.wait("Deployment", "ada-gateway", lambda item: item["spec"]["replicas"] == 2)
+    path = f"/apis/openclaw.io/v1alpha1/namespaces/{cluster.namespace}/agents/ada/scale"
+    scale = await cluster.client._request("GET", path, verb="get")
+    assert scale["spec"]["replicas"] == 2
     assert scale["status"]["selector"] == "app.kubernetes.io/name=gateway,openclaw.io/agent=ada"
+    # As kubectl scale does.
+    for replicas in (3, 0):
+        await cluster.client._request(
+            "PATCH",
+            path,
+            verb="patch",
+            body={"spec": {"replicas": replicas}},
+            headers={"Content-Type": "application/merge-patch+json"},
+        )
+
+        def scaled(item: Object, replicas: int = replicas) -> bool:
+            return bool(item["spec"]["replicas"] == replicas)
+
+        await cluster.wait("Deployment", "ada-gateway", scaled)
+    assert (await cluster.get("Agent", "ada"))["spec"]["gateway"]["replicas"] == 0
 
 
 async def test_team_members_by_name_and_label(cluster: Cluster, operator: Operator) -> None:
