@@ -106,6 +106,18 @@ REFUSED = {
         [{"provider": "groq", "name": "m"}],
         "set credentials.secretKeyRef beside provider",
     ),
+    "no server of a candidate": (
+        AGENT,
+        "spec.model.candidates",
+        [{"provider": "local", "name": "m"}],
+        "set baseURL beside provider",
+    ),
+    "no API key of a candidate": (
+        AGENT,
+        "spec.model.candidates",
+        [{"provider": "groq", "name": "m"}],
+        "set credentials.secretKeyRef beside provider",
+    ),
     "first pause above the longest": (
         AGENT,
         "spec.model.retry",
@@ -302,6 +314,18 @@ REFUSED = {
         STORE,
         "spec.vector.qdrant.external",
         {"url": "http://qdrant:6333"},
+        "set exactly one of managed and external",
+    ),
+    "managed and external records": (
+        STORE,
+        "spec.records",
+        {"postgresql": {"managed": {}, "external": {"url": "postgresql://me@db/x"}}},
+        "set exactly one of managed and external",
+    ),
+    "neither managed nor external cache": (
+        STORE,
+        "spec.cache",
+        {"redis": {}},
         "set exactly one of managed and external",
     ),
     "password in a URL": (
