@@ -108,7 +108,8 @@ def show(
         console.print(f"{name}: {top}", style="dim", soft_wrap=True)
     for name in ("twin", "operator"):
         if name in results and results[name][0].drift:
-            slow = sorted(results[name][0].drift.items(), key=lambda item: -item[1])[:4]
+            slowest = {what: max(samples) for what, samples in results[name][0].drift.items()}
+            slow = sorted(slowest.items(), key=lambda item: -item[1])[:4]
             console.print(f"{name}, slowest repairs: " + ", ".join(f"{what} {time:.3f} s" for what, time in slow))
     return {
         "size": size,

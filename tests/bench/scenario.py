@@ -48,7 +48,8 @@ class Measurement:
     size: int
     values: dict[str, float] = field(default_factory=dict)
     requests: dict[str, int] = field(default_factory=dict)
-    drift: dict[str, float] = field(default_factory=dict)
+    # `what kind` → seconds of each repair.
+    drift: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass
@@ -180,11 +181,11 @@ class Run:
         self.subject.check()
         return self.audit.poll() or time.monotonic_ns()
 
-    async def drift(self, seed: int) -> dict[str, float]:
-        """Edit and delete children of every kind; seconds until each is back, by `kind what`."""
+    async def drift(self, seed: int) -> dict[str, list[float]]:
+        """Edit and delete children of every kind; seconds until each is back, by `what kind`."""
         generator = random.Random(seed)
         agents = sorted(self.observer.agents)
-        repairs: dict[str, float] = {}
+        repairs: dict[str, list[float]] = {}
         for child in self.observer.templates.children:
             kind = child["kind"]
             for what in ("edit", "delete") if kind != "PersistentVolumeClaim" else ("edit",):
@@ -194,7 +195,7 @@ class Run:
                     child_name = child["metadata"]["name"].replace(self.observer.templates.name, name)
                     path = resource_path(child["apiVersion"], PLURALS[kind], namespace, child_name)
                     samples.append(await self._repair(what, path, (kind, namespace, child_name)))
-                repairs[f"{what} {kind}"] = percentile(samples, 0.5)
+                repairs.setdefault(f"{what} {kind}", []).extend(samples)
         return repairs
 
     async def _repair(self, what: str, path: str, key: Key) -> float:
