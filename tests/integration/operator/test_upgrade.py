@@ -18,6 +18,7 @@ from tests.cluster.apiserver import ApiServer
 from tests.cluster.apiserver import api_server as start_api_server
 from tests.integration.operator.conftest import (
     CRD,
+    READER,
     USER,
     Audit,
     Cluster,
@@ -30,6 +31,8 @@ from tests.integration.operator.conftest import (
 from tests.integration.operator.manifests import FULL_AGENT, RESTORE, SKILL, STORE
 from tests.integration.operator.process import OperatorProcess
 from tests.integration.operator.test_bad_input import changed, quiet
+from tests.integration.operator.test_diff import diff
+from tests.integration.operator.test_doctor import doctor
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +209,33 @@ async def test_what_this_version_does_not_take_is_named_and_goes_on_running(
     await cluster.patch("Agent", "ada", {"spec": {"role": "coordinator"}})
     await cluster.wait("Agent", "ada", lambda item: condition(item, "Ready").get("reason") != "InvalidSpec")
     assert (await cluster.get("Deployment", "ada-gateway"))["spec"]["template"] == before
+
+
+async def test_the_commands_name_what_this_version_does_not_take_and_go_on(cluster: Cluster, server: ApiServer) -> None:
+    reader = kubeconfig_of(server, READER)
+    await replace_crds(cluster.client, without_checks)
+    old = changed(FULL_AGENT, "spec.role", "Chief Officer")
+    await cluster.apply(STORE, SKILL, old)
+    await replace_crds(cluster.client, lambda _: None)
+    fault = 'spec.role: "Chief Officer": String should match pattern'
+    skill = changed(SKILL, "spec.source.inline.files", {"scripts/main.py": "def say(): 1\n"})
+    # The Agent is not in the file, but would take up what is.
+    code, out = await diff(server.kubeconfig, cluster, skill)
+    assert code == 1, out
+    assert "create ConfigMap echo-package-" in out
+    named = f"Agent {cluster.namespace}/ada (uses Skill echo)"
+    assert f"{named}\n  no child changes\n  not ready: InvalidSpec: {fault}" in out
+    for who in server.kubeconfig, reader:
+        code, out = await diff(who, cluster, f"{changed(old, 'spec.description', 'edited')}\n---\n{skill}")
+        assert code == 1, out
+        assert "create ConfigMap echo-package-" in out
+        assert f"not ready: InvalidSpec: {fault}" in out
+        assert "correct it; until then what runs is left as it is" in out
+    code, found = await doctor(server.kubeconfig, cluster, "--no-probe")
+    assert code == 1
+    (finding,) = found["Resources"]
+    assert finding["message"].startswith(f"Agent {cluster.namespace}/ada: {fault}")
+    assert "Provider" not in found
+    # One who may not write is told by this command what the API server would say.
+    code, out = await diff(reader, cluster, changed(old, "spec.role", "Chief Cook"))
+    assert 'would be refused: spec.role: "Chief Cook": String should match' in out

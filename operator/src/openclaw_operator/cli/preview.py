@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from openclaw_operator.cluster.client import Object
 from openclaw_operator.cluster.dryrun import Change, DryRunClient, Plan
 from openclaw_operator.cluster.kinds import BY_NAME, CHILDREN, PRIMARY
@@ -18,6 +20,7 @@ from openclaw_operator.cluster.references import References
 from openclaw_operator.cluster.store import ChildStore
 from openclaw_operator.errors import ForbiddenError, NotFoundError, OperatorError, RejectedError
 from openclaw_operator.patches import applied, merged, three_way
+from openclaw_operator.reconcile import unfit
 from openclaw_operator.reconcile.agent import AgentReconciler
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.controller import Reconciler, egress_options, images
@@ -79,12 +82,11 @@ async def preview(client: DryRunClient, settings: Settings, documents: list[Obje
     refused: list[Preview] = []
     for item in wanted:
         try:
-            await _propose(client, context, item)
+            problem = await _propose(client, context, item)
         except RejectedError as error:
-            meta = item["metadata"]
-            refused.append(
-                Preview(item["kind"], meta["namespace"], meta["name"], None, (), None, refused=error.message)
-            )
+            problem = error.message
+        if problem:
+            refused.append(Preview(*_key(item), None, (), None, refused=problem))
     rejected = {(each.kind, each.namespace, each.name) for each in refused}
     named: dict[Key, str | None] = {key: None for key in map(_key, wanted) if key not in rejected}
     client.expected_keys = _named_keys(context.primaries)
@@ -97,7 +99,7 @@ async def preview(client: DryRunClient, settings: Settings, documents: list[Obje
     for each in previews:
         # Nobody waits for what is missing.
         context.references.expect((each.kind, each.namespace, each.name), set())
-    kept = [each for each in previews if each.because is None or each.children]
+    kept = [each for each in previews if each.because is None or each.children or _is_unfit(each)]
     return Result((*refused, *kept), tuple(sorted(client.plan.notes)))
 
 
@@ -161,8 +163,11 @@ async def _load(client: DryRunClient, context: Context, children: ChildStore, na
             ) from error
 
 
-async def _propose(client: DryRunClient, context: Context, item: Object) -> None:
-    """Take a resource of the file for what it would be once it was applied the way it was before."""
+async def _propose(client: DryRunClient, context: Context, item: Object) -> str | None:
+    """Take a resource of the file for what it would be once it was applied the way it was before.
+
+    Returns what of it is wrong where nobody but this command has looked. Raises RejectedError where the API server did.
+    """
     kind, meta = BY_NAME[item["kind"]], item["metadata"]
     live = client.live(kind, meta["namespace"], meta["name"])
     last = (live or {}).get("metadata", {}).get("annotations", {}).get(LAST_APPLIED)
@@ -177,11 +182,16 @@ async def _propose(client: DryRunClient, context: Context, item: Object) -> None
             f"you may not write {kind.plural}: what the API server itself would say about them is not known"
         )
         made = applied(live, item, KUBECTL) if patch is None else merged(live or {}, patch)
+        problem = unfit.fault_of(kind.name, made.get("spec"))
+        # What is wrong already and stays so, an API server lets through.
+        if problem and (live is None or problem != unfit.fault_of(kind.name, live.get("spec"))):
+            return problem
         proposed = client.numbered(made)
         if live and live["spec"] != proposed["spec"]:
             proposed["metadata"]["generation"] = live["metadata"]["generation"] + 1
     client.given[kind.name, meta["namespace"], meta["name"]] = proposed
     context.primaries.put(condense(kind.name, proposed))
+    return None
 
 
 def _with_users(
@@ -222,6 +232,9 @@ async def _reconcile(client: DryRunClient, context: Context, key: Key, because: 
     except ForbiddenError as error:
         # A quota: the resource reports it, and so does its condition below.
         client.plan.notes.add(error.message)
+    except ValidationError as error:
+        # Stored under a CRD that let it through: the operator leaves what runs, and says so.
+        await unfit.report(context, primary, error)
     after = client.plan.statuses.get(key)
     status = merged(primary.load()["status"], after) if after else primary.load()["status"]
     ready = ready_condition(status)
@@ -231,6 +244,11 @@ async def _reconcile(client: DryRunClient, context: Context, key: Key, because: 
             "changes for agents that use it is not shown"
         )
     return Preview(kind, namespace, name, because, _last(client.plan, seen), dict(ready) if ready else None)
+
+
+def _is_unfit(each: Preview) -> bool:
+    """Whether a change of what it uses does not reach it."""
+    return each.ready is not None and each.ready["reason"] == unfit.REASON
 
 
 def _last(plan: Plan, seen: int) -> tuple[Change, ...]:

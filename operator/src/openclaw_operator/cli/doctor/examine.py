@@ -21,6 +21,7 @@ from openclaw_operator.cli.installation import Installation
 from openclaw_operator.cluster.inspector import Inspector, Right
 from openclaw_operator.cluster.kinds import BY_NAME, PRIMARY, Kind
 from openclaw_operator.errors import ApiError, ForbiddenError, NotFoundError, SettingsError
+from openclaw_operator.reconcile import unfit
 
 Object = dict[str, Any]
 Check = Callable[[], Awaitable[list[Finding]]]
@@ -45,7 +46,9 @@ class Examination:
     make_probes: Callable[[Installation | None], Probes] | None
     note: Callable[[Finding], object]
     operators: list[Installation] = field(default_factory=list)
+    # Those that this version takes, and how many there are with the others.
     resources: list[Object] = field(default_factory=list)
+    total: int = 0
 
     async def run(self) -> None:
         """Note one finding after the other, as they are known. Raises ApiError when the API server is not there."""
@@ -98,12 +101,19 @@ class Examination:
         return judge.operators(self.operators, problems, self.version)
 
     async def _find_resources(self) -> list[Finding]:
+        findings: list[Finding] = []
         for kind in PRIMARY:
             try:
-                self.resources += [{**item, "kind": kind.name} for item in await self._items(kind, self.namespace)]
+                items = await self._items(kind, self.namespace)
             except NotFoundError:
                 continue
-        return []
+            self.total += len(items)
+            for item in ({**item, "kind": kind.name} for item in items):
+                if fault := unfit.fault_of(kind.name, item.get("spec")):
+                    findings.append(judge.unfit(item, fault))
+                else:
+                    self.resources.append(item)
+        return findings
 
     async def _items(self, kind: Kind, namespace: str | None = None, selector: str | None = None) -> list[Object]:
         return [
@@ -117,7 +127,7 @@ class Examination:
         served: set[str] = set()
         for each in self.operators:
             watched = each.settings.watch_namespaces
-            for kind in PRIMARY if self.resources else ():
+            for kind in PRIMARY if self.total else ():
                 for item in await self._items(kind, self.namespace, each.settings.agent_selector):
                     meta = item["metadata"]
                     if watched and meta["namespace"] not in watched:
@@ -126,8 +136,8 @@ class Examination:
                     name = f"{each.namespace}/{each.name}"
                     counts[name] = counts.get(name, 0) + 1
                     served.add(meta["uid"])
-        missed = len(self.resources) - len(served) if self.operators else 0
-        return [*judge.shares(self.operators, held), *judge.unserved(missed, len(self.resources))]
+        missed = self.total - len(served) if self.operators else 0
+        return [*judge.shares(self.operators, held), *judge.unserved(missed, self.total)]
 
     async def _rights(self) -> list[Finding]:
         findings: list[Finding] = []

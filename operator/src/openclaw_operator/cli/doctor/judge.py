@@ -193,6 +193,11 @@ def _some(items: Sequence[object]) -> str:
 
 
 # --- what agents stand on ---
+def unfit(item: Object, fault: str) -> Finding:
+    """A resource that an older CRD let through; `fault` is what this version does not take of it."""
+    return failure("Resources", f"{title(item)}: {fault}", "correct it; until then what runs is left as it is")
+
+
 def storage(classes: Sequence[Object], resources: Sequence[Object]) -> list[Finding]:
     """StorageClasses, and the specs of Agents and MemoryStores."""
     check = "Storage"
