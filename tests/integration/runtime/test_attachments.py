@@ -18,7 +18,7 @@ from openclaw_runtime.errors import BusError, MemoryStoreError
 from openclaw_runtime.gateway.skills import RuntimeSkills
 from openclaw_runtime.memory.attachments import KEPT_SECONDS, MAX_KEPT, AttachmentStore
 from openclaw_runtime.memory.records import RecordStore
-from openclaw_runtime.memory.types import KeptAttachment
+from openclaw_runtime.memory.types import Filters, KeptAttachment
 from openclaw_runtime.sandbox.attachments import Attachment
 from openclaw_runtime.skills.types import Trigger
 from tests.fakes.images import png
@@ -208,7 +208,7 @@ async def test_a_users_image_is_shown_in_its_turn_named_afterwards_and_kept(hous
         (kept,) = said["metadata"]["attachments"]
         assert (kept["name"], kept["media_type"], kept["size"]) == ("image-1.png", "image/png", len(PNG))
         assert (await raw.get(f"/api/v1/attachments/{kept['id']}")).content == PNG
-        (record, *_) = await gateway.state.memory.recent(kinds=["exchange"])
+        (record, *_) = await gateway.state.memory.recent(only=Filters(kinds=("exchange",)))
         assert base64.b64encode(PNG).decode()[:40] not in record.text
 
 

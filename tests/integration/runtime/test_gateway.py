@@ -25,6 +25,7 @@ from openclaw_runtime.errors import BusError, ModelError
 from openclaw_runtime.gateway import chat
 from openclaw_runtime.gateway.openai import Answer, comment
 from openclaw_runtime.gateway.opening import Opening
+from openclaw_runtime.memory.types import Filters
 from openclaw_runtime.models.sections import Models, Pricing
 from tests.cluster.qdrant_front.app import create_app as create_front
 from tests.fakes.llm.gateways import ANSWER, TOKEN, FakeSkills, House, Model, broken_stream, failure
@@ -91,7 +92,7 @@ async def test_a_commit_is_made_streamed_and_remembered(house: House) -> None:
         assert second.startswith("From memory (code-expert")
         assert "Committed abc1234" in next((house.folder / "code-expert/memories").glob("2*.md")).read_text()
         assert "Committed abc1234" in (house.folder / "code-expert/memories/MEMORY.md").read_text()
-        record = (await gateway.state.memory.recent(kinds=["commit"]))[0]
+        record = (await gateway.state.memory.recent(only=Filters(kinds=("commit",))))[0]
         assert record.scope == "team"
         assert record.metadata == {"skill": "git-ai-helper", "action": "smartCommit", "commit": "abc1234"}
 

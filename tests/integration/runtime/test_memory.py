@@ -175,7 +175,7 @@ async def test_recent_returns_the_newest_first_and_can_choose_kinds(memories: Me
         await memory.add(NewRecord(f"note {number}"))
     commit = await memory.add(NewRecord("a commit", kind="commit"))
     assert [record.text for record in await memory.recent(2)] == ["a commit", "note 2"]
-    assert await memory.recent(kinds=["commit"]) == [commit]
+    assert await memory.recent(only=Filters(kinds=("commit",))) == [commit]
 
 
 FILTERS = [

@@ -14,6 +14,7 @@ from openclaw_runtime.config import RuntimeConfig
 from openclaw_runtime.errors import NoAnswerError
 from openclaw_runtime.gateway.assembly import Gateway
 from openclaw_runtime.gateway.skills import RuntimeSkills
+from openclaw_runtime.memory.types import Filters
 from openclaw_runtime.skills.types import CallContext, InstalledSkill, SkillResult
 from tests.fakes.llm.gateways import FakeSkills, House, Model
 from tests.fakes.llm.serve import serving
@@ -130,7 +131,7 @@ async def test_a_question_is_the_answer_and_the_next_message_goes_on(house: Hous
         ("assistant", "Done. Committed 1 and 2 and yes", False),
     ]
     assert skills.calls[0][3] == "s"
-    recalled = await gateway.state.memory.recent(kinds=["exchange"])
+    recalled = await gateway.state.memory.recent(only=Filters(kinds=("exchange",)))
     assert recalled[0].text.startswith(f"User: {ASK}\nAnswer: Which files?\nUser: 1 and 2")
     assert await metric(client, "openclaw_open_questions") == 1
 

@@ -13,7 +13,7 @@ from openclaw_runtime.errors import ConfigError, MemoryStoreError
 from openclaw_runtime.gateway.assembly import Gateway
 from openclaw_runtime.memory.files import MemoryFiles
 from openclaw_runtime.memory.summaries import HELD_SECONDS, SummaryStore, pause_after
-from openclaw_runtime.memory.types import MemoryRecord, NewRecord
+from openclaw_runtime.memory.types import Filters, MemoryRecord, NewRecord
 from tests.fakes.llm.gateways import FakeSkills, House, Model, answer, failure
 from tests.integration.runtime.test_gateway import house, model
 
@@ -50,7 +50,7 @@ async def fill(gateway: Gateway, clock: Clock, count: int, **fields: Any) -> lis
 
 
 async def summaries(gateway: Gateway) -> list[MemoryRecord]:
-    return await gateway.state.memory.recent(100, team=True, kinds=["summary"])
+    return await gateway.state.memory.recent(100, team=True, only=Filters(kinds=("summary",)))
 
 
 async def summarize(*gateways: Gateway) -> None:

@@ -15,7 +15,7 @@ from openclaw_runtime.memory.hot import Hot, fused
 from openclaw_runtime.memory.records import RecordStore
 from openclaw_runtime.memory.sections import Tier, Tiers
 from openclaw_runtime.memory.tiers import TierStore
-from openclaw_runtime.memory.types import Found, MemoryRecord, NewRecord, View
+from openclaw_runtime.memory.types import Filters, Found, MemoryRecord, NewRecord, View
 from tests.cluster.qdrant_front.app import create_app as create_front
 from tests.fakes.llm.gateways import FakeSkills, House, Model
 from tests.fakes.llm.serve import serving
@@ -25,6 +25,7 @@ from tests.integration.runtime.test_summaries import Clock
 __all__ = ["house", "model"]
 
 HOUR, DAY = 3_600.0, 86_400.0
+NOTES, SUMMARIES = Filters(kinds=("note",)), Filters(kinds=("summary",))
 
 
 @pytest.fixture(params=["embedded", "server"])
@@ -90,7 +91,7 @@ async def test_old_records_get_cold_and_are_there_as_before(house: House, clock:
         clock.time += 60
         while await gateway.summarizer.tick():
             pass
-        (summary,) = await memory.recent(kinds=["summary"])
+        (summary,) = await memory.recent(only=SUMMARIES)
         assert set(summary.metadata["sources"]) == {record.id for record in [*old, new]}
         await gateway.upkeep.tick()
         assert held(gateway) == {"hot": 4, "warm": 2, "cold": 2}
@@ -245,7 +246,7 @@ async def test_nothing_is_too_old_before_it_is_summarised_and_the_agent_was_awak
             pass
         await gateway.upkeep.tick()
         assert sorted(record.kind for record in await memory.recent()) == ["note", "summary"]
-        assert (await memory.recent(kinds=["note"]))[0].text == "note 2"
+        assert (await memory.recent(only=NOTES))[0].text == "note 2"
         for number in range(3, 6):
             clock.time += 1
             await memory.add(NewRecord(f"note {number}"))
@@ -253,17 +254,17 @@ async def test_nothing_is_too_old_before_it_is_summarised_and_the_agent_was_awak
         while await gateway.summarizer.tick():
             pass
         await pass_days(gateway, clock, 4)
-        (recalled,) = [record for record in await memory.recent(kinds=["note"]) if record.text == "note 4"]
+        (recalled,) = [record for record in await memory.recent(only=NOTES) if record.text == "note 4"]
         gateway._ranking.recalled([(recalled.id, 1.0)])
         await gateway._ranking.save()
         await pass_days(gateway, clock, 4)
         # The others are as old, but were not recalled.
-        assert [record.text for record in await memory.recent(kinds=["note"])] == ["note 4"]
+        assert [record.text for record in await memory.recent(only=NOTES)] == ["note 4"]
         clock.time += 4 * DAY
         await gateway.upkeep.tick()
-        assert len(await memory.recent(kinds=["note"])) == 1
+        assert len(await memory.recent(only=NOTES)) == 1
         await pass_days(gateway, clock, 1)
-        assert await memory.recent(kinds=["note"]) == []
+        assert await memory.recent(only=NOTES) == []
 
 
 async def test_memory_without_vectors_forgets_by_the_limits_of_cold(house: House) -> None:

@@ -155,11 +155,9 @@ class AgentMemory:
             self._on_search((self._timer() - started) * 1000, len(found))
         return found
 
-    async def recent(
-        self, limit: int = 10, *, team: bool = False, kinds: Sequence[str] = (), only: Filters | None = None
-    ) -> list[MemoryRecord]:
+    async def recent(self, limit: int = 10, *, team: bool = False, only: Filters | None = None) -> list[MemoryRecord]:
         """See `MemoryStore`."""
-        return await self._records.recent(self._view(team, only or Filters(kinds=tuple(kinds))), limit)
+        return await self._records.recent(self._view(team, only), limit)
 
     async def judge(self, record_id: str, *, useful: bool) -> Judged | None:
         """See `MemoryStore`."""

@@ -160,10 +160,8 @@ class MemoryStore(Protocol):
         """Returns up to `limit` records, best first. Unless `use` is false they count as used."""
         ...
 
-    async def recent(
-        self, limit: int = 10, *, team: bool = False, kinds: Sequence[str] = (), only: Filters | None = None
-    ) -> list[MemoryRecord]:
-        """Returns the newest records, newest first; `kinds` narrows them, or `only`.
+    async def recent(self, limit: int = 10, *, team: bool = False, only: Filters | None = None) -> list[MemoryRecord]:
+        """Returns the newest records, newest first; `only` narrows them.
 
         With filters on metadata, of the newest thousand that the other filters leave.
         """
