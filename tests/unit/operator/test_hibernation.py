@@ -268,6 +268,56 @@ async def test_without_an_activator_nobody_goes_to_sleep_and_who_sleeps_says_so(
 
 async def test_what_belongs_to_hibernation_goes_with_it() -> None:
     life = Life()
+async def test_what_comes_while_its_memory_is_restored_is_held_and_wakes_it_then() -> None:
+    shared = {**SPEC, "memory": {"storeRef": {"name": "mem"}}}
+    life = Life(shared)
+    life.primary("MemoryStore", "mem", {})
+    await life.reconcile()
+    life.pods(1)
+    await life.reconcile()
+    assert life.selects == "gateway"
+    restore = {"storeRef": {"name": "mem"}}
+    life.primary("MemoryRestore", "back", restore, status={"phase": "Pausing"})
+    await life.reconcile()
+    assert life.api.items["Deployment", "ada-gateway"]["spec"]["replicas"] == 0
+    assert (life.selects, life.ready) == ("activator", ("False", "Progressing"))
+    life.pods(0)
+    life.say(state="active")
+    life.primary("MemoryRestore", "back", restore, status={"phase": "Restoring"})
+    life.written()
+    await life.reconcile()
+    assert life.api.items["Deployment", "ada-gateway"]["spec"]["replicas"] == 0
+    assert [write for write in life.written() if write[0] == "apply"] == []
+
+    life.primary("MemoryRestore", "back", restore, status={"phase": "Resuming"})
+    await life.reconcile()
+    assert life.api.items["Deployment", "ada-gateway"]["spec"]["replicas"] == 1
+    assert (life.selects, life.hibernated) == ("activator", ("False", "Waking"))
+    life.pods(1)
+    await life.reconcile()
+    assert (life.selects, life.ready) == ("gateway", ("True", "Ready"))
+
+
+async def test_one_that_sleeps_while_its_memory_is_restored_sleeps_on_if_nobody_needs_it() -> None:
+    shared = {**SPEC, "memory": {"storeRef": {"name": "mem"}}}
+    life = Life(shared)
+    life.primary("MemoryStore", "mem", {})
+    await life.reconcile()
+    life.pods(1)
+    life.say(state="idle", replicas="1")
+    await life.reconcile()
+    life.time += LEAVING_SECONDS
+    await life.reconcile()
+    life.pods(0)
+    for phase in "Pausing", "Restoring", "Resuming":
+        restore = {"storeRef": {"name": "mem"}}
+        life.primary("MemoryRestore", "back", restore, status={"phase": phase})
+        await life.reconcile()
+        assert life.selects == "activator"
+        assert life.api.items["Deployment", "ada-gateway"]["spec"]["replicas"] == 0
+    assert life.ready == ("True", "Hibernated")
+
+
     await life.reconcile()
     life.pods(1)
     assert ("ConfigMap", "ada-hibernation") in life.api.items

@@ -71,6 +71,8 @@ class AgentReconciler:
         content = primary.load()
         spec = AgentSpec.model_validate(content["spec"])
         restore = pause.restore_of(self._context, primary.namespace, spec)
+        # What comes for one that hibernates waits at the activator, as if it slept.
+        waits = restore is not None and hibernation.applies(spec)
         if restore:
             spec = pause.paused(spec)
         owner = Owner("Agent", primary.name, primary.namespace, primary.uid)
@@ -90,7 +92,7 @@ class AgentReconciler:
                 self._set_pools(primary, {})
             return await self._report(primary, content["status"], spec, None, problem, Outcome(), phase, restore)
         gathered.inputs = replace(
-            gathered.inputs, asleep=phase in hibernation.NO_PODS, held=phase not in (None, "awake")
+            gathered.inputs, asleep=phase in hibernation.NO_PODS, held=waits or phase not in (None, "awake")
         )
         skills = () if gathered.inputs.stopped else gathered.inputs.skills
         pools = {skill.name: skill.pool for skill in skills if skill.pool}
