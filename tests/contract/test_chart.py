@@ -38,6 +38,7 @@ OTHERS: dict[str, Any] = {
     "workers": 9,
     "resyncSeconds": 61,
     "sandbox.trustedSkills": ["demo/git", "tools/*"],
+    "activator.replicas": 2,
     "egress.enabled": False,
     "egress.replicas": 2,
     "egress.resources.requests.cpu": "26m",

@@ -58,7 +58,12 @@ RULES: tuple[Rule, ...] = (
         "Run a MemoryRestore, or the last backup of a MemoryStore, once.",
     ),
     Rule("autoscaling", ("horizontalpodautoscalers",), _CHILD, "Autoscaling of gateways."),
-    Rule("policy", ("poddisruptionbudgets",), _CHILD, "Keep gateways and Qdrant available through node drains."),
+    Rule(
+        "policy",
+        ("poddisruptionbudgets",),
+        _CHILD,
+        "Keep gateways, activators and Qdrant there through node drains.",
+    ),
     Rule("networking.k8s.io", ("ingresses",), _CHILD, "Ways to gateways from outside, for Agents that ask for one."),
     Rule(
         "gateway.networking.k8s.io",

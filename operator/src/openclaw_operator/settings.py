@@ -56,6 +56,8 @@ class Settings(BaseModel):
     )
     egress_denied_networks: Annotated[tuple[Network, ...], BeforeValidator(_split)] = ()
     egress_allow_api_server: bool = False
+    # Of the activator in each namespace where agents hibernate.
+    activator_replicas: int = Field(1, ge=1, le=10)
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     # Secrets of the agents' namespaces that every pod made there pulls its images with.
     image_pull_secrets: Annotated[

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,20 @@ class ConfigMaps:
 class Running:
     """An activator and how to reach it."""
 
-    def __init__(self, maps: ConfigMaps, port: int, api_port: int) -> None:
+    def __init__(self, maps: ConfigMaps, stop: asyncio.Event, host: str, port: int, api_port: int) -> None:
         self.maps = maps
-        self.url = f"http://127.0.0.1:{port}"
+        self.stop = stop
+        self.url = f"http://{host}:{port}"
         self.http = httpx.AsyncClient(base_url=self.url, timeout=WAIT_SECONDS)
-        self.place = Activator(host="127.0.0.1", port=api_port, reports=True)
+        self.place = Activator(host=host, port=api_port, reports=True)
         self.client = ActivatorClient(lambda: self.place)
+
+    async def holds(self, count: int) -> None:
+        """Returns once so many requests are held."""
+        health = f"http://{self.place.host}:{self.place.port}/health"
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (await self.http.get(health)).json()["held"] != count:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.02)
 
     async def report(self, address: str, idle: float = 0.0, token: str = TOKEN, **more: Any) -> None:
         """As a gateway does."""
@@ -79,15 +87,20 @@ class Running:
 
 
 @asynccontextmanager
-async def activator(maps: ConfigMaps | None = None, agent: Sleeper | None = None) -> AsyncIterator[Running]:
-    ports = free_port(), free_port()
-    settings = Settings(Path("unused"), "demo", "127.0.0.1", *ports, grace_seconds=5, settle_seconds=0)
+async def activator(
+    maps: ConfigMaps | None = None,
+    agent: Sleeper | None = None,
+    host: str = "127.0.0.1",
+    ports: tuple[int, int] | None = None,
+) -> AsyncIterator[Running]:
+    ports = ports or (free_port(), free_port())
+    settings = Settings(Path("unused"), "demo", host, *ports, grace_seconds=60, settle_seconds=0)
     known, stop = Sleepers({"ada": agent or sleeper()}), asyncio.Event()
-    running = Running(maps or ConfigMaps(), *ports)
+    running = Running(maps or ConfigMaps(), stop, host, *ports)
     task = asyncio.create_task(service.run(settings, lambda: known, running.maps, stop))
     try:
-        await _answers(f"http://127.0.0.1:{ports[0]}/health")
-        await _answers(f"http://127.0.0.1:{ports[1]}/ready")
+        await _answers(f"http://{host}:{ports[0]}/health")
+        await _answers(f"http://{host}:{ports[1]}/ready")
         yield running
     finally:
         await running.client.close()
@@ -150,6 +163,57 @@ async def test_a_request_is_held_wakes_the_agent_and_reaches_its_gateway_as_it_w
         assert maps.written.empty()
 
 
+async def test_what_is_held_is_still_answered_by_one_that_is_replaced() -> None:
+    maps = ConfigMaps()
+    maps.data = {"state": "idle", "replicas": "1"}
+    async with activator(maps) as running, gateway() as address:
+        asking = asyncio.create_task(running.http.post("/v1/echo", content=b"held", headers=MINE))
+        assert await maps.next() == {"state": "active"}
+        running.stop.set()
+        async with asyncio.timeout(WAIT_SECONDS), httpx.AsyncClient() as others:
+            while True:
+                try:
+                    await others.get(f"{running.url}/health")
+                except httpx.ConnectError:
+                    break
+                except httpx.TransportError:
+                    # The connection of the one before.
+                    continue
+        await running.report(address)
+        assert (await asking).json()["body"] == "held"
+
+
+async def test_two_activators_hold_for_one_agent_and_agree_on_its_state() -> None:
+    maps, ports = ConfigMaps(), (free_port(), free_port())
+    maps.data = {"state": "idle", "replicas": "1"}
+    agent = Sleeper(sleeper().token_sha256, idle_seconds=0.05, wake_timeout_seconds=WAIT_SECONDS)
+    hosts = ["127.0.0.1", "127.0.0.2"]
+
+    async def find(_host: str, _port: int) -> Sequence[str]:
+        return hosts
+
+    async with (
+        activator(maps, agent, hosts[0], ports) as one,
+        activator(maps, agent, hosts[1], ports) as other,
+        gateway() as address,
+        asyncio.timeout(WAIT_SECONDS),
+    ):
+        gateways = ActivatorClient(lambda: one.place, find=find)
+        asking = [asyncio.create_task(each.http.get("/v1/echo", headers=MINE)) for each in (one, other)]
+        assert await maps.next() == {"state": "active"}
+        for each in (one, other):
+            await each.holds(1)
+        await gateways.report(Report("ada-1", address, 0), SecretStr(TOKEN))
+        assert [(await each).status_code for each in asking] == [200, 200]
+        # Neither takes back what the other says.
+        while maps.data["state"] != "idle":
+            await gateways.report(Report("ada-1", address, 900), SecretStr(TOKEN))
+        for _ in range(3):
+            await gateways.report(Report("ada-1", address, 900), SecretStr(TOKEN))
+        assert maps.data == {"state": "idle", "replicas": "1"}
+        await gateways.close()
+
+
 async def test_nobody_without_the_token_wakes_an_agent_and_probes_do_not_either() -> None:
     async with activator() as running:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}):
@@ -210,12 +274,9 @@ async def test_more_requests_than_can_be_held_are_told_to_come_back(monkeypatch:
 async def test_an_address_where_nobody_is_any_more_costs_no_request() -> None:
     maps = ConfigMaps()
     async with activator(maps) as running, gateway() as address:
-        health = f"http://127.0.0.1:{running.place.port}/health"
         await running.report(f"http://127.0.0.1:{free_port()}")
         asking = asyncio.create_task(running.http.post("/v1/echo", headers=MINE, content=b"still here"))
-        async with asyncio.timeout(WAIT_SECONDS):
-            while (await running.http.get(health)).json()["held"] == 0:  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(0.02)
+        await running.holds(1)
         await running.report(address)
         assert (await asking).json()["body"] == "still here"
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from openclaw_operator.api.agent import AgentSpec
+from openclaw_operator.api.gateway import Hibernation
 from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.reconcile.activator import ActivatorReconciler
 from openclaw_operator.reconcile.agent import AgentReconciler
@@ -21,6 +22,7 @@ from openclaw_operator.reconcile.hibernation import (
     read_verdict,
 )
 from openclaw_operator.reconcile.status import ready_condition
+from openclaw_operator.resources.activator import GRACE_SECONDS
 from tests.unit.operator.fake_api import NOW, Bench
 
 MODEL = {"provider": "openai-compatible", "name": "m", "baseURL": "http://llm:8000/v1"}
@@ -266,8 +268,6 @@ async def test_without_an_activator_nobody_goes_to_sleep_and_who_sleeps_says_so(
     assert life.selects == "activator"
 
 
-async def test_what_belongs_to_hibernation_goes_with_it() -> None:
-    life = Life()
 async def test_what_comes_while_its_memory_is_restored_is_held_and_wakes_it_then() -> None:
     shared = {**SPEC, "memory": {"storeRef": {"name": "mem"}}}
     life = Life(shared)
@@ -318,6 +318,8 @@ async def test_one_that_sleeps_while_its_memory_is_restored_sleeps_on_if_nobody_
     assert life.ready == ("True", "Hibernated")
 
 
+async def test_what_belongs_to_hibernation_goes_with_it() -> None:
+    life = Life()
     await life.reconcile()
     life.pods(1)
     assert ("ConfigMap", "ada-hibernation") in life.api.items
@@ -348,6 +350,21 @@ async def test_a_namespace_has_an_activator_for_as_long_as_one_of_its_agents_hib
     bench.primary("Agent", "ada", {**SPEC, "suspend": True})
     await activators.reconcile(key)
     assert not {name for _, name in bench.api.items} & {"openclaw-activator"}
+
+
+async def test_several_activators_keep_one_through_a_drain_and_one_alone_is_let_go() -> None:
+    bench, key = Bench(), ("Activator", "demo", "")
+    bench.primary("Agent", "ada", SPEC)
+    budget = ("PodDisruptionBudget", "openclaw-activator")
+    for replicas in 2, 1:
+        await ActivatorReconciler(bench.context, replicas=replicas).reconcile(key)
+        assert bench.api.items["Deployment", "openclaw-activator"]["spec"]["replicas"] == replicas
+        assert (budget in bench.api.items) is (replicas > 1)
+
+
+def test_a_request_may_be_held_as_long_as_an_agent_asks_though_the_activator_is_replaced() -> None:
+    (at_most,) = [each.le for each in Hibernation.model_fields["wake_timeout_seconds"].metadata if hasattr(each, "le")]
+    assert at_most < GRACE_SECONDS
 
 
 async def test_an_activator_may_read_nothing_before_an_agent_has_its_token() -> None:

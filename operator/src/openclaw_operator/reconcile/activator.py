@@ -20,7 +20,16 @@ LOG = logging.getLogger(__name__)
 KIND = "Activator"
 REFUSED_RECHECK_SECONDS = 15.0
 # In the order in which they go: no pod without its policy, which is also what tells that the others are to go.
-_PARTS = ("Deployment", "Service", "RoleBinding", "Role", "ServiceAccount", "Secret", "NetworkPolicy")
+_PARTS = (
+    "Deployment",
+    "PodDisruptionBudget",
+    "Service",
+    "RoleBinding",
+    "Role",
+    "ServiceAccount",
+    "Secret",
+    "NetworkPolicy",
+)
 
 
 def ready(context: Context, namespace: str) -> bool:
@@ -33,11 +42,13 @@ class ActivatorReconciler:
     """Reconciles the activators, one for each namespace with an agent that hibernates.
 
     `selective` means that other operators serve other agents: an activator that was not ours may be theirs.
+    Each has so many `replicas`.
     """
 
-    def __init__(self, context: Context, *, selective: bool = False) -> None:
+    def __init__(self, context: Context, *, selective: bool = False, replicas: int = 1) -> None:
         self._context = context
         self._selective = selective
+        self._replicas = replicas
         self._ready: dict[str, bool] = {}
 
     async def reconcile(self, key: Key) -> float | None:
@@ -55,9 +66,11 @@ class ActivatorReconciler:
             # The policy first: no pod runs without it.
             for item in (
                 network.activator_policy(namespace, context.monitoring),
-                *activator.build(namespace, sleepers, context.images),
+                *activator.build(namespace, sleepers, context.images, self._replicas),
             ):
                 await children.ensure_shared(item)
+            if self._replicas == 1:
+                await children.drop_shared([("PodDisruptionBudget", activator.NAME)])
         except SpecError as error:
             LOG.warning("activator of namespace %s: %s", namespace, error.message)
             return REFUSED_RECHECK_SECONDS

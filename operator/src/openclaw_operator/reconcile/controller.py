@@ -145,7 +145,9 @@ class Controller:
         # What the agents of a namespace have in common.
         self._shared: dict[str, SharedReconciler] = {
             "Pool": self._pool,
-            activator.KIND: activator.ActivatorReconciler(context, selective=bool(settings.agent_selector)),
+            activator.KIND: activator.ActivatorReconciler(
+                context, selective=bool(settings.agent_selector), replicas=settings.activator_replicas
+            ),
         }
         self._reconcilers: dict[str, Reconciler] = {
             "Agent": AgentReconciler(context, pools),

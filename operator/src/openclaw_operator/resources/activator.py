@@ -36,8 +36,11 @@ AGENTS_KEY = "agents.json"
 AGENTS_DIR = "/etc/openclaw/activator"
 # The app.kubernetes.io/component of the ConfigMap an activator writes to.
 STATE_COMPONENT = "hibernation"
-# Requests that are held or under way may end.
-GRACE_SECONDS = 120
+# A pod that goes takes requests for so long: nodes learn of it within seconds, and where no other is ready, as when its
+# node is drained, they go on sending here until the one that replaces it is.
+PRE_STOP_SECONDS = 10
+# Then requests that are held or under way may end: the longest wakeTimeoutSeconds, and half a minute for the answer.
+GRACE_SECONDS = 630
 _RESOURCES = {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "500m", "memory": "192Mi"}}
 
 
@@ -64,7 +67,7 @@ def state(inputs: AgentInputs) -> Object | None:
     return child("v1", "ConfigMap", name, inputs.owner, labels(inputs.owner, "gateway", STATE_COMPONENT))
 
 
-def build(namespace: str, sleepers: Iterable[Sleeper], images: Images) -> list[Object]:
+def build(namespace: str, sleepers: Iterable[Sleeper], images: Images, replicas: int = 1) -> list[Object]:
     """Everything of it but its NetworkPolicy, in the order it is needed."""
     known = sorted(sleepers, key=lambda each: each.name)
     agents = {
@@ -98,11 +101,19 @@ def build(namespace: str, sleepers: Iterable[Sleeper], images: Images) -> list[O
             roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME},
             subjects=[subject],
         ),
-        _deployment(namespace, images),
+        _deployment(namespace, images, replicas),
+        # One alone has to be let go, or its node could not be drained.
+        *([_disruption_budget(namespace)] if replicas > 1 else ()),
     ]
 
 
-def _deployment(namespace: str, images: Images) -> Object:
+def _disruption_budget(namespace: str) -> Object:
+    selector = {"matchLabels": LABELS}
+    spec = {"maxUnavailable": 1, "selector": selector, "unhealthyPodEvictionPolicy": "AlwaysAllow"}
+    return shared("policy/v1", "PodDisruptionBudget", NAME, namespace, LABELS, spec=spec)
+
+
+def _deployment(namespace: str, images: Images, replicas: int) -> Object:
     container: Object = {
         "name": "activator",
         "image": images.runtime,
@@ -123,16 +134,25 @@ def _deployment(namespace: str, images: Images) -> Object:
         "resources": _RESOURCES,
         "securityContext": container_security(),
         **probes(),
+        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
         "volumeMounts": [{"name": "agents", "mountPath": AGENTS_DIR, "readOnly": True}],
     }
     pod: Object = {
         "serviceAccountName": NAME,
         "automountServiceAccountToken": True,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": GRACE_SECONDS + 10,
+        "terminationGracePeriodSeconds": PRE_STOP_SECONDS + GRACE_SECONDS + 10,
         "securityContext": pod_security(),
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": LABELS},
+            }
+        ],
         "containers": [container],
         "volumes": [{"name": "agents", "secret": {"secretName": NAME}}],
         **pull_secrets(images.pull_secrets),
     }
-    return deployment(NAME, namespace, LABELS, replicas=1, pod=pod)
+    return deployment(NAME, namespace, LABELS, replicas=replicas, pod=pod)
