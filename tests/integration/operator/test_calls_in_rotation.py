@@ -24,10 +24,10 @@ CALLERS = 2
 
 
 @asynccontextmanager
-async def gateway_rights(server: ApiServer, cluster: Cluster, folder: Path) -> AsyncIterator[KubeApi]:
-    """The API as the gateway of agent `ada` reaches it, with what its ServiceAccount may do."""
-    await cluster.wait("RoleBinding", "ada-gateway", lambda _item: True)
-    path = f"/api/v1/namespaces/{cluster.namespace}/serviceaccounts/ada-gateway/token"
+async def account_api(server: ApiServer, cluster: Cluster, folder: Path, name: str) -> AsyncIterator[KubeApi]:
+    """The API as the pods of a ServiceAccount reach it, with what that may do by the RoleBinding of its name."""
+    await cluster.wait("RoleBinding", name, lambda _item: True)
+    path = f"/api/v1/namespaces/{cluster.namespace}/serviceaccounts/{name}/token"
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
     answer = await cluster.client._request("POST", path, verb="create", body=request)
     (folder / "token").write_text(answer["status"]["token"])
@@ -60,7 +60,7 @@ async def test_no_call_is_lost_while_the_key_is_rotated(
                 while not any(node.keys[name] == set(keys) for name in made):  # noqa: ASYNC110 - a list offers no event
                     await asyncio.sleep(0.05)
 
-        async with gateway_rights(server, cluster, tmp_path) as api, asyncio.TaskGroup() as group:
+        async with account_api(server, cluster, tmp_path, "ada-gateway") as api, asyncio.TaskGroup() as group:
             executor = PodExecutor(api, cluster.namespace, KeyFile(key), port=node.port)
             await executor.start()
 
