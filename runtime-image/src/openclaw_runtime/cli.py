@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from openclaw_runtime.errors import ConfigError, OpenClawError
+from openclaw_runtime.errors import ConfigError, NoSuchBackupError, OpenClawError
 
 DEFAULT_PORT = 7456
 
@@ -149,10 +149,10 @@ def _nothing() -> None:
 
 
 def fail(error: OpenClawError) -> NoReturn:
-    """Says what is wrong, one line per problem, and ends: 2 for a configuration, 1 for the rest."""
+    """Says what is wrong, one line per problem, and ends: 2 for what another try would not change, 1 for the rest."""
     for line in str(error).splitlines():
         typer.echo(f"error: {line}", err=True)
-    raise SystemExit(2 if isinstance(error, ConfigError) else 1)
+    raise SystemExit(2 if isinstance(error, ConfigError | NoSuchBackupError) else 1)
 
 
 def main() -> None:

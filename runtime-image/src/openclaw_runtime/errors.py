@@ -62,6 +62,10 @@ class BackupError(OpenClawError):
     """A backup could not be made, found, read or restored."""
 
 
+class NoSuchBackupError(BackupError):
+    """What is to be restored was never saved: to look once more would find it no sooner."""
+
+
 class BusError(OpenClawError):
     """A message could not be sent or answered."""
 

@@ -21,7 +21,7 @@ from qdrant_client.models import Distance, PointStruct, VectorParams
 
 from openclaw_operator.resources import backup as jobs
 from openclaw_operator.resources import drill
-from openclaw_operator.resources.restore import RESTORE_SCRIPT
+from openclaw_operator.resources.restore import NO_SUCH_BACKUP, RESTORE_SCRIPT
 from openclaw_runtime.backup.config import Destination as DestinationConfig
 from openclaw_runtime.backup.destination import Destination, open_destination
 from openclaw_runtime.backup.manifest import MANIFEST, Manifest, name_of
@@ -253,6 +253,15 @@ async def test_a_dump_that_fails_is_no_dump(folder_world: World, tmp_path: Path)
     (tmp_path / "postgresql.dump").mkdir()
     with pytest.raises(subprocess.CalledProcessError):
         folder_world.dump()
+
+
+async def test_a_backup_that_does_not_exist_is_not_looked_for_again(folder_world: World, tmp_path: Path) -> None:
+    world = folder_world
+    await world.backup()
+    (there,) = [json.loads(line)["name"] for line in (await world.openclaw("list", "--json")).splitlines()]
+    said = await world.openclaw("fetch", "--folder", str(tmp_path), "--backup", "gone", code=NO_SUCH_BACKUP)
+    place = f"{FOLDER} of {world.destination['directory']}"
+    assert f"there is no complete backup 'gone' in {place}; there are 1, the newest of them {there}\n" in said
 
 
 async def test_damage_is_found_before_anything_is_restored(folder_world: World, tmp_path: Path) -> None:

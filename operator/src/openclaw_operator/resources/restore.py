@@ -11,6 +11,9 @@ from openclaw_operator.resources.inputs import Store
 from openclaw_operator.resources.meta import Images, Object, Owner, child, labels
 
 SUFFIX = "restore"
+# The first step, and how it ends where there is no such backup.
+FETCH = "fetch"
+NO_SUCH_BACKUP = 2
 _PG_RESTORE = "--clean --if-exists --no-owner --no-privileges --single-transaction --exit-on-error"
 # Run by a step with PostgreSQL's tools.
 RESTORE_SCRIPT = f'pg_restore --dbname="$URL" {_PG_RESTORE} {backup.WORK_DIR}/{backup.DUMP}\n'
@@ -50,9 +53,9 @@ def job(owner: Owner, spec: MemoryRestoreSpec, store: Store, images: Images) -> 
         owner.child(SUFFIX), where, backup.qdrant_files(target, store.spec), read_only=True
     )
     common = ["--config", f"{backup.CONFIG_DIR}/{backup.CONFIG_KEY}", "--folder", backup.WORK_DIR]
-    fetch = ["openclaw", "backup", "fetch", *common, "--backup", spec.source.backup]
+    fetch = ["openclaw", "backup", FETCH, *common, "--backup", spec.source.backup]
     fetch += [f"--part={part}" for part in sorted(spec.parts)]
-    init = [backup.container("fetch", images.backup, images, fetch, env=env, mounts=mounts)]
+    init = [backup.container(FETCH, images.backup, images, fetch, env=env, mounts=mounts)]
     if "records" in spec.parts:
         init.append(backup.postgresql(target, store.spec, images, RESTORE_SCRIPT))
     vectors = ["openclaw", "backup", "restore-vectors", *common, "--summary", backup.SUMMARY_FILE]
@@ -69,6 +72,15 @@ def job(owner: Owner, spec: MemoryRestoreSpec, store: Store, images: Images) -> 
             "backoffLimit": 1,
             "activeDeadlineSeconds": 6 * 3600,
             "podReplacementPolicy": "Failed",
+            # Agents stand still meanwhile, and another try finds no other backups.
+            "podFailurePolicy": {
+                "rules": [
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {"containerName": FETCH, "operator": "In", "values": [NO_SUCH_BACKUP]},
+                    }
+                ]
+            },
             "template": {"metadata": {"labels": pod_labels}, "spec": backup.pod(images, init, main, volumes)},
         },
     )

@@ -1,4 +1,5 @@
-"""`openclaw backup`: what the jobs of a MemoryStore run. Exit codes: 0 done, 1 failed, 2 a wrong configuration."""
+"""`openclaw backup`: what the jobs of a MemoryStore run. Exit codes: 0 done, 1 failed, 2 a wrong configuration,
+or no such backup."""
 
 import json
 import logging

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from openclaw_runtime.errors import BackupError
+from openclaw_runtime.errors import BackupError, NoSuchBackupError
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -16,6 +16,8 @@ LATEST = "latest"
 ABANDONED = timedelta(hours=24)
 _NAME = "%Y-%m-%dT%H-%M-%SZ"
 
+# Of the backups that are there: the last words of a step have room for 2 KiB.
+NAMED = 10
 
 class Part(BaseModel):
     """One file of a backup. Of vectors also the collection, and the node as its place in the cluster."""
@@ -107,14 +109,16 @@ def started_at(name: str) -> datetime | None:
 
 
 def pick(wanted: str, complete: Collection[str], folder: str) -> str:
-    """The name of the backup that is meant: itself, or the newest for `latest`. Raises `BackupError`."""
+    """The name of the backup that is meant: itself, or the newest for `latest`. Raises `NoSuchBackupError`."""
     if not complete:
-        raise BackupError(f"there is no complete backup in {folder}: look at the jobs that make them")
+        raise NoSuchBackupError(f"there is no complete backup in {folder}: look at the jobs that make them")
     if wanted == LATEST:
         return max(complete)
     if wanted not in complete:
-        raise BackupError(
-            f"there is no complete backup {wanted!r} in {folder}; there are {', '.join(sorted(complete))}"
+        newest = sorted(complete, reverse=True)[:NAMED]
+        raise NoSuchBackupError(
+            f"there is no complete backup {wanted!r} in {folder}; there are {len(complete)}, "
+            f"the newest of them {', '.join(newest)}"
         )
     return wanted
 

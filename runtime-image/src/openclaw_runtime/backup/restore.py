@@ -7,7 +7,7 @@ from pathlib import Path
 from openclaw_runtime.backup.destination import Destination
 from openclaw_runtime.backup.manifest import Manifest, Part, pick, read
 from openclaw_runtime.backup.vectors import VectorServer
-from openclaw_runtime.errors import BackupError
+from openclaw_runtime.errors import BackupError, NoSuchBackupError
 
 LOG = logging.getLogger(__name__)
 # In the folder that the steps of a restore share.
@@ -26,7 +26,7 @@ def fetch(destination: Destination, folder: str, wanted: str, into: Path, kinds:
     name = pick(wanted, complete, f"{folder} of {destination.where}")
     manifest = destination.manifest(folder, name)
     if "records" in kinds and not manifest.of("records"):
-        raise BackupError(f"backup {name} has no records: restore vectors alone, or another backup")
+        raise NoSuchBackupError(f"backup {name} has no records: restore vectors alone, or another backup")
     for part in manifest.parts:
         if part.kind not in kinds:
             continue
