@@ -24,7 +24,7 @@ from openclaw_operator.resources import drill
 from openclaw_operator.resources.restore import NO_SUCH_BACKUP, RESTORE_SCRIPT
 from openclaw_runtime.backup.config import Destination as DestinationConfig
 from openclaw_runtime.backup.destination import Destination, open_destination
-from openclaw_runtime.backup.manifest import MANIFEST, Manifest, name_of
+from openclaw_runtime.backup.manifest import ABANDONED, MANIFEST, TAKEN, Manifest, name_of
 from openclaw_runtime.errors import BackupError
 from tests.cluster import devtools
 from tests.cluster.processes import Component, free_ports
@@ -301,6 +301,44 @@ async def test_old_backups_go_but_never_the_last_good_one_and_half_a_backup_is_n
     assert len(complete) == 1
     assert complete[0] > "2026-11"
     assert partial == [running]
+
+
+KILLED = """
+import os, sys
+from openclaw_runtime import cli
+from openclaw_runtime.backup.vectors import VectorServer
+VectorServer.download = lambda *_: os._exit(137)
+cli.main()
+"""
+
+
+async def test_what_a_killed_backup_left_on_a_node_goes_and_nobody_elses_snapshot(folder_world: World) -> None:
+    world = folder_world
+    async with AsyncExitStack() as stack:
+        await _add_nodes(world, stack)
+        made = await world.qdrant(0).create_snapshot("openclaw")
+        assert made
+        theirs = made.name
+        world.dump()
+        command = [sys.executable, "-c", KILLED, "backup", "run", "--config", str(world.config)]
+        process = await asyncio.create_subprocess_exec(*command)
+        assert await process.wait() == 137
+
+        async def there() -> list[str]:
+            return [each.name for node in range(2) for each in await world.qdrant(node).list_snapshots("openclaw")]
+
+        (left,) = set(await there()) - {theirs}
+        (unfinished,) = world.open().names(FOLDER)[1]
+        backups = Path(world.destination["directory"]) / FOLDER
+        # One that may run still, and one that cannot.
+        for age, remain in (timedelta(hours=1), {left, theirs}), (ABANDONED, {theirs}):
+            started = name_of(datetime.now(UTC) - age)
+            (backups / unfinished).rename(backups / started)
+            unfinished = started
+            await world.backup()
+            assert set(await there()) == remain
+        assert world.open().names(FOLDER)[1] == []
+        assert not list(backups.rglob(TAKEN))
 
 
 async def test_a_wrong_file_names_the_field_and_ends_with_2(folder_world: World) -> None:

@@ -135,9 +135,27 @@ class Destination:
 
     def finish(self, folder: str, manifest: Manifest) -> None:
         """Writes the manifest, which makes a backup of what was written before."""
-        path = f"{folder}/{name_of(manifest.started)}/{MANIFEST}"
+        self.put(
+            f"{folder}/{name_of(manifest.started)}/{MANIFEST}", manifest.model_dump_json(indent=2).encode() + b"\n"
+        )
+
+    def put(self, path: str, content: bytes) -> None:
+        """Writes a small file."""
         with self._explained(f"write {path}"):
-            obstore.put(self._store, path, manifest.model_dump_json(indent=2).encode() + b"\n")
+            obstore.put(self._store, path, content)
+
+    def find(self, path: str) -> bytes | None:
+        """The content of a small file, None where there is none."""
+        with self._explained(f"read {path}"):
+            try:
+                return bytes(obstore.get(self._store, path).bytes())
+            except FileNotFoundError:
+                return None
+
+    def remove(self, path: str) -> None:
+        """Deletes a file that is there."""
+        with self._explained(f"delete {path}"):
+            obstore.delete(self._store, path)
 
     def delete(self, folder: str) -> None:
         """Deletes a backup: the manifest first, so that what is left of it is none."""

@@ -10,14 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from openclaw_runtime.errors import BackupError, NoSuchBackupError
 
 MANIFEST = "manifest.json"
+# Beside what is saved, for as long as a snapshot is on a node.
+TAKEN = "snapshot.json"
 FORMAT = 1
 LATEST = "latest"
 # A job may run for six hours: a folder without a manifest that is older will never get one.
 ABANDONED = timedelta(hours=24)
-_NAME = "%Y-%m-%dT%H-%M-%SZ"
-
 # Of the backups that are there: the last words of a step have room for 2 KiB.
 NAMED = 10
+_NAME = "%Y-%m-%dT%H-%M-%SZ"
+
 
 class Part(BaseModel):
     """One file of a backup. Of vectors also the collection, and the node as its place in the cluster."""
@@ -30,6 +32,16 @@ class Part(BaseModel):
     sha256: str
     collection: str | None = None
     node: int | None = None
+
+
+class Taken(BaseModel):
+    """A snapshot that a backup has made on a node."""
+
+    model_config = ConfigDict(frozen=True)
+
+    node: int = Field(ge=0)
+    collection: str
+    name: str
 
 
 class Count(BaseModel):

@@ -6,9 +6,11 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
+from pydantic import ValidationError
+
 from openclaw_runtime.backup.config import BackupConfig
 from openclaw_runtime.backup.destination import CHUNK, Destination
-from openclaw_runtime.backup.manifest import Count, Manifest, Part, expired, name_of, read_rows
+from openclaw_runtime.backup.manifest import TAKEN, Count, Manifest, Part, Taken, expired, name_of, read_rows
 from openclaw_runtime.backup.vectors import VectorServer
 from openclaw_runtime.errors import BackupError
 
@@ -55,7 +57,7 @@ def run(
     )
     destination.finish(config.folder, manifest)
     LOG.info("backup %s is complete: %d files, %d bytes, in %s", name, len(parts), manifest.size, destination.where)
-    _let_go(config, destination, now())
+    _let_go(config, destination, vectors, now())
     return manifest
 
 
@@ -84,16 +86,36 @@ def _file(destination: Destination, folder: str, path: str, kind: str, file: Pat
 def _snapshot(destination: Destination, folder: str, vectors: VectorServer, node: int, collection: str) -> Part:
     path = f"qdrant/{quote(collection, safe='')}/{node}.snapshot"
     with vectors.snapshot(node, collection) as snapshot:
+        # Who is killed now leaves it there, and its name does not tell whose it is.
+        taken = Taken(node=node, collection=collection, name=snapshot.name)
+        destination.put(f"{folder}/{TAKEN}", taken.model_dump_json().encode())
         written = destination.write(f"{folder}/{path}", vectors.download(snapshot), expected=snapshot.size)
+    destination.remove(f"{folder}/{TAKEN}")
     LOG.info("saved %s: %d bytes", path, written.size)
     return Part(path=path, kind="vectors", size=written.size, sha256=written.sha256, collection=collection, node=node)
 
 
-def _let_go(config: BackupConfig, destination: Destination, now: datetime) -> None:
+def _let_go(config: BackupConfig, destination: Destination, vectors: VectorServer | None, now: datetime) -> None:
     complete, partial = destination.names(config.folder)
     for name in expired(complete, partial, now, config.retention_days):
+        if vectors and name in partial:
+            _forget_snapshot(destination, f"{config.folder}/{name}/{TAKEN}", vectors)
         destination.delete(f"{config.folder}/{name}")
         LOG.info("deleted %s: %s", name, "unfinished" if name in partial else f"over {config.retention_days} days old")
+
+
+def _forget_snapshot(destination: Destination, path: str, vectors: VectorServer) -> None:
+    """Removes what an unfinished backup had left on a node: that one snapshot, and no other."""
+    noted = destination.find(path)
+    if noted is None:
+        return
+    try:
+        taken = Taken.model_validate_json(noted)
+    except ValidationError as error:
+        LOG.warning("%s names no snapshot: %s", path, error.errors()[0]["msg"])
+        return
+    if taken.node < vectors.nodes and vectors.forget(taken.node, taken.collection, taken.name):
+        LOG.info("deleted snapshot %s of collection %s, left on node %d", taken.name, taken.collection, taken.node)
 
 
 def _read_file(file: Path) -> Iterator[bytes]:

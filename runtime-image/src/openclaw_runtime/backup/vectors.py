@@ -73,7 +73,16 @@ class VectorServer:
         try:
             yield Snapshot(node, collection, made["name"], int(made.get("size") or 0))
         finally:
-            self._ask("DELETE", node, f"{path}/{_quoted(made['name'])}", params={"wait": "true"})
+            self.forget(node, collection, made["name"])
+
+    def forget(self, node: int, collection: str, name: str) -> bool:
+        """Removes a snapshot from a node. Returns whether it was there."""
+        try:
+            path = f"/collections/{_quoted(collection)}/snapshots/{_quoted(name)}"
+            self._ask("DELETE", node, path, params={"wait": "true"})
+        except _NotFoundError:
+            return False
+        return True
 
     def download(self, snapshot: Snapshot) -> Iterator[bytes]:
         """The content of a snapshot, in pieces."""
