@@ -212,6 +212,36 @@ async def test_a_config_map_that_is_missing_is_named_and_tried_again(tmp_path: P
     assert await skill.load_package() == package.data
 
 
+async def test_a_secret_that_is_replaced_is_the_next_calls(tmp_path: Path) -> None:
+    """As the kubelet replaces a mounted one; an MCP server is told it in its headers."""
+    file = tmp_path / "token"
+    file.write_text("first")
+    registry = SkillRegistry("demo")
+    mcp = {"url": "https://mcp.example/", "headers": {"Authorization": "Bearer ${TOKEN}"}}
+    item = InstalledSkillConfig.model_validate(
+        {
+            "name": "demo",
+            "version": "1.0.0",
+            "digest": "sha256:" + "0" * 64,
+            "mcp": mcp,
+            "secret_files": {"TOKEN": file},
+        }
+    )
+    await registry.load(Skills(installed=[item]))
+    (before,) = registry.installed()
+    assert registry.installed() == (before,)
+    (tmp_path / "new").write_text("second")
+    (tmp_path / "new").rename(file)
+    (after,) = registry.installed()
+    assert registry.get("demo") == after
+    assert (before.secrets, after.secrets) == ({"TOKEN": "first"}, {"TOKEN": "second"})
+    assert before.mcp
+    assert after.mcp
+    assert after.mcp.headers == {"Authorization": "Bearer second"}
+    # It is the same skill: a turn that goes on is not told of another.
+    assert await registry.load(Skills(installed=[item])) == Changes()
+
+
 async def test_secrets_are_read_from_files(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
     registry = SkillRegistry("demo")
@@ -479,6 +509,24 @@ async def test_only_calls_that_were_allowed_count_for_the_rate_limit() -> None:
     with pytest.raises(CallRefusedError, match="1 calls per 10 s"):
         await skills.call(skill, "noop", {}, session="s", context=RecordingContext())
     assert len(executor.calls) == 1
+
+
+async def test_a_server_that_is_started_with_a_secret_is_asked_again_once_that_is_replaced(tmp_path: Path) -> None:
+    skills, executor = service([], Kept())
+    file, fields = tmp_path / "token", {"name": "demo", "version": "1.0.0", "digest": "sha256:" + "0" * 64}
+    file.write_text("first")
+    mcp = {"command": ["server"], "env": {"TOKEN": "${TOKEN}"}}
+    packaged = {"package": {"config_map": "one"}, "secret_files": {"TOKEN": file}}
+    await skills.load(Skills(installed=[InstalledSkillConfig.model_validate({**fields, **packaged, "mcp": mcp})]))
+    await skills.discovery.settled()
+    skills.installed()
+    await skills.discovery.settled()
+    assert len(executor.calls) == 1
+    (tmp_path / "new").write_text("second")
+    (tmp_path / "new").rename(file)
+    skills.installed()
+    await skills.discovery.settled()
+    assert len(executor.calls) == 2
 
 
 async def test_finding_out_the_tools_of_a_server_does_not_use_up_the_rate_limit() -> None:

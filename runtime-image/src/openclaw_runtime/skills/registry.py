@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from openclaw_runtime.config import InstalledSkillConfig, PackageRef, Skills
 from openclaw_runtime.sandbox.archive import ArchiveError, verify
-from openclaw_runtime.secrets import read_secret
+from openclaw_runtime.secrets import SecretFile
 from openclaw_runtime.skills.errors import ManifestError, PackageUnavailableError, SkillsError
 from openclaw_runtime.skills.folder import is_skill_folder, read_skill
 from openclaw_runtime.skills.manifest import mcp_server
@@ -77,14 +77,20 @@ class SkillRegistry:
         self._secrets = dict(secrets or {})
         self._packages = PackageStore()
         self._skills: dict[str, InstalledSkill] = {}
+        # Of skills with secrets in files: those files, which may be replaced at any time.
+        self._files: dict[str, tuple[InstalledSkillConfig, dict[str, SecretFile]]] = {}
 
     def installed(self) -> tuple[InstalledSkill, ...]:
-        """Returns the skills, by name."""
+        """Returns the skills, by name, with the secrets of this moment."""
+        for name, (item, files) in self._files.items():
+            secrets = _values(files)
+            if secrets != self._skills[name].secrets:
+                self._skills[name] = self._resolved(item, secrets)
         return tuple(self._skills[name] for name in sorted(self._skills))
 
     def get(self, name: str) -> InstalledSkill | None:
         """Returns a skill, or None."""
-        return self._skills.get(name)
+        return next((skill for skill in self.installed() if skill.name == name), None)
 
     async def load(self, config: Skills) -> Changes:
         """Makes the skills those of the configuration, all or nothing.
@@ -98,10 +104,14 @@ class SkillRegistry:
             if skill.name in wanted:
                 raise ManifestError(str(folder), [f"name: {skill.name} is the name of another skill's folder, too"])
             wanted[skill.name] = skill
+        followed = {}
         for item in config.installed:
-            wanted[item.name] = await asyncio.to_thread(self._resolved, item)
+            files = await asyncio.to_thread(_secret_files, item)
+            wanted[item.name] = self._resolved(item, _values(files))
+            if files:
+                followed[item.name] = (item, files)
         before = self._skills
-        self._skills = wanted
+        self._skills, self._files = wanted, followed
         self._packages.keep_only(skill.digest for skill in wanted.values())
         changes = Changes(
             loaded=tuple(sorted(wanted.keys() - before.keys())),
@@ -122,12 +132,7 @@ class SkillRegistry:
             except SkillsError as error:
                 logger.warning("the package of %s is not loaded yet: %s", skill.name, error)
 
-    def _resolved(self, item: InstalledSkillConfig) -> InstalledSkill:
-        secrets = {
-            name: read_secret(path, f"skills.installed.{item.name}.secret_files.{name}").get_secret_value()
-            for name, path in item.secret_files.items()
-        }
-
+    def _resolved(self, item: InstalledSkillConfig, secrets: dict[str, str]) -> InstalledSkill:
         package = item.package
 
         async def load_package() -> bytes:
@@ -169,6 +174,17 @@ class SkillRegistry:
             return base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError):
             raise PackageUnavailableError(f"{where}: key {package.key} is not base64") from None
+
+
+def _secret_files(item: InstalledSkillConfig) -> dict[str, SecretFile]:
+    return {
+        name: SecretFile(path, f"skills.installed.{item.name}.secret_files.{name}")
+        for name, path in item.secret_files.items()
+    }
+
+
+def _values(files: Mapping[str, SecretFile]) -> dict[str, str]:
+    return {name: file.get_secret_value() for name, file in files.items()}
 
 
 def _differs(new: InstalledSkill, old: InstalledSkill) -> bool:

@@ -69,17 +69,26 @@ class SkillService:
         self._tracer = tracer or trace.get_tracer("openclaw.skills")
         self._rates = rates or LocalRates(self._clock.steady)
         self.discovery = Discovery(self._list_tools)
+        self._discovered: tuple[InstalledSkill, ...] = ()
 
     def installed(self) -> tuple[InstalledSkill, ...]:
         """Returns the skills that are loaded, those that are MCP servers with the tools that are known of them."""
-        return tuple(self.discovery.with_actions(skill) for skill in self._registry.installed())
+        skills = self._registry.installed()
+        if skills != self._discovered:
+            # A secret was replaced, and a server that is started with it may have other tools.
+            self._discover(skills)
+        return tuple(self.discovery.with_actions(skill) for skill in skills)
 
     async def load(self, config: Skills) -> Changes:
         """Loads, replaces and unloads skills. See `SkillRegistry.load`. MCP servers are asked in the background."""
         changes = await self._registry.load(config)
         self._security_level = config.security_level
-        self.discovery.update(self._registry.installed())
+        self._discover(self._registry.installed())
         return changes
+
+    def _discover(self, skills: tuple[InstalledSkill, ...]) -> None:
+        self._discovered = skills
+        self.discovery.update(skills)
 
     async def _list_tools(self, skill: InstalledSkill) -> list[dict[str, Any]]:
         """Asks an MCP server what it has: a call like any other, with a record."""
