@@ -20,6 +20,7 @@ from tests.faults.fuzz.cases import Case, cases, spec_schemas
 from tests.faults.harness import BASELINE_QUIET_SECONDS, Stage
 from tests.faults.injection import Call
 from tests.faults.prediction import outstanding
+from tests.unit.gitops.test_argocd_health import health
 
 # Far above what anything takes, so that a busy machine fails nothing.
 SETTLE_SECONDS = 120.0
@@ -129,6 +130,10 @@ class Fuzzer:
                 for condition in live["status"]["conditions"]:
                     assert condition["reason"], f"{kind}/{item['metadata']['name']}: {condition} has no reason"
                     assert condition["message"], f"{kind}/{item['metadata']['name']}: {condition} has no message"
+                healthy, said = health(kind, live)
+                assert said, f"Argo CD is told nothing about {kind}/{item['metadata']['name']}"
+                ready = live["status"]["conditions"][-1]
+                assert (healthy == "Healthy") == (ready["status"] == "True"), f"Argo CD shows {healthy} for {ready}"
                 if (kind, item["metadata"]["name"]) == (case.kind, case.name):
                     outcome = _outcome(live)
         return outcome
