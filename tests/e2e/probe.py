@@ -10,15 +10,20 @@ from typing import Any
 
 
 def connect(_ctx: object, given: dict[str, Any]) -> dict[str, str]:
-    """{"host:port": "connected" or the error} for each of the targets."""
-    found = {}
-    for host, port in given["targets"]:
-        try:
-            socket.create_connection((host, port), timeout=1.5).close()
-            found[f"{host}:{port}"] = "connected"
-        except OSError as error:
-            found[f"{host}:{port}"] = type(error).__name__
-    return found
+    """{"host:port": "connected" or the error} for each of the targets, all tried at once."""
+    targets: list[tuple[str, int]] = [(host, port) for host, port in given["targets"]]
+    with ThreadPoolExecutor(len(targets)) as threads:
+        return {
+            f"{host}:{port}": found for (host, port), found in zip(targets, threads.map(_connect, targets), strict=True)
+        }
+
+
+def _connect(target: tuple[str, int]) -> str:
+    try:
+        socket.create_connection(target, timeout=1.5).close()
+    except OSError as error:
+        return type(error).__name__
+    return "connected"
 
 
 def look(_ctx: object, _given: dict[str, Any]) -> dict[str, Any]:
