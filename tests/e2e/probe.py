@@ -4,6 +4,7 @@ import os
 import socket
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,24 @@ def environment_of_others() -> list[str]:
         except OSError:
             continue
     return sorted(names)
+
+
+def own_data(_ctx: object, _given: dict[str, Any]) -> dict[str, Any]:
+    """What a skill sees and can do of the place where an agent keeps its own data on the workspace."""
+    folder = Path("/workspace/.openclaw")
+    tries: dict[str, Callable[[], object]] = {
+        "write": lambda: (folder / "x").write_text("x"),
+        "remove": folder.rmdir,
+        "rename": lambda: folder.rename("/workspace/moved"),
+    }
+    done = []
+    for name, work in tries.items():
+        try:
+            work()
+            done.append(name)
+        except OSError:
+            continue
+    return {"seen": sorted(entry.name for entry in folder.iterdir()), "done": done}
 
 
 def give(ctx: Any, given: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -40,6 +41,51 @@ async def test_inside_there_is_nothing_to_take(kube: Kube) -> None:
     assert seen["seccomp"] == "2"
     names = {*seen["environment"], *seen["parent_environment"]}
     assert not [name for name in names if re.search(r"KEY$|TOKEN|SECRET|PASSWORD", name)], names
+
+
+@pytest.fixture
+def rememberer(kube: Kube) -> Iterator[str]:
+    """An Agent that keeps its memory on its workspace, with a Skill that may read that and one that may write it."""
+    skills = [
+        {
+            "apiVersion": "openclaw.io/v1alpha1",
+            "kind": "Skill",
+            "metadata": {"name": f"with-{access}"},
+            "spec": {
+                "version": "1.0.0",
+                "source": {"inline": {"files": {"scripts/main.py": "async def act(ctx, input): ..."}}},
+                "actions": [{"name": "act", "description": "Acts."}],
+                "permissions": [f"filesystem:{access}"],
+                "sandbox": {"warm": 1},
+            },
+        }
+        for access in ("read", "write")
+    ]
+    agent = {
+        "apiVersion": "openclaw.io/v1alpha1",
+        "kind": "Agent",
+        "metadata": {"name": "rememberer"},
+        "spec": {
+            "model": {"provider": "openai-compatible", "name": "none", "baseURL": "http://127.0.0.1:1/v1"},
+            "skills": [{"name": "with-read"}, {"name": "with-write"}],
+        },
+    }
+    kube.apply(*skills, agent)
+    yield "rememberer"
+    kube.delete("agent/rememberer", "skill/with-read", "skill/with-write")
+
+
+async def test_what_an_agent_remembers_is_not_there_for_its_skills(kube: Kube, rememberer: str) -> None:
+    selector = f"openclaw.io/workspace={rememberer}-workspace"
+    kube.wait("condition=Ready", f"agent/{rememberer}", seconds=steps.READY_SECONDS)
+    steps.await_sandboxes(kube, 2, seconds=60, selector=selector)
+    for pod in kube.items("pods", selector):
+        with sandbox.endpoint(kube, pod) as where:
+            seen = (await sandbox.probe(sandbox.signer(kube), where, "own_data", {})).output
+        assert seen == {"seen": [], "done": []}
+    gateway = kube.items("pods", f"openclaw.io/agent={rememberer},app.kubernetes.io/name=gateway")[0]
+    kept = kube.exec(gateway["metadata"]["name"], "ls", "/workspace/.openclaw").split()
+    assert {"records.db", "vectors", "nothing"} <= set(kept)
 
 
 async def test_there_is_no_way_out(kube: Kube) -> None:

@@ -42,7 +42,8 @@ def store(**changes: Any) -> Store:
 
 def agent_inputs(name: str, spec: dict[str, Any], *, memory: Store | None = None, skills: bool = False) -> AgentInputs:
     model = {"model": {"provider": "openai-compatible", "name": "m", "baseURL": "http://llm:8000/v1"}}
-    agent = AgentSpec.model_validate(model | spec)
+    stored = {"memory": {**spec.get("memory", {}), "storeRef": {"name": memory.name}}} if memory else {}
+    agent = AgentSpec.model_validate(model | spec | stored)
     resolved: tuple[ResolvedSkill, ...] = ()
     if skills:
         skill = skill_spec()

@@ -126,8 +126,11 @@ BACKED_UP = store(
 
 
 def cases() -> dict[str, list[dict[str, Any]]]:
-    sandboxed = pool_for("ada", agent_inputs("ada", {}).spec, skill_spec(), IMAGES)
+    stored = agent_inputs("ada", {"memory": {"storeRef": {"name": "mem"}}}).spec
+    sandboxed = pool_for("ada", stored, skill_spec(), IMAGES)
+    beside_memory = pool_for("ada", agent_inputs("ada", {}).spec, skill_spec(permissions=["filesystem:read"]), IMAGES)
     assert sandboxed is not None
+    assert beside_memory is not None
     return {
         "agent-embedded": agent.build(agent_inputs("ada", {})),
         "agent-full": agent.build(agent_inputs("ada", FULL, memory=store(), skills=True)),
@@ -177,6 +180,9 @@ def cases() -> dict[str, list[dict[str, Any]]]:
         "sandbox": [
             sandbox.pod("demo", sandboxed.shape, "abcde", "UFVCTElD", "0123456789", "IfNotPresent"),
             *network.sandbox_policies("demo"),
+        ],
+        "sandbox-embedded": [
+            sandbox.pod("demo", beside_memory.shape, "abcde", "UFVCTElD", "0123456789", "IfNotPresent")
         ],
         "egress": [
             *network.egress_policies("demo", internal=False, denied=("10.0.0.0/16",)),

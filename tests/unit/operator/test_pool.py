@@ -224,6 +224,14 @@ def test_other_shapes_are_other_pools(changes: dict[str, Any]) -> None:
     assert plain.id != other.id
 
 
+def test_only_pods_that_would_see_an_agents_own_data_are_other_pods() -> None:
+    stored = agent_inputs("ada", {"memory": {"storeRef": {"name": "mem"}}}).spec
+    embedded = agent_inputs("ada", {}).spec
+    for permissions, same in (([], True), (["filesystem:read"], False), (["filesystem:write"], False)):
+        pools = [pool_for("ada", agent, skill_spec(permissions=permissions), IMAGES) for agent in (stored, embedded)]
+        assert (pools[0] == pools[1]) is same
+
+
 def test_workspaces_are_not_shared() -> None:
     agent = agent_inputs("ada", {}).spec
     ids = {pool.id for name in ("ada", "bob") if (pool := pool_for(name, agent, skill_spec(), IMAGES))}

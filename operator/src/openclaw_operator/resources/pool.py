@@ -36,6 +36,8 @@ class PoolShape:
     runner_image: str | None = None
     runtime: Literal["python", "node", "image"] = "python"
     allowances: tuple[str, ...] = ()
+    # Whether the agent's own data is on the workspace, which the pods then must not see.
+    embedded: bool = False
     pull_secrets: tuple[str, ...] = ()
 
     @property
@@ -56,6 +58,8 @@ class PoolShape:
             shape["runnerImage"] = self.runner_image
         if self.runtime != "python":
             shape |= {"runtime": self.runtime, "allowances": self.allowances}
+        if self.embedded:
+            shape["embedded"] = True
         if self.pull_secrets:
             shape["imagePullSecrets"] = self.pull_secrets
         text = json.dumps(shape, sort_keys=True, separators=(",", ":"))
@@ -134,6 +138,7 @@ def pool_for(agent_name: str, agent: AgentSpec, skill: SkillSpec, images: Images
         runner_image=images.sandbox if skill.runtime == "image" else None,
         runtime="python" if skill.runtime == "bash" else skill.runtime,
         allowances=_allowances(permissions) if skill.runtime == "node" else (),
+        embedded=mode is not None and agent.memory.store_ref is None,
         pull_secrets=images.pull_secrets,
     )
     scaling = agent.gateway.autoscaling

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from openclaw_operator.resources.agent_config import EMBEDDED_DATA_DIR, WORKSPACE_DIR
 from openclaw_operator.resources.meta import (
     EGRESS_LABEL,
     MANAGED_BY,
@@ -28,6 +29,10 @@ SCRATCH_SIZE = "256Mi"
 RUNNER_DIR = "/opt/openclaw"
 RUNNER_DIR_OF_COPY = "/runner"
 RUNNER_SIZE = "256Mi"
+# What skills see in place of the gateway's own data: a folder in it that stays empty. An emptyDir would do, but for a
+# pod that comes before its gateway: the container runtime would make the folder to mount it on, and make it root's, so
+# that the gateway could not write to it. The folder of a subPath is made by the kubelet, with the mode of the volume.
+NOTHING_SUBPATH = f"{EMBEDDED_DATA_DIR.removeprefix(WORKSPACE_DIR + '/')}/nothing"
 RUNNER_MODULE = "openclaw_runtime.sandbox.runner"
 
 
@@ -77,8 +82,14 @@ def pod(namespace: str, shape: PoolShape, suffix: str, public_keys: str, signing
     if shape.claim:
         labels[WORKSPACE_LABEL] = shape.claim
         read_only = {"readOnly": True} if shape.mode == "ro" else {}
-        volumes.append({"name": "workspace", "persistentVolumeClaim": {"claimName": shape.claim, **read_only}})
-        mounts.append({"name": "workspace", "mountPath": "/workspace", **read_only})
+        # The kubelet makes the folder of a subPath, for which the volume itself has to be writable.
+        claim_read_only = {} if shape.embedded else read_only
+        volumes.append({"name": "workspace", "persistentVolumeClaim": {"claimName": shape.claim, **claim_read_only}})
+        mounts.append({"name": "workspace", "mountPath": WORKSPACE_DIR, **read_only})
+        if shape.embedded:
+            mounts.append(
+                {"name": "workspace", "mountPath": EMBEDDED_DATA_DIR, "subPath": NOTHING_SUBPATH, "readOnly": True}
+            )
         # A ReadWriteOnce volume is on one node: pods elsewhere could not mount it.
         term = {"labelSelector": {"matchLabels": {WORKSPACE_LABEL: shape.claim}}}
         preferred = {"weight": 100, "podAffinityTerm": {**term, "topologyKey": "kubernetes.io/hostname"}}
