@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -11,13 +12,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.api.skill import SkillSpec
 from openclaw_operator.reconcile import signing
-from openclaw_operator.resources import egress, meta, package, sandbox, secrets
+from openclaw_operator.resources import agent_config, egress, meta, package, sandbox, secrets
+from openclaw_operator.resources.inputs import AgentInputs, ResolvedSkill
 from openclaw_operator.resources.pool import pool_for
-from openclaw_runtime.config import Gateway, Sandbox
+from openclaw_runtime.config import Gateway, Sandbox, load_config
 from openclaw_runtime.egress import grant
 from openclaw_runtime.egress.settings import read_settings as read_egress_settings
 from openclaw_runtime.sandbox import archive, pool
 from openclaw_runtime.sandbox.archive import PackageFile
+from openclaw_runtime.sandbox.memory import memory_of_call
 from openclaw_runtime.sandbox.runner.settings import read_settings
 from openclaw_runtime.sandbox.signing import CLOCK_SKEW_SECONDS, Signer, Verifier
 from openclaw_runtime.skills.package import pack_files
@@ -93,6 +96,36 @@ def test_a_sandbox_pod_has_the_environment_its_runner_reads() -> None:
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert mounts[str(settings.workspace)]["readOnly"] is True
     assert str(settings.scratch_root) in mounts
+
+
+@pytest.mark.parametrize(
+    ("limit", "mebibytes"), [("2Gi", 1984), ("512Mi", 448), ("96Mi", 48), (1 << 30, 960), (None, 512)]
+)
+def test_a_call_may_use_what_its_skill_says_less_what_the_runner_needs(
+    limit: str | int | None, mebibytes: int, tmp_path: Path
+) -> None:
+    spec = AgentSpec.model_validate({"model": {"provider": "local", "name": "x", "baseURL": "http://x"}})
+    skill = SkillSpec.model_validate(
+        {
+            "version": "1.0.0",
+            "runtime": "node",
+            "source": {"inline": {"files": {"scripts/main.mjs": ""}}},
+            "actions": [{"name": "a", "description": "a"}],
+            "resources": {"limits": {} if limit is None else {"memory": limit}},
+        }
+    )
+    found = pool_for("agent", spec, skill, IMAGES)
+    assert found is not None
+    made = sandbox.pod("space", found.shape, "abcde", "key", signing="00", pull_policy="Always")["spec"]["containers"]
+    environment = {item["name"]: item.get("value") or "from-field" for item in made[0]["env"]}
+    assert read_settings(environment).languages.memory_bytes >> 20 == mebibytes
+
+    resolved = ResolvedSkill("a", skill, "sha256:" + "ab" * 32, "a-package", level="isolated", config={}, pool=found)
+    inputs = AgentInputs(meta.Owner("Agent", "agent", "space", "uid"), spec, "", IMAGES, None, (resolved,), ())
+    path = tmp_path / "config.yaml"
+    path.write_text(agent_config.config_map(inputs, agent_config.render(inputs))["data"]["config.yaml"])
+    (installed,) = load_config(path).skills.installed
+    assert memory_of_call(installed.memory) >> 20 == mebibytes
 
 
 def test_an_egress_proxy_has_the_environment_it_reads() -> None:

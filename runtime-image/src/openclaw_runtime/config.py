@@ -210,6 +210,13 @@ def _pattern(pattern: str) -> str:
     return check_pattern(pattern)
 
 
+def _quantity(text: str) -> str:
+    from openclaw_runtime.sandbox.memory import parse_quantity
+
+    parse_quantity(text)
+    return text
+
+
 class SkillTrigger(Section):
     """What starts an action without the model: a command pattern or a cron schedule."""
 
@@ -247,6 +254,7 @@ class InstalledSkillConfig(Section):
     allowed_domains: list[str] = Field(default_factory=list)
     level: Literal["isolated", "restricted", "trusted"] = "isolated"
     pool: str | None = None
+    memory: Annotated[str, AfterValidator(_quantity)] | None = None
     config: dict[str, Any] = Field(default_factory=dict)
     secret_files: dict[str, UserPath] = Field(default_factory=dict)
     rate_limit: RateLimit | None = None

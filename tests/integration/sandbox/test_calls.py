@@ -342,8 +342,10 @@ async def test_an_endless_line_is_cut(executor: SubprocessExecutor, context: Rec
 
 async def test_memory_is_limited(executor: SubprocessExecutor, context: RecordingContext) -> None:
     assert (await run(executor, context, "memory", {"bytes": 64 << 20})).output == 64 << 20
-    with pytest.raises(errors.SkillCrashedError, match="out of memory: the limit is 512 MiB"):
-        await run(executor, context, "memory", {"bytes": 1 << 30})
+    for options, text in (({}, "512 MiB"), ({"memory_bytes": 128 << 20}, "128 MiB")):
+        with pytest.raises(errors.SkillCrashedError, match=rf"out of memory: .* {text}; raise resources.limits.memory"):
+            await run(executor, context, "memory", {"bytes": 600 << 20}, **options)
+    assert (await run(executor, context, "memory", {"bytes": 600 << 20}, memory_bytes=1 << 30)).output == 600 << 20
 
 
 async def test_a_file_cannot_grow_without_end(executor: SubprocessExecutor, context: RecordingContext) -> None:

@@ -287,7 +287,11 @@ class SkillSpec(Model):
         description="Secrets handed over with a call.",
         json_schema_extra=list_map("name"),
     )
-    resources: Resources = Field(default_factory=_skill_resources, description="Resources of a sandbox pod.")
+    resources: Resources = Field(
+        default_factory=_skill_resources,
+        description="Resources of a sandbox pod. A call may use limits.memory less 64Mi, or half of it below 128Mi: "
+        "the rest is for what runs it.",
+    )
     sandbox: SkillSandbox = Field(default_factory=SkillSandbox, description="Isolation.")
     signature: Signature | None = Field(None, description="Refuse any other content than this.")
 

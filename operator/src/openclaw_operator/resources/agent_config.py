@@ -213,6 +213,8 @@ def _skill(skill: ResolvedSkill) -> dict[str, Any]:
         "allowed_domains": sorted(spec.allowed_domains),
         "level": skill.level,
         "pool": skill.pool.id if skill.pool else None,
+        # Of a trusted skill, too: it runs in the gateway's pod, but no call may have more than its Skill says.
+        **({"memory": str(memory)} if (memory := spec.resources.limits.get("memory")) else {}),
         "config": skill.config,
         "secret_files": {name: f"{SKILL_SECRETS_DIR}/{skill.name}/{name}" for name in sorted(skill.secrets)},
         "rate_limit": {"calls": spec.rate_limit.calls, "per_seconds": spec.rate_limit.per_seconds},

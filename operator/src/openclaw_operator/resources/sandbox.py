@@ -48,6 +48,10 @@ def _runtime_env(shape: PoolShape) -> list[Object]:
         values["OPENCLAW_SANDBOX_RUNTIME"] = shape.runtime
     if shape.allowances:
         values["OPENCLAW_SANDBOX_ALLOWANCES"] = ",".join(shape.allowances)
+    memory = shape.container_resources().get("limits", {}).get("memory")
+    if shape.runtime == "node" and memory:
+        # Of all programs only its own heap is sized before the call comes that says what it may use.
+        values["OPENCLAW_SANDBOX_MEMORY"] = str(memory)
     if shape.runner_image:
         values["PYTHONPATH"] = f"{RUNNER_DIR}/packages"
     return [{"name": name, "value": value} for name, value in values.items()]

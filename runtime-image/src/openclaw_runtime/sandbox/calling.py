@@ -173,7 +173,8 @@ class CallRunner:
     def _limits(self, call: SkillCall, remaining: float) -> Limits:
         action = call.skill.action(call.action)
         declared = action.timeout_seconds if action else Limits().timeout_seconds
-        return replace(Limits(), timeout_seconds=max(0.001, min(declared, remaining)))
+        timeout = max(0.001, min(declared, remaining))
+        return replace(Limits(), timeout_seconds=timeout, memory_bytes=call.skill.memory_bytes)
 
     def _methods(self, call: SkillCall) -> frozenset[str]:
         return context_methods(call.skill.permissions, self._security)

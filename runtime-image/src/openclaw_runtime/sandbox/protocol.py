@@ -36,6 +36,8 @@ MAX_FRAME_BYTES: Final = 4 * 1024 * 1024
 MAX_RESULT_BYTES: Final = 8 * 1024 * 1024
 """The largest result a pod will ever send, whatever a call asks for."""
 FRAME_OVERHEAD: Final = 64 * 1024
+MIN_MEMORY_BYTES: Final = 16 * 1024 * 1024
+MAX_MEMORY_BYTES: Final = 1 << 46
 MAX_TIMEOUT_SECONDS: Final = 24 * 3600.0
 
 ASK: Final = "ask"
@@ -125,6 +127,11 @@ class Limits:
     memory_bytes: int = 512 * 1024 * 1024
     max_processes: int = 64
 
+    @property
+    def memory_hint(self) -> str:
+        """What to tell the author of a skill that had too little."""
+        return f"a call may use {self.memory_bytes >> 20} MiB; raise resources.limits.memory in the spec of the Skill"
+
     def wire(self) -> Json:
         """Returns the JSON object."""
         return {
@@ -140,7 +147,7 @@ class Limits:
         return cls(
             timeout_seconds=fields.number("timeoutSeconds", least=0.001, most=MAX_TIMEOUT_SECONDS),
             max_result_bytes=fields.integer("maxResultBytes", least=2, most=MAX_RESULT_BYTES),
-            memory_bytes=fields.integer("memoryBytes", least=16 * 1024 * 1024, most=1 << 46),
+            memory_bytes=fields.integer("memoryBytes", least=MIN_MEMORY_BYTES, most=MAX_MEMORY_BYTES),
             max_processes=fields.integer("maxProcesses", least=1, most=65_536),
         )
 

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from openclaw_runtime.sandbox.archive import PackageFile
+from openclaw_runtime.sandbox.memory import memory_of_call
 from openclaw_runtime.skills import npm_layout
 from openclaw_runtime.skills.errors import ManifestError
 from openclaw_runtime.skills.manifest import FrontMatter, SkillManifest, mcp_server, problems, semantic
@@ -54,6 +55,7 @@ class SkillFolder(BaseModel):
             permissions=frozenset(manifest.permissions),
             allowed_domains=manifest.allowed_domains,
             level=manifest.sandbox.level,
+            memory_bytes=memory_of_call(manifest.memory_limit),
             config=config,
             secrets={item.name: secrets[item.name] for item in manifest.secrets if item.name in secrets},
             rate_limit=RateLimit(**manifest.rate_limit.model_dump()) if manifest.rate_limit else None,

@@ -13,6 +13,7 @@ from pydantic.alias_generators import to_camel
 from semantic_version import Version
 
 from openclaw_runtime.sandbox.archive import ArchiveError, check_path
+from openclaw_runtime.sandbox.memory import memory_of_call
 from openclaw_runtime.schedules.cron import check_cron
 from openclaw_runtime.skills.patterns import check_pattern
 from openclaw_runtime.skills.schemas import check_schema
@@ -144,6 +145,21 @@ class SkillManifest(_Model):
     secrets: tuple[SecretManifest, ...] = ()
     resources: dict[str, Any] | None = None
     sandbox: SandboxManifest = SandboxManifest()
+
+    @property
+    def memory_limit(self) -> str | None:
+        """`resources.limits.memory`, if it is set."""
+        limits = (self.resources or {}).get("limits")
+        found = limits.get("memory") if isinstance(limits, dict) else None
+        return None if found is None else str(found)
+
+    @model_validator(mode="after")
+    def _readable_memory(self) -> "SkillManifest":
+        try:
+            memory_of_call(self.memory_limit)
+        except ValueError as error:
+            raise ValueError(f"resources.limits.memory: {error}") from None
+        return self
 
     @property
     def main_file(self) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from openclaw_runtime.config import InstalledSkillConfig, PackageRef, Skills
 from openclaw_runtime.sandbox.archive import ArchiveError, verify
+from openclaw_runtime.sandbox.memory import memory_of_call
 from openclaw_runtime.secrets import SecretFile
 from openclaw_runtime.skills.errors import ManifestError, PackageUnavailableError, SkillsError
 from openclaw_runtime.skills.folder import is_skill_folder, read_skill
@@ -152,6 +153,7 @@ class SkillRegistry:
             allowed_domains=tuple(item.allowed_domains),
             level=item.level,
             pool=item.pool,
+            memory_bytes=memory_of_call(item.memory),
             config=item.config,
             secrets=secrets,
             rate_limit=RateLimit(**item.rate_limit.model_dump()) if item.rate_limit else None,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from openclaw_runtime.sandbox.attachments import Attachment
+from openclaw_runtime.sandbox.protocol import Limits
 
 Level = Literal["isolated", "restricted", "trusted"]
 SecurityLevel = Literal["strict", "moderate", "permissive"]
@@ -80,7 +81,7 @@ class InstalledSkill:
     `digest` is `sha256:<64 hex>` over the uncompressed package; `load_package` returns the gzip-compressed bytes.
     `pool` is the id of the sandbox pool (None outside a cluster). `command` is what runtime `image` runs. The
     actions of an MCP server (`mcp`) are filled in once it was asked; `problems` says what stands in the way, one line
-    each.
+    each. `memory_bytes` is what a call may use.
     """
 
     name: str
@@ -95,6 +96,7 @@ class InstalledSkill:
     allowed_domains: tuple[str, ...] = ()
     level: Level = "isolated"
     pool: str | None = None
+    memory_bytes: int = Limits().memory_bytes
     config: dict[str, Any] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     rate_limit: RateLimit | None = None

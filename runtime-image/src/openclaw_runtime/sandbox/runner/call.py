@@ -27,6 +27,7 @@ from openclaw_runtime.sandbox.protocol import (
     CallPayload,
     CallResult,
     ErrorCode,
+    Limits,
 )
 from openclaw_runtime.sandbox.runner.channel import ChannelError, FrameTooLargeError
 from openclaw_runtime.sandbox.runner.child import Child, Usage
@@ -201,7 +202,7 @@ class CallRun:
             case Ended(code, message):
                 return failure(code, message)
             case Died(code):
-                return failure(ErrorCode.SKILL_CRASHED, _death(code))
+                return failure(ErrorCode.SKILL_CRASHED, _death(code, self._payload.limits))
             case Failure(_, code, message, data):
                 if code not in _CHILD_CODES:
                     return failure(ErrorCode.SKILL_CRASHED, "the skill's process broke the protocol")
@@ -314,8 +315,12 @@ class CallRun:
                 return
 
 
-def _death(code: int) -> str:
+def _death(code: int, limits: Limits) -> str:
     if code >= 0:
         return f"the skill's process ended with exit code {code} before it answered"
-    names = {9: "SIGKILL, perhaps for lack of memory", 24: "SIGXCPU: its CPU time was used up", 25: "SIGXFSZ"}
+    names = {
+        9: f"SIGKILL, perhaps for lack of memory: {limits.memory_hint}",
+        24: "SIGXCPU: its CPU time was used up",
+        25: "SIGXFSZ",
+    }
     return f"the skill's process was killed by signal {names.get(-code, -code)}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from openclaw_runtime.environ import SettingsError, number
+from openclaw_runtime.sandbox.memory import memory_of_call
 from openclaw_runtime.sandbox.runner.languages import SERVED, Languages
 
 LEASE_IDLE_SECONDS: Final = 300
@@ -60,7 +61,11 @@ def _languages(environ: Mapping[str, str]) -> Languages:
     node = environ.get("OPENCLAW_SANDBOX_NODE", "")
     allowances = environ.get("OPENCLAW_SANDBOX_ALLOWANCES", "")
     own = {name: value for name, value in environ.items() if not name.startswith(_OWN)} if runtime == "image" else {}
-    return Languages(runtime, Path(node) if node else None, tuple(filter(None, allowances.split(","))), own)
+    try:
+        memory = memory_of_call(environ.get("OPENCLAW_SANDBOX_MEMORY") or None)
+    except ValueError as error:
+        raise SettingsError(f"OPENCLAW_SANDBOX_MEMORY: {error}") from None
+    return Languages(runtime, Path(node) if node else None, tuple(filter(None, allowances.split(","))), own, memory)
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:

@@ -123,7 +123,9 @@ class _Worker:
         loop.add_reader(self._channel, self._read)
         if self._languages.runtime == "node":
             policy = seccomp.Policy(False, False, _protected(self._zygote), lasting_ipc=self._zygote is None)
-            self._node = Node(self._languages.node, self._channel, dict(os.environ), policy)
+            self._node = Node(
+                self._languages.node, self._channel, dict(os.environ), policy, self._languages.memory_bytes
+            )
             await self._node.start(Allowance.of(self._languages.allowances))
         self._link.send(Notification("ready", {}))
         payload = await self._job
@@ -183,8 +185,7 @@ class _Worker:
         except asyncio.CancelledError:
             return _failure(ErrorCode.CANCELLED, "the call was ended")
         except MemoryError:
-            limit = payload.limits.memory_bytes >> 20
-            return _failure(ErrorCode.SKILL_CRASHED, f"out of memory: the limit is {limit} MiB")
+            return _failure(ErrorCode.SKILL_CRASHED, f"out of memory: {payload.limits.memory_hint}")
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like end the call, not the protocol
             if refusal := self._refusal(error, payload):
                 return refusal

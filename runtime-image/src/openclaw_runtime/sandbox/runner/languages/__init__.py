@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from openclaw_runtime.sandbox.protocol import Limits
+
 SERVED: Final[Mapping[str, tuple[str, ...]]] = {"python": ("python", "bash"), "node": ("node",), "image": ("image",)}
 """Which runtimes a sandbox serves, by the runtime it was made for."""
 
@@ -17,7 +19,7 @@ class Languages:
     """What a sandbox was made for.
 
     `runtime` is a key of `SERVED`. `node` is the program, where one was named; it is started before the first
-    call, with the `allowances` (permissions) its calls are expected to have. `environment` is that
+    call, with the `allowances` (permissions) and `memory_bytes` its calls are expected to have. `environment` is that
     of the skill's own image.
     """
 
@@ -25,6 +27,7 @@ class Languages:
     node: Path | None = None
     allowances: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    memory_bytes: int = Limits().memory_bytes
 
 
 class LanguageError(Exception):

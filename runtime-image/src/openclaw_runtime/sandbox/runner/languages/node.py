@@ -58,16 +58,22 @@ class Allowance:
 class Node:
     """One Node.js process for one call, warm if it was started with the right permissions.
 
-    `policy` is what holds beside these two.
+    `policy` is what holds beside these two, `memory_bytes` what its calls are expected to have.
     """
 
     def __init__(
-        self, program: Path | None, channel: socket.socket, environment: Mapping[str, str], policy: seccomp.Policy
+        self,
+        program: Path | None,
+        channel: socket.socket,
+        environment: Mapping[str, str],
+        policy: seccomp.Policy,
+        memory_bytes: int,
     ) -> None:
         self._program = program or shutil.which("node", path=environment.get("PATH"))
         self._channel = channel
         self._environment = environment
         self._policy = policy
+        self._memory_bytes = memory_bytes
         self._allowance: Allowance | None = None
         self._process = 0
         self._control: socket.socket
@@ -81,7 +87,7 @@ class Node:
             self._process = os.fork()
             if self._process == 0:
                 policy = replace(self._policy, execute=allowance.execute, network=allowance.network)
-                _become(str(self._program), self._channel, theirs, self._environment, policy)
+                _become(str(self._program), self._channel, theirs, self._environment, policy, self._memory_bytes)
         self._control, self._allowance = ours, allowance
         ours.setblocking(False)
         try:
@@ -145,9 +151,9 @@ class Node:
         raise ProgramError(_death(os.waitstatus_to_exitcode(status), payload.limits))
 
 
-def heap_megabytes(limit: int | None = None) -> int:
+def heap_megabytes(memory_bytes: int) -> int:
     """Returns the size of the heap that fits into the memory of a call and of this cgroup."""
-    limits = [Limits().memory_bytes, *([] if limit is None else [limit])]
+    limits = [memory_bytes]
     for path in _CGROUP_LIMITS:
         try:
             text = Path(path).read_text(encoding="ascii").strip()
@@ -164,6 +170,7 @@ def _become(
     control: socket.socket,
     environment: Mapping[str, str],
     policy: seccomp.Policy,
+    memory_bytes: int,
 ) -> NoReturn:
     """The life of the forked process until it is Node.js."""
     try:
@@ -175,7 +182,7 @@ def _become(
         for target in (CHANNEL_FD, CONTROL_FD):
             os.dup2(_HIGH_FD * 2 + target, target, inheritable=True)
         linux.close_descriptors_except([CHANNEL_FD, CONTROL_FD])
-        argv = [program, f"--max-old-space-size={heap_megabytes()}", str(WORKER)]
+        argv = [program, f"--max-old-space-size={heap_megabytes(memory_bytes)}", str(WORKER)]
         seccomp.exec_once(program, argv, environment, replace(policy, own=os.getpid()))
     except BaseException as error:  # noqa: BLE001 - this is the end of the process, whatever it was
         os.write(2, f"node: {error}\n".encode())
@@ -187,5 +194,5 @@ def _death(code: int, limits: Limits) -> str:
         return f"Node.js ended with exit code {code} before the action did"
     name = signal.Signals(-code).name
     if -code in (signal.SIGABRT, signal.SIGTRAP, signal.SIGILL, signal.SIGKILL):
-        return f"Node.js was killed by {name}, perhaps for lack of memory: the limit is {limits.memory_bytes >> 20} MiB"
+        return f"Node.js was killed by {name}, perhaps for lack of memory: {limits.memory_hint}"
     return f"Node.js was killed by {name}"
