@@ -400,6 +400,55 @@ async def test_busy_and_unreachable_pods_are_passed_over(
         await taken
 
 
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (
+            {"containerStatuses": [{"state": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}]},
+            r"OOMKilled: it used more memory than resources\.limits\.memory in the spec of the Skill; raise it",
+        ),
+        (
+            {"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."},
+            r"Evicted: The node was low on resource: memory\.",
+        ),
+        (None, "its pod was deleted"),
+    ],
+)
+async def test_a_call_whose_pod_goes_away_is_told_why(
+    server: ApiServer,
+    pods: Pods,
+    make_executor: Make,
+    context: RecordingContext,
+    status: dict[str, Any] | None,
+    told: str,
+) -> None:
+    only = await pods.add()
+    executor = await make_executor(pods.port)
+    calling = asyncio.ensure_future(executor.execute(make_call(make_skill("stubborn", pool=POOL)), context))
+    await context.logged.wait()
+    only.process.kill()
+    await only.process.wait()
+    await server.watching.wait()
+    (gone,) = server.pods
+    gone["status"] |= status or {}
+    server.emit("DELETED" if status is None else "MODIFIED", gone)
+    with pytest.raises(errors.SkillCrashedError, match=rf"{only.endpoint.name} went away while the call ran; {told}$"):
+        await calling
+
+
+async def test_a_pod_whose_end_nobody_tells_of_is_gone_all_the_same(
+    pods: Pods, make_executor: Make, context: RecordingContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openclaw_runtime.sandbox.pool.FATE_SECONDS", 0.01)
+    only = await pods.add()
+    executor = await make_executor(pods.port)
+    calling = asyncio.ensure_future(executor.execute(make_call(make_skill("stubborn", pool=POOL)), context))
+    await context.logged.wait()
+    only.process.kill()
+    with pytest.raises(errors.SkillCrashedError, match=r"went away while the call ran$"):
+        await calling
+
+
 TOO_MUCH = {"text": '"' * (1 << 20)}
 """Fits into an input; quoted twice it does not fit into the frame of a call."""
 

@@ -38,6 +38,10 @@ class Source(Protocol):
         """Returns whether a sandbox that was handed out is still there."""
         ...
 
+    async def fate(self, uid: str) -> str | None:
+        """Returns why a sandbox that went away is over and what to do, as far as it becomes known within a moment."""
+        ...
+
     def may_grow(self, pool: str) -> bool:
         """Returns whether another sandbox of the pool is sure to come without one of those in use ending."""
         ...
@@ -110,6 +114,10 @@ class CallRunner:
             except UnreachableError as error:
                 last = error
                 self._source.given_up(endpoint.uid)
+            except errors.SandboxLostError as error:
+                self._source.given_up(endpoint.uid)
+                fate = await self._source.fate(endpoint.uid)
+                raise errors.SandboxLostError("; ".join(filter(None, (str(error), fate)))) from None
             except BaseException:
                 if not kept:
                     self._source.given_up(endpoint.uid)

@@ -81,6 +81,10 @@ class SkillCrashedError(SandboxError):
     code = -32008
 
 
+class SandboxLostError(SkillCrashedError):
+    """The sandbox itself went away while the call ran."""
+
+
 class ResultTooLargeError(SandboxError):
     """The skill returned more than the limit of its call."""
 

@@ -68,7 +68,7 @@ class Exchange:
                 result = CallResult.parse(await self._until_response())
             return result, await self._attachments(endpoint, result.attachments)
         except ConnectionClosed:
-            raise errors.SkillCrashedError(f"{endpoint.name} went away while the call ran") from None
+            raise errors.SandboxLostError(f"{endpoint.name} went away while the call ran") from None
         except ProtocolError as error:
             raise errors.ProtocolViolationError(f"{endpoint.name}: {error}") from None
         except TimeoutError:

@@ -151,6 +151,10 @@ class SubprocessExecutor:
         """See `Source`."""
         return any(pool.lives(uid) for pool in self._pools.values())
 
+    async def fate(self, uid: str) -> str | None:  # noqa: ARG002 - of `Source`
+        """See `Source`. A process of this machine leaves no word."""
+        return None
+
     def may_grow(self, pool: str) -> bool:
         """See `Source`."""
         found = self._pools.get(pool)

@@ -105,6 +105,10 @@ class PodExecutor:
         """See `Source`."""
         return self._pool.lives(uid)
 
+    async def fate(self, uid: str) -> str | None:
+        """See `Source`."""
+        return await self._pool.fate(uid)
+
     def may_grow(self, pool: str) -> bool:
         """See `Source`. Pods that start are sure to come; whether more of them follow, nothing here knows."""
         return self._pool.starts(pool)

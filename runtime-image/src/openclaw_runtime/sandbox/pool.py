@@ -13,6 +13,9 @@ from openclaw_runtime.sandbox.kube import KubeApi, KubeError
 POOL_LABEL: Final = "openclaw.io/pool"
 SUSPECT_SECONDS: Final = 5.0
 """How long a pod that could not be reached is left alone."""
+FATE_SECONDS: Final = 3.0
+"""How long a call whose pod went away waits to hear why: the kubelet looks at its containers every second."""
+_DELETED: Final = "its pod was deleted"
 _FINISHED: Final = frozenset({"Succeeded", "Failed"})
 _BACKOFF: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -50,6 +53,19 @@ def problem_of(pod: Mapping[str, Any]) -> str | None:
     return None
 
 
+def end_of(pod: Mapping[str, Any]) -> str | None:
+    """Returns why a pod or its container is over and what to do, in the words of the kubelet; None while it is not."""
+    status = pod.get("status", {})
+    if status.get("phase") == "Failed" and status.get("reason"):
+        return f"{status['reason']}: {status.get('message') or 'no message'}"
+    for container in status.get("containerStatuses") or ():
+        if over := (container.get("state") or {}).get("terminated"):
+            if over.get("reason") == "OOMKilled":
+                return "OOMKilled: it used more memory than resources.limits.memory in the spec of the Skill; raise it"
+            return f"{over.get('reason') or 'Terminated'}: exit code {over.get('exitCode')}"
+    return None
+
+
 class PodPool:
     """Feeds a `SandboxQueue` from a list and watch of the namespace's sandbox pods."""
 
@@ -68,6 +84,7 @@ class PodPool:
         self._suspects: dict[str, asyncio.TimerHandle] = {}
         self._ready: dict[str, Endpoint] = {}
         self._problems: dict[str, str] = {}
+        self._ends: dict[str, asyncio.Future[str | None]] = {}
         self._task: asyncio.Task[None] | None = None
         self.synced = asyncio.Event()
         self.last_error: str | None = None
@@ -103,6 +120,17 @@ class PodPool:
         self._suspects.pop(uid, None)
         self._used.discard(uid)
         self._update(uid)
+
+    async def fate(self, uid: str) -> str | None:
+        """Returns why a pod is over, once the watch tells; None if it does not within `FATE_SECONDS`."""
+        if uid not in self._known:
+            return _DELETED
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(asyncio.shield(self._end(uid)), FATE_SECONDS)
+        return None
+
+    def _end(self, uid: str) -> "asyncio.Future[str | None]":
+        return self._ends.setdefault(uid, asyncio.get_running_loop().create_future())
 
     def lives(self, uid: str) -> bool:
         """Returns whether a pod is there, ready or not."""
@@ -202,6 +230,8 @@ class PodPool:
             self._problems[uid] = problem
         if pod.get("metadata", {}).get("deletionTimestamp") or pod.get("status", {}).get("phase") in _FINISHED:
             self._over.add(uid)
+        if (end := end_of(pod)) is not None and not self._end(uid).done():
+            self._end(uid).set_result(end)
         endpoint = endpoint_of(pod, self._port)
         if endpoint is None:
             self._ready.pop(uid, None)
@@ -229,6 +259,8 @@ class PodPool:
         self._used.discard(uid)
         self._over.discard(uid)
         self._served.discard(uid)
+        if (end := self._ends.pop(uid, None)) is not None and not end.done():
+            end.set_result(_DELETED)
         if (handle := self._suspects.pop(uid, None)) is not None:
             handle.cancel()
         if pool is not None and uid in self._offered:
