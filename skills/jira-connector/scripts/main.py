@@ -29,9 +29,9 @@ def search(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
 def get(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
     """Reads one issue with its description and latest comments."""
     jira = site_api.connect(ctx)
-    key = jira.allowed(args["key"])
     fields = ",".join((*FIELDS, "description"))
-    answer = jira.call("GET", f"/issue/{key}?fields={fields}&expand=transitions")
+    answer = jira.issue(args["key"], f"fields={fields}&expand=transitions")
+    key = answer["key"]
     count = args.get("comments", 10)
     said = jira.call("GET", f"/issue/{key}/comment?orderBy=-created&maxResults={count}") if count else {}
     return {
@@ -56,7 +56,7 @@ def create(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
     if args.get("labels"):
         fields["labels"] = args["labels"]
     if "parent" in args:
-        fields["parent"] = {"key": jira.allowed(args["parent"], "parent")}
+        fields["parent"] = {"key": jira.issue(args["parent"], field="parent")["key"]}
     if args.get("dryRun", False):
         return {"key": None, "url": None, "sent": fields}
     made = jira.write("POST", "/issue", {"fields": fields})
@@ -66,7 +66,7 @@ def create(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
 def comment(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
     """Adds a comment to an issue."""
     jira = site_api.connect(ctx)
-    key = jira.allowed(args["key"])
+    key = jira.issue(args["key"])["key"]
     jira.write("POST", f"/issue/{key}/comment", {"body": jira.text(args["text"])})
     return {"key": key, "url": issues.url_of(jira.url, key)}
 
@@ -74,7 +74,7 @@ def comment(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
 def transition(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
     """Moves an issue to another state."""
     jira = site_api.connect(ctx)
-    key, wanted = jira.allowed(args["key"]), args["to"].casefold()
+    key, wanted = jira.issue(args["key"])["key"], args["to"].casefold()
     known = jira.call("GET", f"/issue/{key}/transitions").get("transitions", [])
     for name in ("name", "to"):
         for each in known:

@@ -36,6 +36,15 @@ class Jira:
             raise SkillError(f"{field}: project {project} is none of config.projects ({', '.join(self.projects)})")
         return key
 
+    def issue(self, key: str, query: str = "fields=project", field: str = "key") -> dict[str, Any]:
+        """Returns an issue of an allowed project. Raises SkillError.
+
+        Jira answers for the old key of an issue that was moved, so what counts is the key it has now.
+        """
+        answer = self.call("GET", f"/issue/{self.allowed(key, field)}?{query}")
+        self.allowed(str(answer.get("key", "")), field)
+        return answer
+
     def text(self, plain: str) -> Any:
         """Returns a text as this Jira takes it: a document in Cloud, the text itself elsewhere."""
         return adf.from_text(plain) if self.cloud else plain
@@ -62,7 +71,7 @@ class Jira:
                 answer = response.read(MAX_ANSWER)
             value = json.loads(answer) if answer else {}
         except HTTPError as error:
-            raise SkillError(_refusal(error.code, error.read(MAX_ANSWER), error.headers.get("Retry-After"))) from None
+            raise SkillError(_refusal(error)) from None
         except URLError as error:
             raise SkillError(f"Jira is not reachable ({error.reason}); is its host in allowedDomains?") from None
         except ValueError:
@@ -102,17 +111,19 @@ def connect(ctx: Any) -> Jira:
     return Jira(url, cloud, authorization, tuple(projects), ctx.config.get("allowWrites") is True)
 
 
-def _refusal(status: int, answer: bytes, wait: str | None) -> str:
+def _refusal(error: HTTPError) -> str:
     """What Jira says is wrong, with the names of the fields it says it of."""
     try:
-        value = json.loads(answer)
+        value = json.loads(error.read(MAX_ANSWER))
         messages = [*value.get("errorMessages", []), *(f"{k}: {v}" for k, v in value.get("errors", {}).items())]
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, OSError, http.client.HTTPException):
         messages = []
+    wait = error.headers.get("Retry-After")
     hints = {
         401: "check secrets.JIRA_EMAIL and JIRA_TOKEN",
         403: "the token's account lacks the right",
         404: "it does not exist, or the token's account may not see it",
         429: f"try again in {wait} s" if wait else "try again later",
     }
-    return f"Jira answered HTTP {status}: {'; '.join(messages) or hints.get(status, 'no reason given')}"
+    told = "; ".join(map(str, messages)) or hints.get(error.code, "no reason given")
+    return f"Jira answered HTTP {error.code}: {told}"

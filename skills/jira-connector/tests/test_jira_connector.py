@@ -122,7 +122,7 @@ TEXT = "First\nline\n\n- one\n- two\n\n```\ncode - here\n```\nend"
 async def test_create_and_comment(call, jira, skill):
     given = {"project": "OPS", "type": "Task", "summary": "S", "description": TEXT, "labels": ["a"], "parent": "OPS-1"}
     dry = await call("create", dryRun=True, **given)
-    assert (dry["key"], jira.seen) == (None, [])
+    assert (dry["key"], {seen.method for seen in jira.seen}) == (None, {"GET"})
     got = await call("create", **given)
     assert (got["key"], got["url"]) == ("OPS-2", f"{jira.url}/browse/OPS-2")
     fields = sent(jira)["fields"]
@@ -136,6 +136,17 @@ async def test_create_and_comment(call, jira, skill):
     assert skill.adf.to_text(fields["description"]) == "First\nline\n\n- one\n\n- two\n\ncode - here\n\nend"
     await call("comment", key="OPS-1", text="done")
     assert skill.adf.to_text(sent(jira)["body"]) == "done"
+
+
+async def test_an_issue_that_was_moved_counts_where_it_is_now(call, jira):
+    """Jira answers for its old key, too."""
+    jira.replies["GET", "/rest/api/3/issue/OPS-1"] = {**ISSUE, "key": "HR-7"}
+    for action, given in {"get": {}, "comment": {"text": "x"}, "transition": {"to": "Start"}}.items():
+        with pytest.raises(SkillError, match="key: project HR is none of"):
+            await call(action, key="OPS-1", **given)
+    with pytest.raises(SkillError, match="parent: project HR is none of"):
+        await call("create", project="OPS", type="Bug", summary="S", parent="OPS-1")
+    assert {seen.path for seen in jira.seen} == {"/rest/api/3/issue/OPS-1"}
 
 
 async def test_transitions_by_name_or_state(call, jira):

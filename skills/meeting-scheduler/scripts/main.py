@@ -16,6 +16,7 @@ import zones
 from openclaw_skill import SkillError
 
 MAX_DAYS = 92
+_FIRST_YEAR, _LAST_YEAR = 1970, 9000
 
 
 def findSlots(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
@@ -48,6 +49,8 @@ def invite(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
         place = workspace.locate(ctx, args["path"])
         if place.suffix != ".ics" or place.is_dir():
             raise SkillError(f"path: {args['path']!r} must be a file that ends in .ics")
+        if place.exists() and f"UID:{meeting_id}@openclaw" not in workspace.read_text(ctx, place):
+            raise SkillError(f"path: {args['path']!r} exists and is not this meeting; choose another name")
         # Line ends are CRLF (RFC 5545), and no system may change them.
         atomic.write_bytes(place, text.encode("utf-8"))
         shown = workspace.show(ctx, place)
@@ -56,6 +59,9 @@ def invite(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
 
 def _day(text: str, field: str) -> date:
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError as error:
         raise SkillError(f"{field}: {text!r} is no day ({error}); write 2026-03-31") from None
+    if not _FIRST_YEAR <= day.year <= _LAST_YEAR:
+        raise SkillError(f"{field}: {text!r} is not in the years from {_FIRST_YEAR} to {_LAST_YEAR}")
+    return day

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -51,8 +52,16 @@ class Participant:
 
     def has_time(self, start: datetime, end: datetime, buffer: timedelta) -> bool:
         """Returns whether they work all that time, with nothing else within `buffer` of it."""
-        works = any(first <= start and end <= last for first, last in self.working)
-        return works and not any(first < end + buffer and start - buffer < last for first, last in self.busy)
+        at = bisect.bisect_right(self.working, start, key=_begin) - 1
+        if at < 0 or end > self.working[at][1]:
+            return False
+        # Of those that begin before it is over, the last is the one that ends last: they do not touch.
+        at = bisect.bisect_left(self.busy, end + buffer, key=_begin) - 1
+        return at < 0 or self.busy[at][1] <= start - buffer
+
+
+def _begin(interval: Interval) -> datetime:
+    return interval[0]
 
 
 def participant_of(ctx: Any, given: dict[str, Any], span: Span) -> Participant:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from people import Participant, Span
@@ -44,10 +44,15 @@ def find(everybody: Sequence[Participant], span: Span, wish: Wish, limit: int) -
 
 def _starts(span: Span, wish: Wish) -> Iterator[datetime]:
     """Every time of the span a meeting may begin at: multiples of the step on the clock of the meeting's zone."""
-    moment = span.start
-    while moment + wish.duration <= span.end:
-        yield moment
-        moment += wish.step
+    for days in range((span.last - span.first).days + 1):
+        midnight = datetime.combine(span.first + timedelta(days=days), time())
+        for number in range(timedelta(days=1) // wish.step + 1):
+            wall = midnight + number * wish.step
+            start = wall.replace(tzinfo=span.zone).astimezone(UTC)
+            # In the night in which clocks go forward an hour does not exist.
+            exists = start.astimezone(span.zone).replace(tzinfo=None) == wall
+            if exists and wall - midnight < timedelta(days=1) and start + wish.duration <= span.end:
+                yield start
 
 
 def _shown(start: datetime, wish: Wish, everybody: Sequence[Participant], span: Span) -> dict[str, Any]:

@@ -121,24 +121,101 @@ async def test_a_calendar_is_read_with_its_series_and_exceptions(call, ctx):
         ("FREQ=MONTHLY;COUNT=3", "2026-01-31", ["01-31", "03-31", "05-31"]),
         ("FREQ=MONTHLY;BYMONTHDAY=-1,1;COUNT=3", "2026-01-31", ["01-31", "02-01", "02-28"]),
         ("FREQ=YEARLY;UNTIL=20270101T000000Z", "2026-03-03", ["03-03"]),
+        ("FREQ=MONTHLY;BYDAY=FR;BYMONTHDAY=13", "2026-02-13", ["02-13", "03-13", "11-13", "08-13"]),
+        ("FREQ=DAILY;WKST=SU;INTERVAL=10000", "2026-03-03", ["03-03"]),
     ],
 )
 def test_rules(skill, rule, start, days):
     begin = datetime.fromisoformat(start).replace(hour=9, tzinfo=BERLIN)
-    found = skill.recurrence.times(rule, begin, datetime(2028, 1, 1, tzinfo=UTC))
+    found = skill.recurrence.times(rule, begin, begin, datetime(2028, 1, 1, tzinfo=UTC))
     assert [f"{time:%m-%d}" for time in islice(found, 6)] == days
 
 
 def test_a_series_keeps_its_hour_when_clocks_change(skill):
-    found = skill.recurrence.times(
-        "FREQ=WEEKLY", datetime(2026, 3, 23, 9, tzinfo=BERLIN), datetime(2026, 4, 1, tzinfo=UTC)
-    )
+    begin = datetime(2026, 3, 23, 9, tzinfo=BERLIN)
+    found = skill.recurrence.times("FREQ=WEEKLY", begin, begin, datetime(2026, 4, 1, tzinfo=UTC))
     assert [time.astimezone(UTC).hour for time in found] == [8, 7]
+
+
+@pytest.mark.parametrize("rule", ["FREQ=DAILY", "FREQ=WEEKLY;INTERVAL=2", "FREQ=MONTHLY", "FREQ=YEARLY;INTERVAL=3"])
+def test_what_was_long_ago_is_not_counted(skill, rule):
+    begin, since = datetime(1990, 1, 1, 9, tzinfo=BERLIN), datetime(2026, 1, 1, tzinfo=UTC)
+    until = datetime(2030, 1, 1, tzinfo=UTC)
+    found = list(skill.recurrence.times(rule, begin, since, until))
+    assert len(found) < 2000
+    assert [time for time in found if time >= since] == [
+        time for time in skill.recurrence.times(rule, begin, begin, until) if time >= since
+    ]
+
+
+EVENT = "BEGIN:VCALENDAR\nBEGIN:VEVENT\nSUMMARY:Sync\n{}\nEND:VEVENT\nEND:VCALENDAR\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "busy"),
+    [
+        ("DTSTART;TZID=America/New_York:20260303T090000\nDTEND;TZID=America/Los_Angeles:20260303T113000", (14, 5.5)),
+        ("DTSTART:20260303T130000Z\nDTEND;TZID=America/New_York:20260303T100000", (13, 2)),
+        ("DTSTART;TZID=Europe/Berlin:20260329T000000\nDURATION:PT4H", (23, 4)),
+        ("DTSTART;TZID=Europe/Berlin:20260329T000000\nDURATION:P1D", (23, 23)),
+        ("DTSTART;TZID=Europe/Berlin:20260329T000000\nDTEND;TZID=Europe/Berlin:20260329T040000", (23, 3)),
+    ],
+)
+def test_how_long_an_event_takes(skill, lines, busy):
+    span = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)
+    ((start, end),) = skill.calendars.busy(EVENT.format(lines), *span, BERLIN)
+    assert (start.hour, (end - start).total_seconds() / 3600) == busy
+
+
+def test_free_busy_lists_are_read(skill):
+    periods = "FREEBUSY;FBTYPE=BUSY:20260303T090000Z/20260303T100000Z,20260303T120000Z/PT1H\n"
+    of_the_list = "DTSTART:20260301T000000Z\nDTEND:20260401T000000Z\nFREEBUSY;FBTYPE=FREE:20260304T090000Z/PT9H\n"
+    text = f"BEGIN:VCALENDAR\nBEGIN:VFREEBUSY\n{of_the_list}{periods}"
+    span = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)
+    found = list(skill.calendars.busy(f"{text}END:VFREEBUSY\nEND:VCALENDAR", *span, BERLIN))
+    assert [(start.hour, end.hour) for start, end in found] == [(9, 10), (12, 13)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("<html>", "it is no calendar: '<HTML>'"),
+        ("", "it is cut off, or empty"),
+        ("BEGIN:VCALENDAR\nBEGIN:VEVENT\n", "it is cut off"),
+        ("BEGIN:VCALENDAR\nEND:VEVENT\n", "END:VEVENT ends what did not begin"),
+    ],
+)
+async def test_what_is_no_calendar_is_not_free_time(call, ctx, text, told):
+    (ctx.workspace / "a.ics").write_text(text)
+    with pytest.raises(SkillError, match=told):
+        await call("findSlots", participants=[{"name": "ann", "calendar": "a.ics"}], **WEEK)
+
+
+async def test_slots_stay_on_the_clock_when_it_changes(call):
+    days = {"from": "2026-03-28", "until": "2026-03-30", "timeZone": "Europe/Berlin", "durationMinutes": 60}
+    person = {"name": "ann", "workingDays": ["sun", "mon"], "workingHours": "00:00-23:00"}
+    got = await call("findSlots", participants=[person], stepMinutes=120, limit=50, **days)
+    hours = {int(start[11:13]) for start in starts(got)}
+    assert hours == set(range(0, 23, 2))
+    assert "2026-03-29T02:00" not in {start[:16] for start in starts(got)}
+
+
+async def test_many_people_and_meetings_are_searched_in_time(call):
+    busy = [
+        {"start": f"2026-03-02T{n // 60:02}:{n % 60:02}", "end": f"2026-03-02T{n // 60:02}:{n % 60:02}:30"}
+        for n in range(1440)
+    ]
+    people = [{"name": f"p{n}", "busy": busy} for n in range(50)]
+    month = {"from": "2026-03-02", "until": "2026-05-30", "timeZone": "UTC", "durationMinutes": 60, "stepMinutes": 5}
+    assert len(starts(await call("findSlots", participants=people, **month))) == 5
 
 
 @pytest.mark.parametrize(
     ("line", "told"),
     [
+        ("RRULE:FREQ=DAILY;INTERVAL=4000000", "INTERVAL=4000000 is no number from 1 to 10000"),
+        ("DURATION:P999999999W", "it is no duration"),
+        ("DTEND:20260302T080000", "it ends before it begins"),
         ("RRULE:FREQ=HOURLY", "RRULE FREQ=HOURLY: FREQ=HOURLY is none of DAILY"),
         ("RRULE:FREQ=YEARLY;BYDAY=MO", "BYDAY with FREQ=YEARLY is not understood"),
         ("RRULE:FREQ=WEEKLY;BYDAY=XX", "BYDAY=XX is no weekday"),
@@ -148,7 +225,7 @@ def test_a_series_keeps_its_hour_when_clocks_change(skill):
     ],
 )
 async def test_what_a_calendar_says_is_never_overlooked(call, ctx, line, told):
-    text = f"BEGIN:VEVENT\nSUMMARY:Sync\nDTSTART:20260302T090000\n{line}\nEND:VEVENT\n"
+    text = EVENT.format(f"DTSTART:20260302T090000\n{line}")
     (ctx.workspace / "a.ics").write_text(text)
     with pytest.raises(SkillError, match=f"participants: ann: calendar 'a.ics': event 'Sync': .*{told}"):
         await call("findSlots", participants=[{"name": "ann", "calendar": "a.ics"}], **WEEK)
@@ -160,6 +237,7 @@ async def test_what_a_calendar_says_is_never_overlooked(call, ctx, line, told):
         ({}, {"timeZone": "Mars/Base"}, "timeZone: 'Mars/Base' is no time zone"),
         ({}, {"until": "2026-03-01"}, "until: 2026-03-01 must be from 2026-03-02"),
         ({}, {"from": "2026-02-30"}, "from: '2026-02-30' is no day"),
+        ({}, {"from": "9999-12-31"}, "from: '9999-12-31' is not in the years"),
         ({"workingHours": "17:00-09:00"}, {}, "ann: workingHours: '17:00-09:00' ends before it begins"),
         ({"workingHours": "25:00-26:00"}, {}, "ann: workingHours: '25:00-26:00'"),
         ({"busy": [{"start": "2026-03-02T10:00", "end": "2026-03-02T10:00"}]}, {}, "ann: busy.end"),
@@ -195,5 +273,9 @@ async def test_an_invitation(call, ctx):
     assert (again["meetingId"], again["path"]) == (got["meetingId"], None)
     cancelled = await call("invite", cancel=True, sequence=1, meetingId=got["meetingId"], **MEETING)
     assert {"METHOD:CANCEL", "STATUS:CANCELLED", "SEQUENCE:1"} <= set(cancelled["ics"].split("\r\n"))
+    await call("invite", path="out/plan.ics", cancel=True, **MEETING)
+    (ctx.workspace / "ann.ics").write_text(ICS)
+    with pytest.raises(SkillError, match="exists and is not this meeting"):
+        await call("invite", path="ann.ics", **MEETING)
     with pytest.raises(SkillError, match=r"must be a file that ends in .ics"):
         await call("invite", path="plan.txt", **MEETING)

@@ -35,15 +35,19 @@ def address_of(secret: str, name: str) -> str:
 
 def body_of(kind: str, text: str, title: str) -> dict[str, Any]:
     """Returns what a service of that type is sent. Raises SkillError for a text it would not take."""
-    most = MOST_CHARACTERS[kind]
-    if len(text) + len(title) > most:
-        raise SkillError(f"text: {len(text)} characters, {kind} takes at most {most}; send a summary or several parts")
+    most, bold = MOST_CHARACTERS[kind], "**" if kind == "discord" else "*"
+    whole = f"{bold}{title}{bold}\n{text}" if title else text
+    if kind == "slack":
+        # Its marks begin with these: a text could call everybody, or show one address and lead to another.
+        whole = whole.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    if len(whole) > most:
+        raise SkillError(f"text: {len(whole)} characters, {kind} takes at most {most}; send a summary or several parts")
     match kind:
         case "slack":
-            return {"text": f"*{title}*\n{text}" if title else text}
+            return {"text": whole}
         case "discord":
             # Without this a text could call everybody.
-            return {"content": f"**{title}**\n{text}" if title else text, "allowed_mentions": {"parse": []}}
+            return {"content": whole, "allowed_mentions": {"parse": []}}
         case "teams":
             blocks = [{"type": "TextBlock", "text": text, "wrap": True}]
             if title:
@@ -69,7 +73,7 @@ def post(address: str, body: dict[str, Any], name: str, timeout: float) -> None:
         with urllib.request.build_opener(_NoRedirect).open(request, timeout=timeout) as response:
             response.read(_DETAIL)
     except HTTPError as error:
-        said = error.read(_DETAIL).decode("utf-8", "replace").strip()
+        said = _said(error, address)
         wait = error.headers.get("Retry-After")
         again = f"; try again in {wait} s" if error.code == http.HTTPStatus.TOO_MANY_REQUESTS and wait else ""
         raise SkillError(f"to: {name} answered HTTP {error.code}{again}{': ' if said else ''}{said}") from None
@@ -77,3 +81,15 @@ def post(address: str, body: dict[str, Any], name: str, timeout: float) -> None:
         raise SkillError(f"to: {name} is not reachable ({error.reason}); is its host in allowedDomains?") from None
     except (OSError, http.client.HTTPException) as error:
         raise SkillError(f"to: {name} did not answer ({type(error).__name__}); it may have got the message") from None
+
+
+def _said(error: HTTPError, address: str) -> str:
+    """What a service says of a refusal; some repeat the address, which is nobody's business."""
+    try:
+        text = error.read(_DETAIL).decode("utf-8", "replace").strip()
+    except (OSError, http.client.HTTPException):
+        return ""
+    parts = urlsplit(address)
+    for secret in (parts.query, parts.path.strip("/")):
+        text = text.replace(secret, "…") if secret else text
+    return text

@@ -70,6 +70,8 @@ async def test_each_service_gets_its_form(call, hooks):
     assert [block["text"] for block in card["body"]] == ["T", "häy @everyone"]
     assert bodies[2] == {"content": "**T**\nhäy @everyone", "allowed_mentions": {"parse": []}}
     assert bodies[3] == {"title": "T", "text": "häy @everyone"}
+    await call("send", to="ops", text="<!channel> <https://evil.example|https://bank.example> & co")
+    assert json.loads(hooks.seen[-1].body)["text"].startswith("&lt;!channel&gt; &lt;https://evil")
 
 
 async def test_forward_says_for_each_target_what_became_of_it(call, hooks):
@@ -87,12 +89,15 @@ async def test_a_redirect_is_not_followed_and_no_address_is_told(call, hooks):
     with pytest.raises(SkillError, match="HTTP 307") as caught:
         await call("send", to="log", text="x")
     assert hooks.url not in str(caught.value)
-    assert [seen.path for seen in hooks.seen] == ["/log"]
+    hooks.replies["/log"] = Reply(404, b"Cannot POST /log")
+    with pytest.raises(SkillError, match="HTTP 404: Cannot POST /…"):
+        await call("send", to="log", text="x")
+    assert {seen.path for seen in hooks.seen} == {"/log"}
 
 
 async def test_what_cannot_be_sent_is_named(call, ctx, hooks):
     with pytest.raises(SkillError, match="discord takes at most 2000"):
-        await call("send", to="fun", text="x" * 2001)
+        await call("send", to="fun", text="x" * 1990, title="y" * 10)
     with pytest.raises(SkillError, match=r"'x' is none of config.targets \(ops, sales, fun, log\)"):
         await call("send", to="x", text="x")
     for secret, told in {

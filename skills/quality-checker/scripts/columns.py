@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from typing import Any
 from finding import Finding
 
 from openclaw_skill import SkillError
+
+_MORE = "more values than the header has names"
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
+_SHOWN = 100
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,11 @@ def rules_of(given: Sequence[dict[str, Any]]) -> list[Rule]:
 
 def read(text: str, suffix: str, path: str) -> list[dict[str, Any]]:
     """Returns the records of a file. Raises SkillError."""
+    text = text.removeprefix("\ufeff")  # of programs that write tables
     try:
         match suffix:
             case ".csv":
-                rows = csv.DictReader(io.StringIO(text), restkey="(more than the header)", strict=True)
+                rows = csv.DictReader(io.StringIO(text), restkey=_MORE, strict=True)
                 return [{name: value for name, value in row.items() if value is not None} for row in rows]
             case ".jsonl":
                 found = [json.loads(line) for line in text.splitlines() if line.strip()]
@@ -76,7 +82,9 @@ def check(records: Sequence[dict[str, Any]], rules: Sequence[Rule], *, others: b
     known = {rule.name for rule in rules}
     seen: dict[str, dict[str, int]] = {rule.name: {} for rule in rules if rule.unique}
     for number, record in enumerate(records, 1):
-        if not others and (more := record.keys() - known):
+        if _MORE in record:
+            found.append(Finding("error", "column", _MORE, number))
+        elif not others and (more := record.keys() - known):
             found.append(Finding("error", "column", f"{', '.join(sorted(more))}: no such column is allowed", number))
         for rule in rules:
             value = record.get(rule.name)
@@ -85,14 +93,20 @@ def check(records: Sequence[dict[str, Any]], rules: Sequence[Rule], *, others: b
                     found.append(Finding("error", "required", f"{rule.name} is missing", number))
                 continue
             found += [
-                Finding("error", what, f"{rule.name}: {value!r} {told}", number) for what, told in _wrong(value, rule)
+                Finding("error", what, f"{rule.name}: {_shown(value)} {told}", number)
+                for what, told in _wrong(value, rule)
             ]
             if rule.unique:
                 first = seen[rule.name].setdefault(json.dumps(value, sort_keys=True), number)
                 if first != number:
-                    told = f"{rule.name}: {value!r} is in record {first}, too"
+                    told = f"{rule.name}: {_shown(value)} is in record {first}, too"
                     found.append(Finding("error", "unique", told, number))
     return found
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _wrong(value: Any, rule: Rule) -> Iterator[tuple[str, str]]:
@@ -124,9 +138,12 @@ def _typed(value: Any, kind: str) -> Any:
             case "date":
                 text = str(value)
                 return date.fromisoformat(text) if len(text) == len("2026-01-31") else datetime.fromisoformat(text)
+            case _ if isinstance(value, bool):
+                return None
             case "integer":
-                return None if isinstance(value, bool | float) else int(value)
+                return value if isinstance(value, int) else int(value) if re.fullmatch(r"[+-]?\d+", value) else None
             case _:
-                return None if isinstance(value, bool) else value if isinstance(value, int) else float(value)
-    except (TypeError, ValueError):
+                number = float(value) if not isinstance(value, str) or _NUMBER.fullmatch(value) else math.nan
+                return (value if isinstance(value, int) else number) if math.isfinite(number) else None
+    except (TypeError, ValueError, OverflowError):
         return None

@@ -31,7 +31,7 @@ def read(answer: str, criteria: Mapping[str, str], text: str) -> list[dict[str, 
     items = value.get("scores") if isinstance(value, dict) else value
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise ReplyError("it has no list of scores")
-    by_name = {item.get("name"): item for item in items}
+    by_name = {str(item.get("name")): item for item in items}
     plain = _plain(text)
     return [_score(name, by_name.get(name), plain) for name in criteria]
 

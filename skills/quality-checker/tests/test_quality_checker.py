@@ -101,6 +101,21 @@ async def test_wrong_input_is_named(call, ctx, file, text, column, told):
         await call("checkRecords", path=file, columns=[{"name": "id", **column}])
 
 
+async def test_what_looks_like_a_number_and_is_none(call, ctx):
+    rows = "\ufeffn\n" + "\n".join(("nan", "inf", "1_0", "1e999", "-1.5e2", "7", "7,8")) + "\n"
+    (ctx.workspace / "a.csv").write_text(rows)
+    got = await call("checkRecords", path="a.csv", columns=[{"name": "n", "type": "number", "minimum": -200}])
+    assert (lines(got, "type"), lines(got, "column")) == ([1, 2, 3, 4], [7])
+    (ctx.workspace / "a.json").write_text(json.dumps([{"n": [0] * 9999}]))
+    got = await call("checkRecords", path="a.json", columns=[{"name": "n", "type": "integer"}])
+    assert len(got["findings"][0]["message"]) < 200
+
+
+async def test_long_lines_take_no_long_time(call):
+    for text in ("# a" + " " * 399_000 + "b", "[" * 399_000, "{" * 399_000, "<your " * 60_000, "# " * 190_000):
+        assert isinstance((await call("checkText", text=text))["passed"], bool)
+
+
 async def test_too_few_records(call, ctx):
     (ctx.workspace / "a.json").write_text("[]")
     got = await call("checkRecords", path="a.json", columns=[{"name": "id"}])

@@ -61,6 +61,6 @@ def _known(names: Any, sources: Collection[str]) -> list[str]:
     if not isinstance(names, list) or not names:
         raise ReplyError("a claim names no source")
     for name in names:
-        if name not in sources:
+        if not isinstance(name, str) or name not in sources:
             raise ReplyError(f"{name!r} is none of the sources {', '.join(sources)}")
     return list(dict.fromkeys(names))

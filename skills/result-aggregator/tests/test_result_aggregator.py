@@ -65,6 +65,11 @@ async def test_votes(call):
     assert (await call("vote", answers=again))["share"] == 1
     tie = [{"source": "a", "answer": "x"}, {"source": "b", "answer": "y"}]
     assert (await call("vote", answers=tie))["winner"] is None
+    weights = [("a", "x", 0.1), ("b", "x", 0.2), ("c", "y", 0.3)]
+    tie = [{"source": source, "answer": answer, "weight": weight} for source, answer, weight in weights]
+    assert (await call("vote", answers=tie))["tie"] is True
+    large = [{"source": "a", "answer": 2**53}, {"source": "b", "answer": 2**53 + 1}]
+    assert len((await call("vote", answers=large))["votes"]) == 2
 
 
 async def test_texts_are_combined_and_invented_sources_are_refused(call, ctx):
@@ -80,7 +85,8 @@ async def test_texts_are_combined_and_invented_sources_are_refused(call, ctx):
     assert got["answer"] == "Both."
     assert got["claims"] == [{"text": "It is fast", "sources": ["a", "b"]}]
     assert "'c' is none of the sources a, b" in ctx.llm.prompts[1]
-    ctx.llm.replies = ["no", json.dumps({"answer": "x", "claims": [{"text": "y"}]})]
+    odd = {"answer": "x", "claims": [{"text": "y", "sources": [["a"]]}]}
+    ctx.llm.replies = [json.dumps(odd), json.dumps({"answer": "x", "claims": [{"text": "y"}]})]
     with pytest.raises(SkillError, match="names no source"):
         await call("combine", question="How is it?", texts=texts)
     with pytest.raises(SkillError, match="given twice"):
