@@ -6,10 +6,10 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from openclaw_runtime.sandbox.archive import PackageFile
@@ -24,6 +24,8 @@ from tests.demo.kube import Kube
 from tests.demo.steps import QUICKSTART_SANDBOXES
 
 PORT = 7460
+Target = tuple[str, int] | tuple[str, int, Literal["udp"]]
+"""Where to connect to, or a name server to ask."""
 PROBE = Path(__file__).with_name("probe.py")
 
 
@@ -91,8 +93,21 @@ async def call_once(kube: Kube, action: str, given: dict[str, Any]) -> Any:
     return output
 
 
-async def connect_from_sandbox(kube: Kube, selector: str, targets: list[tuple[str, int]]) -> dict[str, str]:
-    """What becomes of TCP connections from a sandbox pod to others than itself; the pod is used up by it."""
+def name_server(kube: Kube) -> str:
+    """The address of the cluster's name server."""
+    service = kube.in_namespace("kube-system").get("service", "kube-dns")
+    assert service is not None
+    address: str = service["spec"]["clusterIP"]
+    return address
+
+
+def names_of(targets: Iterable[Target]) -> set[str]:
+    """What targets are called in an answer."""
+    return {":".join(map(str, target)) for target in targets}
+
+
+async def connect_from_sandbox(kube: Kube, selector: str, targets: Sequence[Target]) -> dict[str, str]:
+    """What becomes of connections from a sandbox pod to others than itself; the pod is used up by it."""
     tries = 0
     while True:
         pod = warm_pod(kube, selector)
@@ -109,8 +124,8 @@ async def connect_from_sandbox(kube: Kube, selector: str, targets: list[tuple[st
             await asyncio.sleep(1)
 
 
-def connect_from_pod(kube: Kube, pod: str, targets: list[tuple[str, int]]) -> dict[str, str]:
-    """What becomes of TCP connections from an ordinary pod."""
+def connect_from_pod(kube: Kube, pod: str, targets: Sequence[Target]) -> dict[str, str]:
+    """What becomes of connections from an ordinary pod."""
     code = PROBE.read_text() + f"\nimport json; print(json.dumps(connect(None, {{'targets': {targets!r}}})))"
     found: dict[str, str] = json.loads(kube.exec(pod, "python3", "-c", code))
     return found

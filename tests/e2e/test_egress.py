@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.demo import stand_in
+from tests.demo import stand_in, steps, workspace
 from tests.demo.kube import Kube
 from tests.e2e import sandbox
 
@@ -19,6 +19,43 @@ PROXIED = "openclaw.io/pool,openclaw.io/egress=proxied"
 OUTSIDE = f"http://{stand_in.NAME}:{stand_in.PORT}/v1/models"
 API_SERVER = ("10.96.0.1", 443)
 METADATA = ("169.254.169.254", 80)
+LISTEN = """
+import fcntl, signal, socket, struct, sys
+
+HOST, PORT = sys.argv[1], int(sys.argv[2])
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+with socket.socket() as server:
+    # SIOCSIFADDR and SIOCSIFFLAGS of another name of the node's loopback device.
+    fcntl.ioctl(server, 0x8916, struct.pack("16sHH4s8x", b"lo:metadata", socket.AF_INET, 0, socket.inet_aton(HOST)))
+    try:
+        server.bind((HOST, PORT))
+        server.listen()
+        while True:
+            server.accept()[0].close()
+    finally:
+        fcntl.ioctl(server, 0x8914, struct.pack("16sH14x", b"lo:metadata", 0))
+"""
+METADATA_SERVER = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "metadata"},
+    "spec": {
+        "restartPolicy": "Never",
+        "hostNetwork": True,
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 5,
+        "containers": [
+            {
+                "name": "metadata",
+                "image": steps.SANDBOX_IMAGE,
+                "command": ["python3", "-c", LISTEN, METADATA[0], str(METADATA[1])],
+                "securityContext": {"runAsUser": 0, "capabilities": {"add": ["NET_ADMIN"]}},
+                "startupProbe": {"tcpSocket": {"host": METADATA[0], "port": METADATA[1]}, "periodSeconds": 1},
+            }
+        ],
+    },
+}
+"""It takes the address as its own, on the node, and gives it back."""
 
 CALL = """
 import asyncio, json, logging, os, sys
@@ -164,22 +201,42 @@ def test_without_network_internal_nothing_inside_is_reached(kube: Kube, travelle
     assert [item["reason"] for item in decisions] == ["address_private"]
 
 
+@pytest.fixture
+def metadata(kube: Kube) -> Iterator[None]:
+    """Somebody who listens at the address of a cloud's metadata, where the test cluster has nobody."""
+    system = kube.in_namespace("kube-system")
+    system.apply(METADATA_SERVER)
+    system.wait("condition=Ready", "pod/metadata", seconds=60)
+    yield
+    system.delete("pod", "metadata")
+
+
 async def test_around_the_proxy_there_is_no_way(
-    kube: Kube, traveller: str, forbidden: dict[str, tuple[str, int]]
+    kube: Kube, traveller: str, forbidden: dict[str, tuple[str, int]], metadata: None
 ) -> None:
     service = kube.get("service", "openclaw-egress")
-    dns = kube.in_namespace("kube-system").get("service", "kube-dns")
     assert service is not None
-    assert dns is not None
-    proxy = (service["spec"]["clusterIP"], 3128)
+    proxy: sandbox.Target = (service["spec"]["clusterIP"], 3128)
     outside = (pod_address(kube, f"app.kubernetes.io/name={stand_in.NAME}"), stand_in.PORT)
     api = (pod_address(kube, "app.kubernetes.io/name=egress-proxy"), 7470)
-    targets = [*forbidden.values(), outside, api, (dns["spec"]["clusterIP"], 53)]
+    dns = sandbox.name_server(kube)
+    # Somebody reaches each of them, so that who does not is kept from it.
+    for_gateways: list[sandbox.Target] = [forbidden["Qdrant"], forbidden["sandbox"], api]
+    for_all: list[sandbox.Target] = [
+        *(forbidden[name] for name in ("API server", "metadata", "gateway", "kubelet")),
+        outside,
+        (dns, 53),
+        (dns, 53, "udp"),
+    ]
+    gateway = kube.items("pods", "openclaw.io/agent=coordinator,app.kubernetes.io/name=gateway")[0]["metadata"]["name"]
+    for pod, targets in ((gateway, for_gateways), (workspace.SHELL, for_all)):
+        found = sandbox.connect_from_pod(kube, pod, targets)
+        assert found == dict.fromkeys(sandbox.names_of(targets), "connected")
+
     for selector, opened in ((PROXIED, {proxy}), ("openclaw.io/pool,openclaw.io/egress=none", set())):
-        seen = await sandbox.connect_from_sandbox(kube, selector, [proxy, *targets])
-        assert {target for target, outcome in seen.items() if outcome == "connected"} == {
-            f"{host}:{port}" for host, port in opened
-        }, seen
+        seen = await sandbox.connect_from_sandbox(kube, selector, [proxy, *for_gateways, *for_all])
+        connected = {target for target, outcome in seen.items() if outcome == "connected"}
+        assert connected == sandbox.names_of(opened), seen
 
 
 async def test_a_pod_that_loses_its_pool_is_still_closed_and_goes(kube: Kube, traveller: str) -> None:

@@ -90,20 +90,25 @@ async def test_what_an_agent_remembers_is_not_there_for_its_skills(kube: Kube, r
 
 async def test_there_is_no_way_out(kube: Kube) -> None:
     coordinator = kube.items("pods", "openclaw.io/agent=coordinator,app.kubernetes.io/name=gateway")[0]
-    targets = [
-        API_SERVER,
+    stores: list[sandbox.Target] = [
         (cluster_ip(kube, "memory-redis"), 6379),
         (cluster_ip(kube, "memory-postgresql"), 5432),
+    ]
+    others: list[sandbox.Target] = [
+        API_SERVER,
         (cluster_ip(kube, "llm"), 8000),
         (coordinator["status"]["podIP"], 7456),
         (coordinator["status"]["hostIP"], 10250),
+        (sandbox.name_server(kube), 53, "udp"),
     ]
     # The same connections are possible where no policy is in the way, so the probe can tell.
-    open_to_others = sandbox.connect_from_pod(kube, workspace.SHELL, targets)
-    assert open_to_others[f"{targets[0][0]}:{targets[0][1]}"] == "connected"
-    assert open_to_others[f"{targets[3][0]}:{targets[3][1]}"] == "connected"
+    name = coordinator["metadata"]["name"]
+    for pod, open_to_it in ((name, stores), (workspace.SHELL, others)):
+        found = sandbox.connect_from_pod(kube, pod, open_to_it)
+        assert found == dict.fromkeys(sandbox.names_of(open_to_it), "connected")
 
-    seen = await sandbox.call_once(kube, "connect", {"targets": targets})
+    seen = await sandbox.call_once(kube, "connect", {"targets": [*stores, *others]})
+    assert seen.keys() == sandbox.names_of([*stores, *others])
     assert "connected" not in seen.values(), seen
 
 
