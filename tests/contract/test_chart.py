@@ -31,6 +31,7 @@ OTHERS: dict[str, Any] = {
     **{f"images.{name}.digest": f"sha256:{'0' * 64}" for name in VALUES["images"]},
     "imagePullPolicy": "Always",
     "imagePullSecrets": [{"name": "pull"}],
+    "agents.imagePullSecrets": [{"name": "pull"}],
     "crds.install": False,
     "watchNamespaces": ["one", "two"],
     "agentSelector": "team=blue",
@@ -126,6 +127,18 @@ def test_each_value_is_used(path: str) -> None:
     before = template(base, apis=MONITORING)
     after = template(with_value(base, path, OTHERS[path]), apis=MONITORING)
     assert after != before
+
+
+def test_a_login_of_the_operators_own_pod_restarts_no_other() -> None:
+    """Who has set it since before there was another value has databases that an upgrade is to leave alone."""
+
+    def told(values: dict[str, Any]) -> tuple[Any, str]:
+        pod = one(documents(template(values)), "Deployment")["spec"]["template"]["spec"]
+        env = {item["name"]: item.get("value", "") for item in pod["containers"][0]["env"]}
+        return pod.get("imagePullSecrets"), env["OPENCLAW_OPERATOR_IMAGE_PULL_SECRETS"]
+
+    assert told({"imagePullSecrets": [{"name": "own"}]}) == ([{"name": "own"}], "")
+    assert told({"agents": {"imagePullSecrets": [{"name": "one"}, {"name": "two"}]}}) == (None, "one,two")
 
 
 def test_schema_lists_the_values_and_no_others() -> None:

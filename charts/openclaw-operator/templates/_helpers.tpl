@@ -23,10 +23,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
-{{/* Names of the pull secrets, comma separated. */}}
+{{/* Names of the pull secrets of agents' and stores' pods, comma separated. */}}
 {{- define "openclaw-operator.pullSecrets" -}}
 {{- $names := list -}}
-{{- range .Values.imagePullSecrets -}}
+{{- range .Values.agents.imagePullSecrets -}}
 {{- $names = append $names .name -}}
 {{- end -}}
 {{- join "," $names -}}
