@@ -187,6 +187,37 @@ async def test_what_a_remote_server_elicits_is_asked_of_the_user_while_its_time_
         await http.close()
 
 
+@pytest.mark.parametrize("begun", [False, True], ids=["silent", "without end"])
+async def test_a_remote_server_that_does_not_let_its_session_end_holds_no_call(
+    monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    monkeypatch.setattr(remote, "CLOSE_SECONDS", 0.2)
+    app, ends = of_before_2026(create_app()), 0
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal ends
+        if scope.get("method") != "DELETE":
+            await app(scope, receive, send)
+            return
+        ends += 1
+        if begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async with serving(serve) as address, asyncio.timeout(60):
+        http = McpExecutor(NoSandbox())
+        server = McpServer(url=f"{address}/mcp", timeout_seconds=30)
+        actions = (ActionSpec("add_numbers", tool="add-numbers"), ActionSpec("hang", tool="hang"))
+        skill = make_skill(actions=actions, mcp=server, permissions=("network:internal",))
+        # What it answered before is not lost.
+        assert await ask(http, skill, "add_numbers", a=2, b=3) == {"total": 5}
+        assert ends == 1
+        with pytest.raises(errors.CallTimeoutError, match="took longer than 1 s"):
+            await ask(http, replace(skill, mcp=replace(server, timeout_seconds=1)), "hang")
+        await http.close()
+
+
 async def test_a_server_that_is_not_there_or_is_none_is_told_apart_from_one_that_fails() -> None:
     http = McpExecutor(NoSandbox())
     async with serving(nonsense) as address:

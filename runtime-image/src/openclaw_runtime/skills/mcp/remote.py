@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 MAX_READ_BYTES: Final = 2 * MAX_RESULT_BYTES
 """Of all responses of one call."""
 CONNECT_SECONDS: Final = 10.0
+CLOSE_SECONDS: Final = 2.0
+"""For the end of a session, all of it."""
 
 Judge = Callable[[str, int], Awaitable[str]]
 """Returns the address to dial for a host and a port. Raises `SandboxError`."""
@@ -180,7 +182,8 @@ async def _connected(
             changed()
 
     assert server.url is not None
-    # The call's own limit ends it. A server that waits for its user's answer is silent for longer.
+    # The call's own limit ends it. A server that waits for its user's answer is silent for longer. What comes after
+    # that limit has one of its own: see `_transport`.
     timeout = httpx2.Timeout(None, connect=CONNECT_SECONDS)
     transport = _transport(judge)
     async with httpx2.AsyncClient(headers=dict(server.headers), timeout=timeout, transport=transport) as http:
@@ -214,9 +217,19 @@ def _transport(judge: Judge) -> "httpx2.AsyncBaseTransport":
         async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
             # A small compressed answer may be a huge one.
             request.headers["Accept-Encoding"] = "identity"
+            if request.method == "DELETE":
+                return await self._end_session(request)
             response = await super().handle_async_request(await _addressed(request, judge))
             assert isinstance(response.stream, httpx2.AsyncByteStream)
             response.stream = Bounded(response.stream)
             return response
+
+        async def _end_session(self, request: httpx2.Request) -> httpx2.Response:
+            # The SDK does so after the call, also where its limit ended it, which does so once only: a server that does
+            # not answer would hold the call for ever. Neither a redirect nor a body is waited for.
+            async with asyncio.timeout(CLOSE_SECONDS):
+                response = await super().handle_async_request(await _addressed(request, judge))
+                await response.aclose()
+            return httpx2.Response(response.status_code)
 
     return BoundedTransport()
