@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from openclaw_runtime.agent.attachments import Shown, refusal
+from openclaw_runtime.agent.attachments import MAX_SHOWN, TOO_MUCH, Shown, refusal
 from openclaw_runtime.agent.images import read_image
 from openclaw_runtime.errors import BusError, MemoryStoreError
 from openclaw_runtime.memory.attachments import StoredAttachment
@@ -42,6 +42,8 @@ def told(given: Sequence[KeptAttachment]) -> dict[str, Any]:
 async def heard(payload: Mapping[str, Any], agents: Sequence[str], store: Kept) -> Handed:
     """Returns the images that go with a task of `agents`, as far as they are found and may be shown.
 
+    Only as many as a turn shows are looked for: the list is another agent's word.
+
     Raises `BusError` for a task that says what is no list of images.
     """
     try:
@@ -49,7 +51,7 @@ async def heard(payload: Mapping[str, Any], agents: Sequence[str], store: Kept) 
     except msgspec.ValidationError as error:
         raise BusError(f"the task's images: {error}") from None
     shown, images, kept, missing = Shown(), [], [], []
-    for each in given:
+    for each in given[:MAX_SHOWN]:
         found = await _found(store, each.id, agents)
         image = read_image(found.data) if found else None
         if found is None or image is None or refusal(image, len(found.data), shown):
@@ -57,6 +59,8 @@ async def heard(payload: Mapping[str, Any], agents: Sequence[str], store: Kept) 
             continue
         images.append(Attachment.of(found.kept.name, image.media_type, found.data))
         kept.append(found.kept)
+    if len(given) > MAX_SHOWN:
+        missing.append(f"- {len(given) - MAX_SHOWN} more: {TOO_MUCH}")
     note = "\n".join(["Images that came with this task and could not be passed on:", *missing]) if missing else ""
     return Handed(images, kept, note)
 
