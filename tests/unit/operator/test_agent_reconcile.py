@@ -44,6 +44,23 @@ async def test_a_config_map_of_the_environment_that_is_missing_is_named(data: An
     assert bench.api.writes("Deployment") == [("apply", "ada-gateway")]
 
 
+async def test_a_variable_that_the_operator_sets_itself_is_not_looked_for() -> None:
+    """Its pods never get it, so neither do they wait for its ConfigMap or Secret nor restart when that is edited."""
+    bench = Bench()
+    mine = [
+        {**FROM_SETTINGS, "name": "OTEL_EXPORTER_OTLP_ENDPOINT"},
+        {"name": "POD_NAME", "valueFrom": {"secretKeyRef": {"name": "absent", "key": "k"}}},
+    ]
+    spec = {"model": MODEL, "observability": {"traces": {"endpoint": "http://otel:4318"}}}
+    await AgentReconciler(bench.context, {}).reconcile(
+        bench.primary("Agent", "ada", spec | {"gateway": {"extraEnv": mine}})
+    )
+    template = bench.api.items["Deployment", "ada-gateway"]["spec"]["template"]
+    assert "openclaw.io/environment-hash" not in template["metadata"]["annotations"]
+    set_once = [item for item in template["spec"]["containers"][0]["env"] if item["name"] == mine[0]["name"]]
+    assert set_once == [{"name": mine[0]["name"], "value": "http://otel:4318"}]
+
+
 async def test_a_new_value_of_a_config_map_restarts_the_gateways_that_read_it() -> None:
     """A container reads its variables once. Other keys of the ConfigMap are none of its business."""
     bench = Bench()
@@ -229,7 +246,12 @@ async def test_a_token_of_the_users_takes_the_place_of_the_operators() -> None:
         volumes = bench.api.items["Deployment", "ada-gateway"]["spec"]["template"]["spec"]["volumes"]
         return next(item["secret"] for item in volumes if item["name"] == "token")
 
-    own = {"auth": {"tokenSecretRef": {"name": "vault", "key": "bearer"}}}
+    def rolling(replicas: int, ready: int, updated: int = 1) -> None:
+        status = {"replicas": replicas, "readyReplicas": ready, "updatedReplicas": updated, "observedGeneration": 1}
+        body = bench.api.items["Deployment", "ada-gateway"] | {"status": status}
+        bench.child("Deployment", "ada-gateway", **{key: body[key] for key in ("metadata", "spec", "status")})
+
+    own: dict[str, Any] = {"auth": {"tokenSecretRef": {"name": "vault", "key": "bearer"}}}
     await reconcile()
     assert mounted() == {"secretName": "ada-gateway-token"}
     told = await reconcile(**own)
@@ -245,6 +267,21 @@ async def test_a_token_of_the_users_takes_the_place_of_the_operators() -> None:
     bench.api.put("Secret", "vault", data={"bearer": "eA=="})
     told = await reconcile(**own)
     assert mounted() == {"secretName": "vault", "items": [{"key": "bearer", "path": "token"}]}
+    # Until every pod is a new one, the old ones take the old token, and an evicted one comes back with it.
+    for replicas, ready in ((2, 2), (1, 0)):
+        assert told["tokenSecret"] == "ada-gateway-token"
+        assert ("Secret", "ada-gateway-token") in bench.api.items
+        rolling(replicas, ready)
+        told = await reconcile(**own)
+    rolling(0, 0, updated=0)
+    told = await reconcile(**own, rollout={"paused": True})
+    rolling(0, 0, updated=0)
+    told = await reconcile(**own, rollout={"paused": True})
+    assert told["tokenSecret"] == "ada-gateway-token"
+    assert ("Secret", "ada-gateway-token") in bench.api.items
+    await reconcile(**own)
+    rolling(1, 1)
+    told = await reconcile(**own)
     assert (told["tokenSecret"], told["tokenKey"]) == ("vault", "bearer")
     assert ("Secret", "ada-gateway-token") not in bench.api.items
     assert bench.api.writes("Secret").count(("delete", "vault")) == 0
@@ -252,6 +289,9 @@ async def test_a_token_of_the_users_takes_the_place_of_the_operators() -> None:
     before = len(bench.api.log)
     await reconcile(**own)
     assert bench.api.log[before:] == []
+    told = await reconcile()
+    assert (told["tokenSecret"], told["tokenKey"]) == ("vault", "bearer")
+    rolling(1, 1)
     told = await reconcile()
     assert (told["tokenSecret"], told.get("tokenKey")) == ("ada-gateway-token", None)
     assert ("Secret", "ada-gateway-token") in bench.api.items

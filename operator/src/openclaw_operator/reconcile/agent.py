@@ -17,6 +17,7 @@ from openclaw_operator.reconcile import activator, claim, egress, hibernation, p
 from openclaw_operator.reconcile.agent_conditions import (
     conditions,
     pending_restart,
+    rolled_out,
     schedules_condition,
     starts,
     told_stall,
@@ -34,7 +35,7 @@ from openclaw_operator.resources import agent as builders
 from openclaw_operator.resources import agent_config, agent_deployment
 from openclaw_operator.resources.agent_identity import TOKEN_KEY, token_ref, token_secret_name
 from openclaw_operator.resources.inputs import AgentInputs, Member, Store
-from openclaw_operator.resources.meta import GATEWAY_PORT, Owner
+from openclaw_operator.resources.meta import GATEWAY_PORT, Owner, digest
 from openclaw_operator.resources.pool import Pool
 
 # An object that is in the way is not ours to watch: look again every now and then.
@@ -160,7 +161,13 @@ class AgentReconciler:
             return Outcome(problem=problem)
         await self._hand_over_replicas(owner, inputs)
         present = [item for item in desired if context.children.serves(item["kind"])]
-        outcome = await children.converge(present, keep=[("Secret", token_ref(owner, inputs.spec).name)])
+        gateway = next(item for item in desired if item["kind"] == "Deployment")
+        live = context.children.get("Deployment", owner.namespace, inputs.gateway)
+        done = rolled_out(inputs.spec, live, digest(gateway))
+        # Pods that are left of before mount the operator's own, and so do those that take their place.
+        kept = {token_ref(owner, inputs.spec).name, *([] if done else [token])}
+        outcome = await children.converge(present, keep=[("Secret", name) for name in kept])
+        outcome.rolled_out = done
         absent = next((item["kind"] for item in desired if item not in present), None)
         outcome.problem = outcome.problem or unmet or (addon_missing(absent) if absent else None)
         return outcome
@@ -242,7 +249,7 @@ class AgentReconciler:
                 wanted[f"{place}.credentials.secretKeyRef"] = other.credentials.secret_key_ref
         if spec.gateway.auth:
             wanted["spec.gateway.auth.tokenSecretRef"] = spec.gateway.auth.token_secret_ref
-        for item in spec.gateway.extra_env:
+        for item in agent_deployment.extra_env(spec):
             if item.value_from and item.value_from.secret_key_ref:
                 wanted[f"spec.gateway.extraEnv[{item.name}].valueFrom.secretKeyRef"] = item.value_from.secret_key_ref
         for path, ref in wanted.items():
@@ -251,7 +258,7 @@ class AgentReconciler:
     async def _variables(self, primary: Primary, spec: AgentSpec, named: set[ReferenceKey]) -> dict[str, str]:
         """What variables of the gateway take from ConfigMaps. Raises SpecError for one that is not there."""
         found = {}
-        for item in spec.gateway.extra_env:
+        for item in agent_deployment.extra_env(spec):
             ref = item.value_from.config_map_key_ref if item.value_from else None
             if ref is None:
                 continue
@@ -330,6 +337,9 @@ class AgentReconciler:
             "tokenSecret": token.name,
             "tokenKey": token.key if spec.gateway.auth else None,
         }
+        if old.get("tokenSecret") and not outcome.rolled_out:
+            # What the pods take that there are.
+            fields |= {key: old.get(key) for key in ("tokenSecret", "tokenKey")}
         fields["pendingRestart"] = pending_restart(spec, facts, old.get("pendingRestart"))
         if inputs is not None:
             fields["skills"] = [

@@ -89,6 +89,20 @@ def starts(spec: AgentSpec, live: Live | None, phase: hibernation.Phase | None) 
     return (facts["wanted"] > 0 or phase == "waking") and not (_is_up(spec, facts) and not facts["problem"])
 
 
+def rolled_out(spec: AgentSpec, live: Live | None, wanted: str) -> bool:
+    """Whether no pod is left, nor comes back, of what the Deployment was before `wanted`, the hash of what it is to be.
+
+    Counts alone do not tell: a pod that was evicted is missing from them until there is another.
+    """
+    if live is None:
+        return True
+    facts = live.facts
+    if live.applied_hash != wanted or not facts["current"] or facts["replicas"] > facts["updated"]:
+        return False
+    # At zero, one that is paused starts again with its old pods.
+    return bool(facts["ready"] >= facts["updated"] >= max(facts["wanted"], spec.gateway.rollout.paused))
+
+
 def told_stall(old: Mapping[str, Any]) -> Cause | None:
     """The cause that the status tells, which an operator does not know that has just started."""
     told = told_condition(old, "Available")

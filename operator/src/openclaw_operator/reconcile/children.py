@@ -38,6 +38,8 @@ class Outcome:
 
     problem: SpecError | None = None
     refusal: ApiError | None = None
+    # Whether no pod was left, before this was applied, of what an agent's gateway was before.
+    rolled_out: bool = False
 
 
 def applied_condition(outcome: Outcome) -> Condition:

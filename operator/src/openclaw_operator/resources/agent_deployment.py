@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from openclaw_operator.api.agent import AgentSpec
 from openclaw_operator.api.base import KeyRef
 from openclaw_operator.api.gateway import EnvVar, Probe
 from openclaw_operator.resources import agent_config, agent_models, secrets, stores
@@ -126,9 +127,18 @@ def _probe(path: str, probe: Probe) -> Object:
     return {"httpGet": {"path": path, "port": "http", "scheme": "HTTP"}, **body}
 
 
+def extra_env(spec: AgentSpec) -> list[EnvVar]:
+    """The variables of spec.gateway.extraEnv that pods get: all but those that the operator sets itself."""
+    taken = {item["name"] for item in _own_env(spec, data="")}
+    return [item for item in spec.gateway.extra_env if item.name not in taken]
+
+
 def _env(inputs: AgentInputs) -> list[Object]:
-    model = inputs.spec.model
     data = agent_config.EMBEDDED_DATA_DIR if inputs.embedded else "/var/lib/openclaw"
+    return [*_own_env(inputs.spec, data), *(_extra(item) for item in extra_env(inputs.spec))]
+
+
+def _own_env(spec: AgentSpec, data: str) -> list[Object]:
     env: list[Object] = [
         {"name": "OPENCLAW_CONFIG_PATH", "value": f"{CONFIG_DIR}/{agent_config.CONFIG_KEY}"},
         {"name": "OPENCLAW_DATA_DIR", "value": data},
@@ -138,12 +148,10 @@ def _env(inputs: AgentInputs) -> list[Object]:
         # What a remote MCP server is not: the node's own services.
         field_env("OPENCLAW_EGRESS_NODE_ADDRESS", "status.hostIP"),
     ]
-    if model.provider == "local" and model.base_url:
-        env.append({"name": "LOCAL_LLM_URL", "value": model.base_url})
-    if inputs.spec.observability.traces:
-        env.append({"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": inputs.spec.observability.traces.endpoint})
-    taken = {item["name"] for item in env}
-    env.extend(_extra(item) for item in inputs.spec.gateway.extra_env if item.name not in taken)
+    if spec.model.provider == "local" and spec.model.base_url:
+        env.append({"name": "LOCAL_LLM_URL", "value": spec.model.base_url})
+    if spec.observability.traces:
+        env.append({"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": spec.observability.traces.endpoint})
     return env
 
 
