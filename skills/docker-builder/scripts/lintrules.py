@@ -10,7 +10,9 @@ from typing import Any
 _SECRET = re.compile(
     r"(?:^|_)(?:password|passwd|secret|token|api_?key|private_?key|credentials?)(?:$|_)", re.IGNORECASE
 )
-_HEREDOC = re.compile(r"<<-?[\"']?(\w+)[\"']?")
+# A word of its own, as BuildKit reads it: neither a shift (1<<20) nor a here-string (<<<word) begins one.
+_HEREDOC = re.compile(r"(?<!\S)\d*<<(-?)([\"']?)([A-Za-z_][\w.-]*)\2(?!\S)")
+_TAKES_HEREDOC = re.compile(r"(?:ONBUILD\s+)?(?:RUN|COPY|ADD)\s", re.IGNORECASE)
 _ESCAPE = re.compile(r"^#\s*escape\s*=\s*(\S)", re.IGNORECASE)
 
 
@@ -24,12 +26,16 @@ class Instruction:
 
 
 def instructions(text: str) -> Iterator[Instruction]:
-    """Yields the instructions of a Dockerfile: continued lines joined, comments and here-documents left out."""
+    """Yields the instructions of a Dockerfile: continued lines joined, comments and here-documents left out.
+
+    A here-document without an end is yielded last, as an instruction `<<`.
+    """
     escape = "\\"
-    start, parts, ends = 0, list[str](), list[str]()
-    for number, line in enumerate(text.splitlines(), 1):
+    start, parts, ends = 0, list[str](), list[tuple[bool, str]]()
+    for number, line in enumerate(re.split(r"\r?\n", text), 1):
         if ends:
-            if line.strip() == ends[0]:
+            tabs, end = ends[0]
+            if (line.lstrip("\t") if tabs else line) == end:
                 ends.pop(0)
             continue
         if number == 1 and (told := _ESCAPE.match(line)):
@@ -41,13 +47,17 @@ def instructions(text: str) -> Iterator[Instruction]:
         parts.append(stripped.removesuffix(escape).strip())
         if stripped.endswith(escape):
             continue
-        name, _, value = " ".join(filter(None, parts)).partition(" ")
-        ends = _HEREDOC.findall(value)
+        joined = " ".join(filter(None, parts))
+        name, _, value = joined.partition(" ")
+        if _TAKES_HEREDOC.match(joined):
+            ends = [(bool(tabs), end) for tabs, _, end in _HEREDOC.findall(value)]
         yield Instruction(start, name.upper(), value.strip())
         parts = []
     if parts:
         name, _, value = " ".join(filter(None, parts)).partition(" ")
         yield Instruction(start, name.upper(), value.strip())
+    if ends:
+        yield Instruction(start, "<<", ends[0][1])
 
 
 def check(text: str) -> list[dict[str, Any]]:
@@ -92,6 +102,9 @@ def _one(each: Instruction, stages: set[str]) -> Iterator[dict[str, Any]]:
             if not value.startswith("["):
                 told = f'a shell takes the signals of what {each.name} starts; write ["program", "argument"]'
                 yield _finding("warning", "shell-form", line, told)
+        case "<<":
+            told = f"nothing ends <<{value}, so all that follows belongs to it; write {value} alone on a line"
+            yield _finding("error", "heredoc", line, told)
         case "MAINTAINER":
             yield _finding("warning", "deprecated", line, "write LABEL org.opencontainers.image.authors=…")
         case _:

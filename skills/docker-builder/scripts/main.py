@@ -14,6 +14,8 @@ import workspace
 
 from openclaw_skill import SkillError
 
+MAX_LEFT_OUT = 100
+
 
 def dockerfile(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
     """Writes a Dockerfile for a project."""
@@ -56,15 +58,17 @@ def build(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
     packed = layer.pack(_folder(ctx, args), args.get("target", "/app"))
     ctx.logger.info("packed %d files, %d bytes", packed.files, len(packed.data))
     source = _open(ctx, base)
-    origin = assembly.platform_of(source, base, args.get("platform", "linux/amd64"))
+    origin = assembly.platform_of(source, base, args.get("platform", assembly.PLATFORM))
     made = assembly.extend(source, origin, packed, args)
     if not dry:
-        assembly.push(source, _open(ctx, target), base, target, made)
+        assembly.push(source, _open(ctx, target), target.tag, made)
     return {
         "reference": f"{target.repository}:{target.tag}",
         "digest": made.manifest.digest,
         "baseDigest": origin.digest,
         "files": packed.files,
+        "leftOut": [{"path": path, "why": why} for path, why in packed.left_out[:MAX_LEFT_OUT]],
+        "leftOutTotal": len(packed.left_out),
         "layerBytes": len(packed.data),
         "pushed": not dry,
     }

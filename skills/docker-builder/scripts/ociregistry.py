@@ -19,7 +19,12 @@ from openclaw_skill import SkillError
 INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 MANIFESTS = ("application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json")
 MAX_MANIFEST = 4 * 1024 * 1024
+MAX_BLOB = 256 * 1024 * 1024
+"""Of a blob that has to be copied: it goes through the sandbox's memory."""
+MAX_PAGES = 128
+"""Of tags: the most that can be asked for, in pages of a hundred, and some more."""
 TIMEOUT_SECONDS = 60.0
+_DIGEST = re.compile(r"[a-z0-9]+(?:[+._-][a-z0-9]+)*:[A-Za-z0-9=_-]+")
 # https://github.com/opencontainers/distribution-spec: names, tags and digests.
 _REFERENCE = re.compile(
     r"(?P<host>[A-Za-z0-9.-]+(?::[0-9]+)?)/"
@@ -61,9 +66,8 @@ class Document:
 
     @property
     def value(self) -> dict[str, Any]:
-        """What it says."""
-        value: dict[str, Any] = json.loads(self.data)
-        return value
+        """What it says. Raises SkillError where that is no JSON object."""
+        return _object(self.data, self.digest)
 
 
 def parse(text: str, field: str) -> Reference:
@@ -95,12 +99,15 @@ class Registry:
         """Returns up to `limit` tags, and whether there are more."""
         found: list[str] = []
         path = f"{self._name}/tags/list?n={min(limit + 1, 1000)}"
-        while path and len(found) <= limit:
+        for _ in range(MAX_PAGES):
             _, headers, data = self._ask("GET", path)
-            found += json.loads(data).get("tags") or []
+            what = f"{self._host}'s list of tags"
+            found += _texts(_object(data, what).get("tags"), f"tags of {what}")
             link = re.match(r"<([^>]+)>", headers.get("Link") or "")
-            path = link[1] if link else ""
-        return found[:limit], len(found) > limit
+            if link is None or len(found) > limit:
+                return found[:limit], len(found) > limit
+            path = link[1]
+        raise SkillError(f"{self._host} sent {MAX_PAGES} pages of tags without an end; ask with a smaller limit")
 
     def manifest(self, version: str) -> Document:
         """Returns the manifest or index of a tag or digest; what came is what its digest says."""
@@ -120,25 +127,52 @@ class Registry:
             raise SkillError(f"{self._host} sent something else than {digest}; nothing of it was used")
         return data
 
+    def config(self, manifest: Document) -> dict[str, Any]:
+        """Returns the configuration of an image."""
+        digest = descriptors(manifest)[0]["digest"]
+        config = _object(self.blob(digest, MAX_MANIFEST), f"configuration {digest}")
+        settings = _typed(config, "config", dict, digest)
+        for name, kind in (
+            ("Env", list),
+            ("Entrypoint", list),
+            ("Cmd", list),
+            ("Labels", dict),
+            ("ExposedPorts", dict),
+        ):
+            _typed(settings, name, kind, digest)
+        _texts(settings.get("Env"), f"Env of {digest}")
+        _typed(config, "history", list, digest)
+        return config
+
     def put_blob(self, data: bytes) -> str:
         """Uploads a blob unless it is there, and returns its digest."""
         digest = digest_of(data)
         if not self._has(digest):
             _, headers, _ = self._ask("POST", f"{self._name}/blobs/uploads/", body=b"")
-            place = headers.get("Location") or ""
-            place += ("&" if "?" in place else "?") + urlencode({"digest": digest})
-            self._ask("PUT", place, body=data, content_type="application/octet-stream")
+            self._upload(headers.get("Location") or "", data, digest)
         return digest
 
-    def mount(self, digest: str, origin: str) -> None:
-        """Makes a blob of the repository `origin` (of this registry) one of this repository, too."""
-        if origin != self._name and not self._has(digest):
-            query = urlencode({"mount": digest, "from": origin})
-            status, _, _ = self._ask("POST", f"{self._name}/blobs/uploads/?{query}", body=b"")
+    def _upload(self, place: str, data: bytes, digest: str) -> None:
+        """Ends an upload that the registry opened at `place`."""
+        place += ("&" if "?" in place else "?") + urlencode({"digest": digest})
+        self._ask("PUT", place, body=data, content_type="application/octet-stream")
+
+    def take(self, digest: str, source: Registry) -> None:
+        """Makes a blob of the repository `source` one of this repository, too.
+
+        Within a registry it is mounted. From another, or where the registry mounts nothing (which it may always
+        answer), it is copied, and then has at most `MAX_BLOB` bytes.
+        """
+        same = source._host == self._host
+        if (same and source._name == self._name) or self._has(digest):
+            return
+        if same:
+            query = urlencode({"mount": digest, "from": source._name})
+            status, headers, _ = self._ask("POST", f"{self._name}/blobs/uploads/?{query}", body=b"")
             if status != http.HTTPStatus.CREATED:
-                raise SkillError(
-                    f"{self._host} does not share blobs of {origin} with {self._name}; push the image again"
-                )
+                self._upload(headers.get("Location") or "", source.blob(digest, MAX_BLOB), digest)
+        else:
+            self.put_blob(source.blob(digest, MAX_BLOB))
 
     def put_manifest(self, version: str, document: Document) -> None:
         """Puts a manifest or index at a tag or digest."""
@@ -165,9 +199,13 @@ class Registry:
         missing: bool = False,
     ) -> tuple[int, Any, bytes]:
         """Sends a request, a second time with what the registry's challenge asks for."""
-        address = urljoin(self._base, path)
-        if urlsplit(address).netloc != urlsplit(self._base).netloc:
-            raise SkillError(f"{self._host} points to {urlsplit(address).netloc}; uploads elsewhere are not followed")
+        try:
+            address = urljoin(self._base, path)
+            scheme, netloc = _origin(address)
+        except ValueError:
+            raise SkillError(f"{self._host} points to {path!r}, which is no address") from None
+        if (scheme, netloc) != _origin(self._base):
+            raise SkillError(f"{self._host} points to {scheme}://{netloc}; what lies elsewhere is not followed")
         headers = {"User-Agent": "OpenClaw-Skill", "Content-Type": content_type, "Accept": ", ".join(accept)}
         for attempt in range(2):
             own = {"Authorization": self._authorization} if self._authorization else {}
@@ -176,7 +214,7 @@ class Registry:
             try:
                 return _read(request, limit, self._host)
             except HTTPError as error:
-                said = error.read(MAX_MANIFEST)
+                said = _said(error)
                 if error.code == http.HTTPStatus.UNAUTHORIZED and attempt == 0:
                     self._log_in(error.headers.get("WWW-Authenticate") or "")
                 elif error.code == http.HTTPStatus.NOT_FOUND and missing:
@@ -194,9 +232,12 @@ class Registry:
             self._authorization = f"Basic {self._basic}"
             return
         parts = dict(re.findall(r'(\w+)="([^"]*)"', rest))
-        realm = urlsplit(parts.get("realm", ""))
+        try:
+            realm = urlsplit(parts.get("realm", ""))
+        except ValueError:
+            raise SkillError(f"{self._host} wants a login at {parts['realm']!r}, which is no address") from None
         local = urlsplit(self._base).scheme == "http"
-        if scheme.lower() != "bearer" or (realm.scheme != "https" and not local):
+        if scheme.lower() != "bearer" or realm.scheme not in ({"http", "https"} if local else {"https"}):
             raise SkillError(f"{self._host} wants a login of a kind that is not known: {scheme or 'none'}")
         query = parse_qs(realm.query) | {name: [parts[name]] for name in ("service", "scope") if name in parts}
         address = realm._replace(query=urlencode(query, doseq=True)).geturl()
@@ -206,7 +247,7 @@ class Registry:
         except HTTPError as error:
             told = "check secrets.REGISTRY_USERNAME and REGISTRY_PASSWORD"
             raise SkillError(f"{realm.netloc} refused the login (HTTP {error.code}); {told}") from None
-        answer = json.loads(data)
+        answer = _object(data, f"{realm.netloc}'s token")
         self._authorization = f"Bearer {answer.get('token') or answer.get('access_token') or ''}"
 
 
@@ -217,9 +258,15 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         if req.get_method() not in {"GET", "HEAD"}:
             return None
         new = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if new is not None and urlsplit(newurl).netloc != urlsplit(req.full_url).netloc:
+        if new is not None and _origin(newurl) != _origin(req.full_url):
             new.remove_header("Authorization")
         return new
+
+
+def _origin(address: str) -> tuple[str, str]:
+    """Where credentials may go: the same host without TLS is another place."""
+    parts = urlsplit(address)
+    return parts.scheme, parts.netloc.lower()
 
 
 def _read(request: urllib.request.Request, limit: int, host: str) -> tuple[int, Any, bytes]:
@@ -233,18 +280,89 @@ def _read(request: urllib.request.Request, limit: int, host: str) -> tuple[int, 
         raise
     except URLError as error:
         raise SkillError(f"{host} is not reachable ({error.reason}); is it in allowedDomains?") from None
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        # ValueError: it redirects to what is no address.
         raise SkillError(f"{host} did not answer ({type(error).__name__}); try again") from None
+
+
+def _said(error: HTTPError) -> bytes:
+    """What came of a refusal's body: it may break off, and the status is told all the same."""
+    try:
+        return error.read(MAX_MANIFEST)
+    except (OSError, http.client.HTTPException):
+        return b""
 
 
 def _refusal(host: str, path: str, status: int, said: bytes) -> str:
     try:
         reasons = "; ".join(each.get("message") or each.get("code") for each in json.loads(said)["errors"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         reasons = ""
     return f"{host} answered HTTP {status} for {path.partition('?')[0]}{': ' if reasons else ''}{reasons}"
 
 
+def _object(data: bytes, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise SkillError(f"{what} is no JSON object; nothing of it was used")
+    return value
+
+
+def _typed(value: dict[str, Any], name: str, kind: type, what: str) -> Any:
+    """Returns one value of an object, and an empty one where there is none."""
+    found = value.get(name)
+    if found is None:
+        return kind()
+    if not isinstance(found, kind):
+        raise SkillError(f"{name} of {what} is no {'object' if kind is dict else 'list'}; nothing of it was used")
+    return found
+
+
+def _texts(value: Any, what: str) -> list[str]:
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise SkillError(f"{what} is no list of texts; nothing of it was used")
+    return value
+
+
+def _descriptor(value: Any, what: str) -> dict[str, Any]:
+    """Checks what names a blob or manifest: media type, digest and size."""
+    if not isinstance(value, dict) or not (
+        isinstance(value.get("mediaType"), str)
+        and isinstance(value.get("size"), int)
+        and isinstance(value.get("digest"), str)
+        and _DIGEST.fullmatch(value["digest"])
+    ):
+        raise SkillError(f"{what} is no descriptor with mediaType, digest and size; nothing of it was used")
+    return value
+
+
+def descriptors(manifest: Document) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Returns what names the configuration and the layers of an image. Raises SkillError where they are not named."""
+    value = manifest.value
+    layers = [
+        _descriptor(each, f"a layer of {manifest.digest}") for each in _typed(value, "layers", list, manifest.digest)
+    ]
+    return _descriptor(value.get("config"), f"config of {manifest.digest}"), layers
+
+
 def children(document: Document) -> Iterator[dict[str, Any]]:
-    """Yields what an index lists; nothing for a manifest."""
-    yield from document.value.get("manifests", ()) if document.media_type in INDEXES else ()
+    """Yields what an index lists; nothing for a manifest. Raises SkillError where it lists something else."""
+    for each in _typed(document.value, "manifests", list, document.digest) if document.media_type in INDEXES else ():
+        _typed(_descriptor(each, f"an entry of {document.digest}"), "platform", dict, document.digest)
+        yield each
+
+
+def platform_name(value: dict[str, Any]) -> str:
+    """Returns the platform of an image's configuration or of an entry of an index: linux/arm64/v8."""
+    return "/".join(str(value[name]) for name in ("os", "architecture", "variant") if value.get(name))
+
+
+def runs_on(config: dict[str, Any], platform: str) -> bool:
+    """Whether an image is for a platform; a variant counts where both name one."""
+    own, wanted = platform_name(config).split("/"), platform.split("/")
+    return len(own) > 1 and all(mine == theirs for mine, theirs in zip(own, wanted, strict=False))

@@ -7,7 +7,7 @@ import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from openclaw_skill import SkillError
 
@@ -56,9 +56,10 @@ def _python(folder: Path) -> Project:
     project = folder / "pyproject.toml"
     if project.is_file():
         try:
-            required = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {}).get("requires-python", "")
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            table = _object(tomllib.loads(project.read_text(encoding="utf-8")), "project", "pyproject.toml")
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise SkillError(f"folder: pyproject.toml cannot be read: {error}") from None
+        required = str(table.get("requires-python", ""))
         if exact := re.search(r"(?:==|~=)\s*(3\.\d+)", required):
             version, assumed = exact[1], []
     starts = [name for name in ("main.py", "app.py", "manage.py") if (folder / name).is_file()]
@@ -72,18 +73,26 @@ def _python(folder: Path) -> Project:
 def _node(folder: Path) -> Project:
     try:
         package = json.loads((folder / "package.json").read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise SkillError(f"folder: package.json cannot be read: {error}") from None
     if not isinstance(package, dict):
         raise SkillError("folder: package.json holds no object")
-    scripts = package.get("scripts") or {}
-    wanted = re.search(r"\d+", str((package.get("engines") or {}).get("node", "")))
+    scripts = _object(package, "scripts", "package.json")
+    wanted = re.search(r"\d+", str(_object(package, "engines", "package.json").get("node", "")))
     assumed = [] if wanted else ["Node.js 22"]
     lock = next((name for name in ("package-lock.json", "npm-shrinkwrap.json") if (folder / name).is_file()), "")
     if not lock:
         assumed.append("that there is no lock file: add package-lock.json, so that builds repeat")
     start = ("npm", "start") if "start" in scripts else ("node", str(package.get("main", "index.js")))
     return Project("node", wanted[0] if wanted else "22", start, lock, "build" in scripts, tuple(assumed))
+
+
+def _object(value: dict[str, Any], name: str, file: str) -> dict[str, Any]:
+    """Returns an object of a project's own file; an empty one where there is none."""
+    found = value.get(name)
+    if found is not None and not isinstance(found, dict):
+        raise SkillError(f"folder: {name} in {file} is no object; correct it")
+    return found or {}
 
 
 def _go(folder: Path) -> Project:

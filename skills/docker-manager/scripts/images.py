@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from ociregistry import INDEXES, Document, Reference, Registry, children
+from ociregistry import INDEXES, Reference, Registry, children, descriptors, platform_name, runs_on
 
 from openclaw_skill import SkillError
 
-_MAX_CONFIG = 4 * 1024 * 1024
+PLATFORM = "linux/amd64"
 
 
-def describe(registry: Registry, reference: Reference, platform: str) -> dict[str, Any]:
-    """Returns what `inspect` shows. Raises SkillError for a platform the image does not have."""
+def describe(registry: Registry, reference: Reference, platform: str | None) -> dict[str, Any]:
+    """Returns what `inspect` shows: of a platform, or else of the usual one, or the only one there is.
+
+    Raises SkillError for a platform the image does not have.
+    """
     top = registry.manifest(reference.version)
-    platforms = {_platform(each["platform"]): each["digest"] for each in children(top) if _runs(each)}
+    platforms = {platform_name(each["platform"]): each["digest"] for each in children(top) if _runs(each)}
     manifest = top
     if top.media_type in INDEXES:
-        if platform not in platforms:
-            raise SkillError(f"platform: {platform} is none of the image's ({', '.join(platforms) or 'none'})")
-        manifest = registry.manifest(platforms[platform])
-    config = json.loads(registry.blob(manifest.value["config"]["digest"], _MAX_CONFIG))
-    own = _platform(config)
-    layers = [{"digest": layer["digest"], "sizeBytes": layer["size"]} for layer in manifest.value["layers"]]
+        wanted = platform or PLATFORM
+        if wanted not in platforms:
+            raise SkillError(f"platform: {wanted} is none of the image's ({', '.join(platforms) or 'none'})")
+        manifest = registry.manifest(platforms[wanted])
+    config = registry.config(manifest)
+    own = platform_name(config)
+    if platform and not runs_on(config, platform):
+        raise SkillError(f"platform: {platform} is none of the image's ({own or 'none'})")
+    layers = [{"digest": layer["digest"], "sizeBytes": layer["size"]} for layer in descriptors(manifest)[1]]
     return {
         "reference": str(reference),
         "digest": top.digest,
@@ -39,11 +44,6 @@ def describe(registry: Registry, reference: Reference, platform: str) -> dict[st
 def _runs(entry: dict[str, Any]) -> bool:
     """Whether an entry of an index is an image for a machine; builders add attestations beside them."""
     return (entry.get("platform") or {}).get("os", "unknown") != "unknown"
-
-
-def _platform(value: dict[str, Any]) -> str:
-    parts = (value.get("os", ""), value.get("architecture", ""), value.get("variant", ""))
-    return "/".join(filter(None, parts))
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -62,16 +62,12 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
 def copy(source: Registry, target: Registry, reference: Reference, tag: str) -> str:
     """Copies an image with all its platforms, and returns its digest."""
     top = source.manifest(reference.version)
-    for entry in children(top):
-        part = source.manifest(entry["digest"])
-        _copy_blobs(target, part, reference.name)
+    parts = [source.manifest(entry["digest"]) for entry in children(top)]
+    for manifest in parts if top.media_type in INDEXES else [top]:
+        config, layers = descriptors(manifest)
+        for entry in (config, *layers):
+            target.take(entry["digest"], source)
+    for part in parts:
         target.put_manifest(part.digest, part)
-    if top.media_type not in INDEXES:
-        _copy_blobs(target, top, reference.name)
     target.put_manifest(tag, top)
     return top.digest
-
-
-def _copy_blobs(target: Registry, manifest: Document, origin: str) -> None:
-    for entry in (manifest.value["config"], *manifest.value["layers"]):
-        target.mount(entry["digest"], origin)

@@ -9,7 +9,6 @@ import ociregistry
 
 from openclaw_skill import SkillError
 
-PLATFORM = "linux/amd64"
 SETTINGS = ("user", "entrypoint", "command", "workingDir", "environment", "ports", "labels")
 
 
@@ -23,7 +22,7 @@ def tags(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
 def inspect(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
     """Tells what an image is."""
     reference = ociregistry.parse(args["image"], "image")
-    return images.describe(_open(ctx, reference), reference, args.get("platform", PLATFORM))
+    return images.describe(_open(ctx, reference), reference, args.get("platform"))
 
 
 def compare(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:

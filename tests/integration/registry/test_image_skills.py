@@ -31,6 +31,7 @@ def manager() -> SimpleNamespace:
 def ctx(tmp_path: Path) -> FakeContext:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "index.html").write_text("<p>hello")
+    (tmp_path / "site" / ".env").write_text("TOKEN=1")
     login = {"REGISTRY_USERNAME": USER, "REGISTRY_PASSWORD": PASSWORD}
     return FakeContext(tmp_path, tmp_path, config={"allowPush": True, "allowWrites": True}, secrets=login)
 
@@ -85,6 +86,7 @@ def test_files_are_put_on_a_base_and_the_result_is_looked_at_copied_and_deleted(
         manager.main.inspect(ctx, {"image": wish["image"]})
     made = builder.main.build(ctx, wish)
     assert (made["digest"], made["files"], made["pushed"]) == (dry["digest"], 1, True)
+    assert made["leftOut"] == [{"path": ".env", "why": "secret"}]
     assert builder.main.build(ctx, wish)["digest"] == made["digest"]
     assert manager.main.tags(ctx, {"image": wish["image"]})["tags"] == ["1.0.0"]
     seen = manager.main.inspect(ctx, {"image": wish["image"]})
@@ -101,6 +103,9 @@ def test_files_are_put_on_a_base_and_the_result_is_looked_at_copied_and_deleted(
     assert (arm["platforms"], arm["platform"]) == (["linux/amd64", "linux/arm64"], "linux/arm64")
     with pytest.raises(SkillError, match="linux/s390x is none of the image's"):
         manager.main.inspect(ctx, {"image": copied["reference"], "platform": "linux/s390x"})
+
+    with pytest.raises(SkillError, match=r"linux/arm64 is none of the base's \(linux/amd64\)"):
+        builder.main.build(ctx, {**wish, "base": wish["image"], "platform": "linux/arm64"})
 
     manager.main.delete(ctx, {"image": f"{host}/prod/os@{base}"})
     with pytest.raises(SkillError, match="HTTP 404"):
