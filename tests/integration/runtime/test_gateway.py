@@ -507,7 +507,7 @@ async def test_a_skill_that_fails_tells_the_model_why(house: House, model: Model
 
 
 async def test_an_agent_that_is_not_there_is_told_to_the_model(house: House) -> None:
-    config = house.config("coordinator", team=("code-expert",), execution={"timeout": 2_000})
+    config = house.config("coordinator", team=("code-expert",), execution={"timeout": 6_000})
     async with house.gateway(config, FakeSkills()) as (_, client):
         assert "agent code-expert did not answer within" in await say(client, "commit it")
 
