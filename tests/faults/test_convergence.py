@@ -173,7 +173,7 @@ async def test_events_of_children_come_late(stage: Stage, expected: dict[str, An
 
 async def test_requests_and_watches_hang(stage: Stage, expected: dict[str, Any]) -> None:
     """Connections that are dead and do not say so are given up after a while: nothing else would tell."""
-    stage.settings = {"request_seconds": "1", "watch_silence_seconds": "5"}
+    stage.settings = {"request_seconds": "1", "list_seconds": "1", "watch_silence_seconds": "5"}
     stage.proxy.injector = share_of_calls(4, 0.05, [Hang()])
     await world.create(stage.api, world.resources())
     await stage.start()

@@ -30,3 +30,10 @@ def test_resources_are_not_copied_to_find_out_what_changed() -> None:
 
 def test_what_is_too_old_to_be_watched_is_not_listed_again_in_a_tight_loop() -> None:
     assert configure(load_settings({})).watching.reconnect_backoff >= 1
+
+
+def test_a_list_of_thousands_has_more_time_than_other_requests() -> None:
+    """kopf takes no pages: a list that is given up is asked for again, and would be for ever."""
+    assert configure(load_settings({})).networking.request_timeout == 60
+    settings = load_settings({"OPENCLAW_OPERATOR_REQUEST_SECONDS": "1"})
+    assert configure(settings).networking.request_timeout == 60

@@ -67,7 +67,7 @@ def configure(settings: Settings) -> kopf.OperatorSettings:
     configured.queueing.worker_limit = 50
     configured.queueing.idle_timeout = 0.1
     configured.queueing.error_delays = (0.2, 1, 5, 15)
-    configured.networking.request_timeout = settings.request_seconds
+    configured.networking.request_timeout = settings.list_seconds
     configured.networking.connect_timeout = 10
     configured.networking.error_backoffs = (0.2, 0.5, 1, 2, 5, 10)
     configured.watching.connect_timeout = 10
