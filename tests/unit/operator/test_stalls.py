@@ -55,9 +55,12 @@ def unscheduled(message: str) -> Object:
     }
 
 
-def ended(reason: str, seconds_ago: float) -> Object:
-    time = (NOW - timedelta(seconds=seconds_ago)).isoformat()
-    return {"lastState": {"terminated": {"exitCode": 137, "reason": reason, "finishedAt": time}}, "restartCount": 4}
+def ended(
+    reason: str, seconds_ago: float, state: str = "lastState", *, restarts: int = 4, code: int = 137, ran: float = 1
+) -> Object:
+    end = NOW - timedelta(seconds=seconds_ago)
+    times = {"startedAt": (end - timedelta(seconds=ran)).isoformat(), "finishedAt": end.isoformat()}
+    return {state: {"terminated": {"exitCode": code, "reason": reason, **times}}, "restartCount": restarts}
 
 
 def running(**container: Any) -> Object:
@@ -76,6 +79,13 @@ def running(**container: Any) -> Object:
         (waiting("CrashLoopBackOff", "back-off 40s", **ended("Error", 30)), 1, "again (exit code 137, Error): see", 0),
         (running(**ended("OOMKilled", 5)), 1, "OOMKilled): raise the memory in its resources, or see kubectl logs", 0),
         (running(**ended("Error", 3000)), 1, None, 0),
+        (running(**ended("Error", 5, restarts=1)), 1, "ended and starts anew (exit code 137, Error): see", 1),
+        (running(**ended("Error", 5, restarts=2)), 1, "ends again and again (exit code 137, Error): see", 0),
+        (running(**ended("Error", 5, ran=600)), 1, "ended and starts anew (exit code 137, Error): see", 1),
+        (running(**ended("OOMKilled", 5, "state")), 1, "again (exit code 137, OOMKilled): raise the memory", 0),
+        (running(**ended("Error", 5, "state", restarts=0)), 1, "ended and starts anew (exit code 137, Error): see", 1),
+        (running(**ended("Completed", 5, "state", code=0)), 1, "again (exit code 0, Completed): see", 0),
+        (waiting("CrashLoopBackOff", "x", **ended("Error", 5, restarts=1)), 1, "ends again and again (exit", 0),
         (unscheduled("0/1 nodes are available: 1 Insufficient cpu."), 1, "no node takes the gateway (0/1 nodes", 1),
         ({**unscheduled("1 Insufficient cpu."), "placed": True}, 1, "no node takes the gateway", 1),
         (unscheduled("0/1 nodes are available: 1 Insufficient cpu."), PATIENCE_SECONDS, "no node takes the gateway", 0),

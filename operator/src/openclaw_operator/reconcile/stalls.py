@@ -26,8 +26,11 @@ LOOK_SECONDS = 0.5
 START_SECONDS = 60.0
 # So long room or a volume may take to come by itself: what a Deployment gives a rollout.
 PATIENCE_SECONDS = 600.0
-# The kubelet never waits longer than five minutes before it starts a container anew.
+# The kubelet never waits longer than five minutes before it starts a container anew, and takes one that ran for twice
+# as long for well.
 _CRASHED_SECONDS = 600.0
+# A container that ended for the first time is started at once; the second time the kubelet itself calls it a loop.
+_LOOP_RESTARTS = 2
 _FINISHED = ("Succeeded", "Failed")
 
 
@@ -140,7 +143,10 @@ def of_pod(
     age, what = _age(pod["metadata"]["creationTimestamp"], now), workload.what
     pods = f"pods -n {namespace} -l {workload.labels}"
     patient = age < PATIENCE_SECONDS
-    reason, detail = pod_problem(status) or _crashed(status, now) or ("", "")
+    (reason, detail), once = pod_problem(status) or ("", ""), False
+    crash = _crashed(status, now) if reason in ("", "Ended") else None
+    if crash:
+        reason, (detail, once) = CRASH_LOOP, crash
     if reason == IMAGE_PULL_FAILED:
         return Cause(
             f"image {detail!r} of {what} cannot be pulled: correct {workload.image}, or let the nodes pull it; the "
@@ -149,10 +155,11 @@ def of_pod(
         )
     if reason == CRASH_LOOP:
         larger = f"raise the memory in {workload.resources}, or " if "OOMKilled" in detail else ""
+        ends = "ended and starts anew" if once else "ends again and again"
         return Cause(
-            f"the container of {what} ends again and again ({detail}): {larger}see kubectl logs --previous"
+            f"the container of {what} {ends} ({detail}): {larger}see kubectl logs --previous"
             f"{pods.removeprefix('pods')}",
-            passing=False,
+            passing=once,
         )
     if "PodScheduled" not in is_true:
         unbound = {name: facts for name in _claims(pod) if (facts := claim(name)) and not facts["bound"]}
@@ -188,12 +195,17 @@ def of_pod(
     )
 
 
-def _crashed(status: Object, now: datetime) -> tuple[str, str] | None:
-    """A container that runs at this moment, between two ends: what is told must not change with each of them."""
-    for container in status.get("containerStatuses") or ():
-        last = (container.get("lastState") or {}).get("terminated") or {}
+def _crashed(status: Object, now: datetime) -> tuple[str, bool] | None:
+    """How a container ended that has just done so or runs anew, and whether it did so only once.
+
+    What is told must not change with each end and start.
+    """
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        states = (container.get("state") or {}, container.get("lastState") or {})
+        last: Object = next((state["terminated"] for state in states if state.get("terminated")), {})
         if last.get("finishedAt") and not container.get("ready") and _age(last["finishedAt"], now) < _CRASHED_SECONDS:
-            return CRASH_LOOP, exit_text(last)
+            ran = _age(last.get("startedAt") or last["finishedAt"], datetime.fromisoformat(last["finishedAt"]))
+            return exit_text(last), container.get("restartCount", 0) < _LOOP_RESTARTS or ran >= _CRASHED_SECONDS
     return None
 
 
