@@ -106,11 +106,34 @@ async def test_a_missing_key_is_looked_for(
 ) -> None:
     objects.data["llm"] = {"other": "x"}
     assert await made.secret_keys("demo", "llm", ADA) == frozenset({"other"})
-    made.missing_key("demo", "llm")
+    made.missing_key("demo", "llm", ADA)
     objects.data["llm"] = {"key": "x"}
     async with asyncio.timeout(5):
         assert await woken.get() == ADA
     assert await made.secret_keys("demo", "llm", ADA) == frozenset({"key"})
+
+
+@pytest.mark.parametrize("end", ["gone", "names another key"])
+async def test_a_key_that_nobody_misses_any_more_is_not_looked_for(
+    made: References, objects: Objects, woken: asyncio.Queue[tuple[str, str, str]], end: str
+) -> None:
+    objects.data["llm"] = {"other": "x"}
+    await made.secret_keys("demo", "llm", ADA)
+    made.missing_key("demo", "llm", ADA)
+    await made.secret_keys("demo", "llm", BOB)
+    if end == "gone":
+        made.expect(ADA, set())
+    else:
+        await made.secret_keys("demo", "llm", ADA)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert objects.asked == ["llm"]
+    # And again once somebody does.
+    made.missing_key("demo", "llm", BOB)
+    objects.data["llm"]["key"] = "x"
+    async with asyncio.timeout(60):
+        while await woken.get() != BOB:
+            pass
 
 
 async def test_what_nobody_names_is_forgotten(

@@ -29,11 +29,13 @@ CONFIG_MAP, SECRET = BY_NAME["ConfigMap"], BY_NAME["Secret"]
 @dataclass
 class _Watched:
     users: set[Waker] = field(default_factory=set)
+    # Users that need a key which it does not have.
+    lacking: set[Waker] = field(default_factory=set)
     data: Mapping[str, str] | None = None
     known: bool = False
     # Counts changes, so that an answer that was under way when one came is not taken for the new state.
     epoch: int = 0
-    recheck: float = FIRST_RECHECK_SECONDS
+    recheck: float = field(default_factory=lambda: FIRST_RECHECK_SECONDS)
     timer: asyncio.TimerHandle | None = None
 
 
@@ -63,6 +65,7 @@ class References:
             if watched is None:
                 continue
             watched.users.discard(user)
+            watched.lacking.discard(user)
             if not watched.users:
                 if watched.timer:
                     watched.timer.cancel()
@@ -70,14 +73,20 @@ class References:
         if keys:
             self._used_by[user] = set(keys)
 
-    def missing_key(self, namespace: str, name: str) -> None:
-        """A Secret lacks a key that is needed: look at it again later."""
-        self._forget((SECRET.name, namespace, name))
+    def missing_key(self, namespace: str, name: str, user: Waker) -> None:
+        """A Secret lacks a key that a user needs: look at it again later, for as long as somebody does."""
+        key = (SECRET.name, namespace, name)
+        watched = self._watched.get(key)
+        if watched:
+            watched.lacking.add(user)
+            if watched.timer is None:
+                self._schedule(key, watched)
 
     async def _read(self, kind: Kind, namespace: str, name: str, user: Waker) -> Mapping[str, str] | None:
         key = (kind.name, namespace, name)
         watched = self._watched[key]
         watched.users.add(user)
+        watched.lacking.discard(user)
         self._used_by[user].add(key)
         if not watched.known:
             epoch = watched.epoch
@@ -111,6 +120,9 @@ class References:
         watched = self._watched.get(key)
         if watched is None:
             return
+        if watched.data is not None and not watched.lacking:
+            watched.recheck, watched.timer = FIRST_RECHECK_SECONDS, None
+            return
         try:
             data = await self._fetch(BY_NAME[key[0]], key[1], key[2])
         except ApiError as error:
@@ -123,11 +135,6 @@ class References:
             return
         watched.data, watched.recheck, watched.timer = data, FIRST_RECHECK_SECONDS, None
         self._wake_users(watched)
-
-    def _forget(self, key: Key) -> None:
-        watched = self._watched.get(key)
-        if watched and watched.timer is None:
-            self._schedule(key, watched)
 
     def _wake_users(self, watched: _Watched) -> None:
         for user in sorted(watched.users):

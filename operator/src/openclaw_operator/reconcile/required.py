@@ -20,7 +20,7 @@ async def require_secret(context: Context, primary: Primary, path: str, ref: Key
             f"create it with the key {ref.key!r}",
         )
     if ref.key not in keys:
-        context.references.missing_key(primary.namespace, ref.name)
+        context.references.missing_key(primary.namespace, ref.name, primary.key)
         raise SpecError(
             "SecretNotFound",
             f"{path}: Secret {ref.name!r} has nothing under {ref.key!r} (it has {', '.join(sorted(keys)) or 'no keys'})"
