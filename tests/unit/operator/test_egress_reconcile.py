@@ -9,6 +9,7 @@ import pytest
 
 from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.reconcile.pool import REFUSED_RECHECK_SECONDS
+from openclaw_operator.reconcile.stalls import RECHECK_SECONDS
 from openclaw_operator.reconcile.status import ready_condition
 from openclaw_operator.resources.secrets import ROTATE, SIGNING_SECRET
 from tests.unit.operator.test_pool_reconcile import CHECKED, KEY, SKILL, USES_ECHO, World
@@ -120,6 +121,28 @@ async def test_the_agent_tells_whether_its_skills_have_their_way_out(monkeypatch
     await again(world)
     assert condition(world)["status"] == "True"
     assert {kind for _, kind, _ in world.api.log[before:]} == {"Agent", "Event"}
+
+
+async def test_a_failure_that_passed_while_no_operator_ran_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = await settled(["network:external"])
+    stale = {"type": "EgressReady", "status": "False", "reason": "EgressNotReady", "message": "no image"}
+    stale["lastTransitionTime"] = "2026-01-01T00:00:00Z"
+    world.restart()
+    ada = world.primary("Agent", "ada", USES_ECHO, status={"conditions": [stale]})
+    await world.settle(ada)
+    await again(world)
+    assert condition(world)["message"] == "no image"
+    woken: list[Any] = []
+    monkeypatch.setattr(world.queue, "add", woken.append)
+    world.time += RECHECK_SECONDS
+    await world.pool.reconcile(KEY)
+    assert woken == [("Agent", "demo", "ada")]
+    await again(world)
+    assert condition(world)["reason"] == "Progressing"
+    woken.clear()
+    world.time += RECHECK_SECONDS
+    await world.pool.reconcile(KEY)
+    assert woken == []
 
 
 @pytest.mark.parametrize("part", sorted(PARTS))

@@ -76,6 +76,12 @@ async def look(context: Context, namespace: str) -> float | None:
     return again
 
 
+def looked_at(context: Context, namespace: str) -> bool:
+    """Whether the pods of a proxy that is not ready were looked at since the operator started."""
+    seen = context.stalls.known("Deployment", namespace, egress.NAME)
+    return bool(seen and seen.known)
+
+
 def condition(
     context: Context, namespace: str, skills: list[str], told: Mapping[str, Any] | None = None
 ) -> Condition | None:

@@ -91,7 +91,7 @@ class PoolReconciler:
         self._health: dict[tuple[str, str], _Health] = {}
         self._observed: dict[str, set[str]] = {}
         # What agents with skills that go out say of the proxy, by namespace.
-        self._egress_told: dict[str, Condition | None] = {}
+        self._egress_told: dict[str, tuple[Condition | None, bool]] = {}
         # Until when the pods of a pool that nobody asks for any more are kept, by namespace and pool.
         self._retiring: dict[str, dict[str, float]] = {}
 
@@ -221,7 +221,8 @@ class PoolReconciler:
         elif complete:
             await egress.drop(context, namespace)
         again = await egress.look(context, namespace)
-        told = egress.condition(context, namespace, ["skills"])
+        # Until its pods were looked at, agents repeat what they told before the operator started anew.
+        told = (egress.condition(context, namespace, ["skills"]), egress.looked_at(context, namespace))
         if self._egress_told.get(namespace) != told:
             self._egress_told[namespace] = told
             for name, wanted in self._pools.get(namespace, {}).items():
