@@ -136,6 +136,23 @@ async def test_a_key_that_nobody_misses_any_more_is_not_looked_for(
             pass
 
 
+async def test_a_secret_in_doubt_is_read_again_and_what_became_of_it_told_to_all(
+    made: References, objects: Objects, woken: asyncio.Queue[tuple[str, str, str]]
+) -> None:
+    objects.data["llm"] = {"key": "x"}
+    for user in (ADA, BOB):
+        await made.secret_keys("demo", "llm", user)
+    made.doubt(ADA)
+    assert await made.secret_keys("demo", "llm", ADA) == frozenset({"key"})
+    assert (objects.asked, woken.empty()) == (["llm", "llm"], True)
+    objects.data.pop("llm")
+    made.doubt(ADA)
+    assert await made.secret_keys("demo", "llm", ADA) is None
+    assert woken.get_nowait() == BOB
+    made.expect(ADA, set())
+    made.expect(BOB, set())
+
+
 async def test_what_nobody_names_is_forgotten(
     made: References, objects: Objects, woken: asyncio.Queue[tuple[str, str, str]]
 ) -> None:

@@ -185,6 +185,23 @@ async def test_the_problem_of_a_gateways_pod_is_told_and_goes_when_it_recovers()
     assert len(world.lists) == 2
 
 
+async def test_a_secret_that_went_is_named_once_pods_wait_for_it() -> None:
+    credentials = {"secretKeyRef": {"name": "llm", "key": "key"}}
+    spec = {**AGENT, "model": {**AGENT["model"], "credentials": credentials}}
+    world = World()
+    world.api.put("Secret", "llm", data={"key": "eA=="})
+    await world.reconcile("Agent", "ada", spec)
+    world.api.items.pop(("Secret", "llm"))
+    world.pod(GATEWAY, waiting("CreateContainerConfigError", 'secret "llm" not found'))
+    assert (await world.reconcile("Agent", "ada", spec))["ReferencesResolved"]["status"] == "True"
+    for _ in range(2):
+        world.time += RECHECK_SECONDS
+        told = await world.reconcile("Agent", "ada", spec)
+    assert (told["Ready"]["reason"], told["ReferencesResolved"]["status"]) == ("SecretNotFound", "False")
+    assert "Secret 'llm' does not exist" in told["Ready"]["message"]
+    world.context.references.expect(("Agent", "demo", "ada"), set())
+
+
 async def test_what_may_pass_by_itself_is_named_and_no_failure_for_ten_minutes() -> None:
     world = World()
     await world.store()

@@ -3,6 +3,7 @@
 A ConfigMap may be edited at any time and its reader must notice, so the metadata of ConfigMaps is watched, and only of
 those somebody named is anything remembered. Secrets are not watched: nobody but the kubelet needs their values. A
 missing one is looked for again after a second, then at growing intervals up to RECHECK_SECONDS, once for all who wait.
+One that was found is read again where something seems to be wrong with it.
 """
 
 from __future__ import annotations
@@ -82,6 +83,14 @@ class References:
             if watched.timer is None:
                 self._schedule(key, watched)
 
+    def doubt(self, user: Waker) -> None:
+        """The Secrets a user names may have changed: they are read anew when they are next asked for."""
+        for key in self._used_by.get(user, ()):
+            watched = self._watched.get(key)
+            # A missing one is looked for anyway.
+            if key[0] == SECRET.name and watched and watched.data is not None:
+                watched.known = False
+
     async def _read(self, kind: Kind, namespace: str, name: str, user: Waker) -> Mapping[str, str] | None:
         key = (kind.name, namespace, name)
         watched = self._watched[key]
@@ -89,9 +98,11 @@ class References:
         watched.lacking.discard(user)
         self._used_by[user].add(key)
         if not watched.known:
-            epoch = watched.epoch
+            epoch, before = watched.epoch, watched.data
             watched.data = await self._fetch(kind, namespace, name)
             watched.known = epoch == watched.epoch
+            if kind is SECRET and before is not None and watched.data != before:
+                self._wake_users(watched, besides=user)
             if watched.data is None and kind is SECRET:
                 self._schedule(key, watched)
         return watched.data
@@ -136,8 +147,8 @@ class References:
         watched.data, watched.recheck, watched.timer = data, FIRST_RECHECK_SECONDS, None
         self._wake_users(watched)
 
-    def _wake_users(self, watched: _Watched) -> None:
-        for user in sorted(watched.users):
+    def _wake_users(self, watched: _Watched, besides: Waker | None = None) -> None:
+        for user in sorted(watched.users - {besides}):
             self._wake(user)
 
     # --- Sink of the metadata watch of ConfigMaps ---

@@ -196,6 +196,9 @@ class AgentReconciler:
     async def _gather(self, primary: Primary, owner: Owner, spec: AgentSpec) -> Gathered:
         """Resolve every reference. Raises SpecError for one the agent cannot be without."""
         named: set[ReferenceKey] = set()
+        if self._context.stalls.doubts("Deployment", primary.namespace, f"{primary.name}-gateway"):
+            # Pods that do not start may wait for a Secret that was there once.
+            self._context.references.doubt(primary.key)
         try:
             soul = await self._soul(primary, spec, named)
             await self._require_secrets(primary, spec, named)

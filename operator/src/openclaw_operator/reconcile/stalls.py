@@ -96,6 +96,11 @@ class Stalls:
                 look.known, look.cause = True, self._cause(pods, live, workload)
         return look, look.due - now
 
+    def doubts(self, kind: str, namespace: str, name: str) -> bool:
+        """Whether something keeps a workload from getting ready and it is to be looked at again now."""
+        look = self._looks.get((kind, namespace, name))
+        return look is not None and look.cause is not None and look.due <= self._monotonic()
+
     def known(self, kind: str, namespace: str, name: str) -> Look | None:
         """What is known of a workload, None while it is not looked at."""
         return self._looks.get((kind, namespace, name))
