@@ -94,7 +94,7 @@ async def test_a_missing_secret_is_looked_for_once_for_all(
     assert await made.secret_keys("demo", "llm", ADA) is None
     assert await made.secret_keys("demo", "llm", BOB) is None
     assert objects.asked == ["llm"]
-    objects.data["llm"] = {"key": "x", "empty": ""}
+    objects.data["llm"] = {"key": "x", "empty": "", "blank": " \n"}
     async with asyncio.timeout(5):
         assert {await woken.get(), await woken.get()} == {ADA, BOB}
     assert await made.secret_keys("demo", "llm", ADA) == frozenset({"key"})

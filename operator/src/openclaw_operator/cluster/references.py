@@ -9,6 +9,7 @@ One that was found is read again where something seems to be wrong with it.
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -113,7 +114,8 @@ class References:
         except NotFoundError:
             return None
         if kind is SECRET:
-            return {key: "" for key, value in (item.get("data") or {}).items() if value}
+            # Blank is missing: readers strip what they read, and do not start with nothing.
+            return {key: "" for key, value in (item.get("data") or {}).items() if base64.b64decode(value).strip()}
         return dict(item.get("data") or {})
 
     def _schedule(self, key: Key, watched: _Watched) -> None:
