@@ -221,7 +221,7 @@ def run(*arguments: str, home: Path, **environ: str) -> subprocess.CompletedProc
     [
         ("memory: {type: foo}", ["--dev"], "memory.type: 'foo' is not allowed; allowed: 'hybrid', 'vector', 'file'"),
         ("claw: {model_provider: local, base_url: 'http://127.0.0.1:1'}", [], "gateway.token_file: is missing"),
-        ("claw: {}", ["--dev"], "claw.model_provider: openai needs OPENAI_API_KEY"),
+        ("claw: {}", ["--dev"], "claw.model_provider: openai needs api_key_file, or OPENAI_API_KEY"),
         ("gateway: {token_file: /nowhere/token}", [], "gateway.token_file: /nowhere/token cannot be read"),
         ("gateway: {token_file: /dev/null}", [], "gateway.token_file: /dev/null is empty"),
     ],
