@@ -83,8 +83,8 @@ def test_only_what_may_pass_is_repeated(error: ModelAPIError, passing: bool) -> 
 @pytest.mark.parametrize(
     ("claw", "environment", "message"),
     [
-        ({"model_provider": "anthropic"}, {}, "anthropic needs ANTHROPIC_API_KEY"),
-        ({"model_provider": "groq"}, {"OPENAI_API_KEY": "x"}, "groq needs GROQ_API_KEY"),
+        ({"model_provider": "anthropic"}, {}, "anthropic needs api_key_file, or ANTHROPIC_API_KEY"),
+        ({"model_provider": "groq"}, {"OPENAI_API_KEY": "x"}, "groq needs api_key_file, or GROQ_API_KEY"),
         ({"model_provider": "local"}, {}, "claw.base_url: is missing; local needs it, or LOCAL_LLM_URL"),
         ({"model_provider": "openai-compatible"}, {}, "openai-compatible needs it, or OPENAI_BASE_URL"),
     ],
