@@ -69,7 +69,8 @@ def _postgres() -> Iterator[str]:
         os.chown(folder, user.pw_uid, user.pw_gid)
     data, port = folder / "data", free_port()
     options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off -c full_page_writes=off"
-    options += " -c max_connections=300 -c autovacuum=off"
+    # Not in /dev/shm: a runner that believes itself alone in a pod clears that between two calls.
+    options += " -c max_connections=300 -c autovacuum=off -c dynamic_shared_memory_type=mmap"
 
     def run(program: str, *arguments: str) -> None:
         subprocess.run(
@@ -95,6 +96,5 @@ def postgres_url(postgres_server: int) -> str:
     """The URL of an empty database."""
     name = f"t{uuid.uuid4().hex[:12]}"
     where = ["-h", "127.0.0.1", "-p", str(postgres_server), "-U", "openclaw"]
-    # Nobody is ever connected to this template; of the other one no copy is made while somebody is.
-    subprocess.run([_POSTGRES / "createdb", *where, "--template=template0", name], check=True)
+    subprocess.run([_POSTGRES / "createdb", *where, name], check=True)
     return f"postgresql+asyncpg://openclaw@127.0.0.1:{postgres_server}/{name}"
