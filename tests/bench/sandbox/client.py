@@ -25,6 +25,7 @@ from openclaw_runtime.skills.types import InstalledSkill, SkillCall
 
 SETTLE_SECONDS = 300.0
 DEADLINE_SECONDS = 60.0
+REST_SECONDS = 4.0
 
 
 class NoContext:
@@ -125,6 +126,8 @@ class Bench:
         times = []
         for _ in range(calls):
             await self.until_warm(skill, 1)
+            # The end of the pod before is not part of this start.
+            await asyncio.sleep(REST_SECONDS)
             print(json.dumps({"delete": skill.pool}), flush=True)
             while self.warm(skill):  # noqa: ASYNC110
                 await asyncio.sleep(0.002)

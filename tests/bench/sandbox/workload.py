@@ -92,8 +92,9 @@ def skill(case: Case, warm: int) -> Object:
 
 
 def cold_skill(case: Case) -> Object:
-    """The Skill of a case in a pool of its own: no demand of other cases has made that larger than one pod."""
+    """The Skill of a case in a pool of its own, of one pod: no demand makes that larger, not even its own."""
     made = skill(case, 1)
+    made["spec"]["sandbox"]["maxWarm"] = 1
     made["metadata"]["name"] = COLD_SKILL
     made["spec"]["resources"]["limits"]["memory"] = "255Mi"
     return made
