@@ -37,7 +37,8 @@ class Plan:
 
     sizes: tuple[int, ...]
     subjects: tuple[SubjectName, ...]
-    repeats: int
+    # None: three up to a hundred Agents, then one.
+    repeats: int | None
     poison: int
     options: Options
     json_path: Path | None
@@ -48,7 +49,9 @@ def parse(argv: Sequence[str] | None) -> Plan:
     parser.add_argument("--sizes", default="1,100,1000", help="numbers of Agents (default: %(default)s)")
     parser.add_argument("--subjects", default=",".join(SUBJECTS), help="programs to run (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=50, help="Agents created per second (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of sizes up to 100 (default: %(default)s)")
+    parser.add_argument(
+        "--repeats", type=int, default=None, help="runs of each size (default: 3 up to 100 Agents, then 1)"
+    )
     parser.add_argument("--idle", type=float, default=30, help="seconds of idleness measured (default: %(default)s)")
     parser.add_argument("--drift", type=int, default=3, help="repairs per kind and way (default: %(default)s)")
     parser.add_argument("--per-namespace", type=int, default=100, help="Agents in a namespace (default: %(default)s)")
@@ -68,12 +71,13 @@ def parse(argv: Sequence[str] | None) -> Plan:
     if unknown:
         parser.error(f"--subjects: {', '.join(sorted(unknown))} is none of {', '.join(SUBJECTS)}")
     options = Options(given.rate, given.idle, given.per_namespace, given.workers, given.timeout, given.drift)
-    return Plan(sizes, chosen, max(1, given.repeats), given.poison, options, given.json)
+    repeats = None if given.repeats is None else max(1, given.repeats)
+    return Plan(sizes, chosen, repeats, given.poison, options, given.json)
 
 
 async def run_size(plan: Plan, size: int, twin: Path, console: Console) -> dict[str, list[Measurement]]:
     """All programs at one size, taking turns."""
-    repeats = plan.repeats if size <= 100 else 1
+    repeats = plan.repeats or (3 if size <= 100 else 1)
     results: dict[str, list[Measurement]] = {}
     for turn in range(repeats):
         for name in plan.subjects:
@@ -108,7 +112,7 @@ def show(
         console.print(f"{name}: {top}", style="dim", soft_wrap=True)
     for name in ("twin", "operator"):
         if name in results and results[name][0].drift:
-            slowest = {what: max(samples) for what, samples in results[name][0].drift.items()}
+            slowest = {what: max(samples) for what, samples in results[name][0].drift.items() if samples}
             slow = sorted(slowest.items(), key=lambda item: -item[1])[:4]
             console.print(f"{name}, slowest repairs: " + ", ".join(f"{what} {time:.3f} s" for what, time in slow))
     return {

@@ -17,4 +17,6 @@ def dumps(value: object, *, indent: int | None = None) -> str:
     """
     separators = (",", ":") if indent is None else None
     text = json.dumps(value, indent=indent, separators=separators, ensure_ascii=False)
+    if text.isascii() and "\x7f" not in text:
+        return text
     return _NOT_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -52,6 +52,12 @@ def test_a_tail_never_reads_half_a_line(tmp_path: Path) -> None:
     assert tail.take() == []
 
 
+def test_looks_at_pods_that_never_start_do_not_count_as_work(tmp_path: Path) -> None:
+    log = tmp_path / "audit.log"
+    log.write_text(event(verb="list", resource="pods") + "\n" + event(verb="list") + "\n")
+    assert audit.AuditTail(log, "bench-operator").poll() == 1
+
+
 def test_cpu_time_is_user_plus_system_whatever_the_name() -> None:
     stat = "7 (a ) b) S 1 1 1 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 1 0 100 1 1"
     assert procfs.parse_cpu_seconds(stat, 100) == 3.0

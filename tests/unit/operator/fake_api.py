@@ -56,7 +56,7 @@ class FakeApi:
             raise NotFoundError(404, "NotFound", f"{kind.name} {name}")
         return self.items[kind.name, name]
 
-    async def pages(self, kind: Kind, _namespace: str, *, selector: str) -> AsyncIterator[Object]:
+    async def pages(self, kind: Kind, _namespace: str, *, selector: str, **_: object) -> AsyncIterator[Object]:
         wanted = dict(part.split("=") for part in selector.split(","))
         found = [item for (name, _), item in self.items.items() if name == kind.name]
         yield {"items": [item for item in found if wanted.items() <= item["metadata"].get("labels", {}).items()]}

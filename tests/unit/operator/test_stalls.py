@@ -115,10 +115,11 @@ class World(Bench):
         self.lists: list[str] = []
         plain = self.api.pages
 
-        def pages(kind: Any, namespace: str, *, selector: str) -> Any:
+        def pages(kind: Any, namespace: str, *, selector: str, cached: bool) -> Any:
+            assert cached, "pods of what is not ready are asked for again and again: the API server has them in memory"
             self.lists.append(selector)
             self.api.fault("list", kind.name, "")
-            return plain(kind, namespace, selector=selector)
+            return plain(kind, namespace, selector=selector, cached=cached)
 
         self.api.pages = pages  # type: ignore[assignment, method-assign]
         self.restart()

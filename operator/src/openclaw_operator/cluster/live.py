@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+import orjson
 
 from openclaw_operator.cluster.client import FIELD_MANAGER, Object
 from openclaw_operator.cluster.kinds import Kind
@@ -73,7 +74,7 @@ class Live:
         """The object without what never matters; only while it has not been verified."""
         if self.content is None:
             raise RuntimeError(f"{self.kind} {self.namespace}/{self.name}: content was dropped")
-        result: Object = json.loads(self.content)
+        result: Object = orjson.loads(self.content)
         return result
 
 
@@ -86,7 +87,7 @@ def observe(kind: Kind, item: Object) -> Live:
     """Condense an object of the API server."""
     meta = item["metadata"]
     stripped = strip(kind.name, item)
-    content = json.dumps(stripped, sort_keys=True, separators=(",", ":")).encode()
+    content = orjson.dumps(stripped, option=orjson.OPT_SORT_KEYS)
     labels = meta.get("labels") or {}
     return Live(
         kind=kind.name,

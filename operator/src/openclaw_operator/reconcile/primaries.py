@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from openclaw_operator.reconcile.status import readiness
 
@@ -39,7 +40,7 @@ class Primary:
 
     def load(self) -> Object:
         """{spec, status, labels}, each possibly empty."""
-        result: Object = json.loads(self.content)
+        result: Object = orjson.loads(self.content)
         return result
 
 
@@ -60,7 +61,7 @@ def condense(kind: str, item: Object) -> Primary:
         generation=meta.get("generation", 0),
         deleting="deletionTimestamp" in meta,
         ready=readiness(content["status"]),
-        content=json.dumps(content, sort_keys=True, separators=(",", ":")).encode(),
+        content=orjson.dumps(content, option=orjson.OPT_SORT_KEYS),
         finalizers=tuple(meta.get("finalizers") or ()),
     )
 

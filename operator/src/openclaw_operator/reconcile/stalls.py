@@ -88,7 +88,7 @@ class Stalls:
         if look.due <= now:
             look.due = now + self._pause()
             try:
-                pods = await newest_first(self._client, live.namespace, workload.labels)
+                pods = await newest_first(self._client, live.namespace, workload.labels, cached=True)
             except ApiError as error:
                 # What is known stays until it can be looked at: it only explains.
                 LOG.warning("pods of %s %s/%s: %s", *key, error)
