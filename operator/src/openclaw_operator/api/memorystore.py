@@ -24,6 +24,8 @@ from openclaw_operator.api.base import (
 # On a MemoryStore whose last backup has to be made before it goes.
 FINALIZER = "openclaw.io/last-backup"
 _ONE_OF = cel("has(self.managed) != has(self.external)", "set exactly one of managed and external")
+# A default that is stored belongs to nobody: no apply of `external` would take it away, and both together are refused.
+_NOT_STORED: dict[str, Any] = {"default": None}
 Image = str
 
 
@@ -112,7 +114,11 @@ class Vector(Model):
 
     hnsw: Hnsw = Field(default_factory=Hnsw, description="How they are searched.")
     quantization: Quantization = Field(default_factory=Quantization, description="How they are compressed.")
-    qdrant: Qdrant = Field(default_factory=lambda: Qdrant(managed=ManagedQdrant()), description="Qdrant.")
+    qdrant: Qdrant = Field(
+        default_factory=lambda: Qdrant(managed=ManagedQdrant()),
+        description="Qdrant; managed when unset.",
+        json_schema_extra=_NOT_STORED,
+    )
 
 
 class ManagedServer(Model):
@@ -151,7 +157,9 @@ class Records(Model):
     """Where records live."""
 
     postgresql: PostgreSQL = Field(
-        default_factory=lambda: PostgreSQL(managed=ManagedServer()), description="PostgreSQL."
+        default_factory=lambda: PostgreSQL(managed=ManagedServer()),
+        description="PostgreSQL; managed when unset.",
+        json_schema_extra=_NOT_STORED,
     )
 
 
@@ -177,7 +185,11 @@ class Redis(Model):
 class Cache(Model):
     """The shared cache, which is also the event bus of the agents."""
 
-    redis: Redis = Field(default_factory=lambda: Redis(managed=ManagedServer()), description="Redis.")
+    redis: Redis = Field(
+        default_factory=lambda: Redis(managed=ManagedServer()),
+        description="Redis; managed when unset.",
+        json_schema_extra=_NOT_STORED,
+    )
 
 
 class Embedding(Model):
