@@ -253,27 +253,39 @@ class PoolReconciler:
         """Delete and create, all at once. Returns when to try again what has to wait; raises ApiError for a fault."""
         now = self._context.monotonic()
         pauses: list[float] = []
-        creates: list[str] = []
+        creates: dict[str, int] = {}
         for name, count in todo.create.items():
             health = self._health.get((namespace, name))
             if health and health.not_before > now:
                 pauses.append(health.not_before - now)
                 continue
             # Where the last one was refused, one tries whether the next is let in.
-            creates += [name] * (1 if health and health.refused else count)
+            creates[name] = 1 if health and health.refused else count
         for name in pools.keys() - todo.create.keys():
             if health := self._health.get((namespace, name)):
                 health.refused = None
-        jobs = [self._create(namespace, pools[name], keys) for name in creates]
-        results = await asyncio.gather(*jobs, *(self._delete(pod) for pod in todo.delete), return_exceptions=True)
-        for name in dict.fromkeys(creates):
-            outcomes = [result for made, result in zip(creates, results, strict=False) if made == name]
-            pause = self._note_refusals((namespace, name), outcomes)
+        deletes = asyncio.gather(*(self._delete(pod) for pod in todo.delete), return_exceptions=True)
+        fills = asyncio.gather(*(self._fill(namespace, pools[name], count, keys) for name, count in creates.items()))
+        outcomes, results = await fills, await deletes
+        for name, made in zip(creates, outcomes, strict=True):
+            pause = self._note_refusals((namespace, name), made)
             pauses += [] if pause is None else [pause]
-        for result in results:
+        for result in (*(each for made in outcomes for each in made), *results):
             if isinstance(result, BaseException) and not isinstance(result, ForbiddenError | RejectedError):
                 raise result
         return min(pauses) if pauses else None
+
+    async def _fill(self, namespace: str, pool: Pool, count: int, keys: SigningKeys) -> list[BaseException | None]:
+        """Create pods, in batches that double: where the first is refused, a hundred more would be as well.
+
+        As ReplicaSets are filled: https://github.com/kubernetes/kubernetes/blob/master/pkg/controller/replicaset.
+        """
+        outcomes: list[BaseException | None] = []
+        while len(outcomes) < count and not any(outcomes):
+            batch = min(len(outcomes) + 1, count - len(outcomes))
+            jobs = (self._create(namespace, pool, keys) for _ in range(batch))
+            outcomes += await asyncio.gather(*jobs, return_exceptions=True)
+        return outcomes
 
     def _note_refusals(self, key: tuple[str, str], outcomes: Iterable[object]) -> float | None:
         """Remember whether pods of a pool are let in; returns when to try again."""
