@@ -75,6 +75,20 @@ async def test_what_a_spec_no_longer_asks_for_goes(cluster: Cluster, operator: O
     assert not {child for child in left if child[0] == "StatefulSet"}
 
 
+async def test_a_skill_and_a_store_know_when_nobody_uses_them(
+    cluster: Cluster, operator: Operator, audit: Audit
+) -> None:
+    await settle(cluster)
+    await cluster.wait("Skill", "echo", lambda item: item["status"].get("usedBy") == ["ada"])
+    await quiet(audit)
+    alone = changed(changed(FULL_AGENT, "spec.skills", []), "spec.memory", {})
+    await cluster.apply(changed(alone, "spec.gateway", {}))
+    await cluster.wait("MemoryStore", "mem", lambda item: item["status"]["users"] == 0)
+    unused = {"users", "usedBy", "pools"}
+    skill = await cluster.wait("Skill", "echo", lambda item: not item["status"]["users"])
+    assert not any(skill["status"].get(field) for field in unused)
+
+
 async def children(cluster: Cluster) -> set[tuple[str, str]]:
     """(kind, name) of what the operator has made in the namespace, pods aside."""
     kinds = [kind for kind in CHILDREN if kind.name != "Pod" and not kind.from_addon]

@@ -134,9 +134,8 @@ class AgentReconciler:
         if now is None or now.uid != primary.uid:
             # It was deleted meanwhile, and has no more wishes.
             return
-        if context.board.use(namespace, primary.name, {skill: pool.id for skill, pool in by_skill.items()}):
-            for skill in by_skill:
-                context.queue.add_after(("Skill", namespace, skill), USERS_SETTLE_SECONDS)
+        for skill in context.board.use(namespace, primary.name, {skill: pool.id for skill, pool in by_skill.items()}):
+            context.queue.add_after(("Skill", namespace, skill), USERS_SETTLE_SECONDS)
         known, pools = self._pools.setdefault(namespace, {}), list(by_skill.values())
         if known.get(primary.name) != pools:
             known[primary.name] = pools

@@ -34,13 +34,12 @@ class PoolBoard:
         self._uses: dict[str, dict[str, dict[str, str]]] = {}
         self.changed: Changed = lambda *_: None
 
-    def use(self, namespace: str, agent: str, pools: Mapping[str, str]) -> bool:
-        """An agent's skills and the pools they run in. Returns whether that is news."""
+    def use(self, namespace: str, agent: str, pools: Mapping[str, str]) -> set[str]:
+        """An agent's skills and the pools they run in. Returns the skills of which that is news."""
         known = self._uses.setdefault(namespace, {})
-        if known.get(agent, {}) == pools:
-            return False
+        before = known.get(agent, {})
         known[agent] = dict(pools)
-        return True
+        return {skill for skill in before.keys() | pools.keys() if before.get(skill) != pools.get(skill)}
 
     def observe(self, namespace: str, states: Mapping[str, PoolState]) -> float | None:
         """All pools of a namespace as they are now. Returns after how many seconds to look again, if at all."""

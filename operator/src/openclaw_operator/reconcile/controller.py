@@ -203,7 +203,7 @@ class Controller:
     def primary_changed(self, kind: str, item: Object) -> None:
         """An Agent, Skill or MemoryStore was added or modified."""
         after = condense(kind, item)
-        hibernated = self._primaries.hibernates(after.key)
+        used, hibernated = self._primaries.uses(after.key), self._primaries.hibernates(after.key)
         before = self._primaries.put(after)
         if self._primaries.get(after.key) is not after:
             return
@@ -216,6 +216,8 @@ class Controller:
         else:
             self._queue.add(after.key)
         self._wake_related(before, after)
+        for related in used - self._primaries.uses(after.key):
+            self._queue.add_after(related, USERS_SETTLE_SECONDS)
 
     def primary_removed(self, kind: str, namespace: str, name: str, version: str) -> None:
         """An Agent, Skill or MemoryStore is gone since resource version `version`."""
