@@ -8,6 +8,7 @@ import pytest
 
 from openclaw_operator.cluster.client import Client
 from openclaw_operator.cluster.kinds import Kind
+from openclaw_operator.errors import NotFoundError
 from openclaw_operator.reconcile.controller import Controller
 from openclaw_operator.settings import Settings
 from openclaw_operator.telemetry import Metrics
@@ -19,11 +20,8 @@ def model(secret: str) -> dict[str, Any]:
     return {"provider": "openai", "name": "m", "credentials": ref}
 
 
-async def test_an_agent_deleted_while_it_is_reconciled_waits_for_nothing_any_more(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    api = FakeApi()
-    controller = Controller(
+def controller_of(api: FakeApi) -> Controller:
+    return Controller(
         cast("Client", api),
         Settings(),
         Metrics(),
@@ -33,6 +31,33 @@ async def test_an_agent_deleted_while_it_is_reconciled_waits_for_nothing_any_mor
         random_bytes=bytes,
         instance="test",
     )
+
+
+async def test_what_is_missing_after_the_finalizer_was_set_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reconcile itself notes the new version of its resource, so that nobody else is woken by it."""
+    api = FakeApi()
+    controller = controller_of(api)
+    spec = {"deletionPolicy": "Snapshot", "backup": {"destination": {"s3": {"bucket": "backups"}}}}
+    controller.primary_changed("MemoryStore", api.put("MemoryStore", "mem", spec=spec))
+
+    async def held(*_: Any, **__: Any) -> dict[str, Any]:
+        return {"metadata": {"resourceVersion": "1000"}}
+
+    async def missing(*_: Any, **__: Any) -> Any:
+        raise NotFoundError(404, "NotFound", "roles are not there yet")
+
+    monkeypatch.setattr(api, "set_finalizers", held, raising=False)
+    monkeypatch.setattr(api, "apply", missing)
+    monkeypatch.setattr(api, "create", missing)
+    with pytest.raises(NotFoundError):
+        await controller._reconcile(("MemoryStore", "demo", "mem"))
+
+
+async def test_an_agent_deleted_while_it_is_reconciled_waits_for_nothing_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    api = FakeApi()
+    controller = controller_of(api)
     api.put("Secret", "there", data={"k": "eA=="})
     agent = api.put("Agent", "ada", spec={"model": {**model("there"), "fallbacks": [model("missing")]}})
     controller.primary_changed("Agent", agent)

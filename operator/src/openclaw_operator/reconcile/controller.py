@@ -305,8 +305,10 @@ class Controller:
             try:
                 return await self._reconcilers[kind].reconcile(primary)
             except NotFoundError:
-                if self._primaries.get(key) is not primary:
+                now = self._primaries.get(key)
+                if now is None or now.uid != primary.uid:
                     return None
+                # Of one that is there it is a fault like others, whatever it has become meanwhile.
                 raise
             except ValidationError as error:
                 # Only possible where it was stored under a CRD that is not the one this operator was built with.
