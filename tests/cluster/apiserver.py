@@ -58,23 +58,6 @@ class ApiServer:
         url, kubeconfig, audit_log, folder = json.loads(text)
         return cls(url, Path(kubeconfig), Path(audit_log), Path(folder))
 
-    def audit_events(self, **wanted: str) -> list[dict[str, Any]]:
-        """The audit events so far whose top-level fields equal the given ones, for example verb="patch".
-
-        `user` is matched with the user name, `resource` with the resource of the object.
-        Event fields: https://kubernetes.io/docs/reference/config-api/apiserver-audit.v1/
-        """
-        events = (json.loads(line) for line in self.audit_log.read_text().splitlines())
-        return [event for event in events if all(_field(event, key) == value for key, value in wanted.items())]
-
-
-def _field(event: dict[str, Any], key: str) -> object:
-    if key == "user":
-        return event.get("user", {}).get("username")
-    if key == "resource":
-        return event.get("objectRef", {}).get("resource")
-    return event.get(key)
-
 
 class AuditTrail:
     """The events of an audit log with a word in them, from a place in the file on: each line is read once."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from openclaw_operator.api.agent import AgentSpec
@@ -55,7 +55,6 @@ class Gathered:
 
     inputs: AgentInputs
     problem: SpecError | None
-    references: set[ReferenceKey] = field(default_factory=set)
 
 
 class AgentReconciler:
