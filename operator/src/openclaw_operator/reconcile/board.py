@@ -37,8 +37,9 @@ class PoolBoard:
     def use(self, namespace: str, agent: str, pools: Mapping[str, str]) -> set[str]:
         """An agent's skills and the pools they run in. Returns the skills of which that is news."""
         known = self._uses.setdefault(namespace, {})
-        before = known.get(agent, {})
-        known[agent] = dict(pools)
+        before = known.pop(agent, {})
+        if pools:
+            known[agent] = dict(pools)
         return {skill for skill in before.keys() | pools.keys() if before.get(skill) != pools.get(skill)}
 
     def observe(self, namespace: str, states: Mapping[str, PoolState]) -> float | None:
