@@ -55,7 +55,10 @@ def build(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
     dry = args.get("dryRun", False)
     if not dry and ctx.config.get("allowPush") is not True:
         raise SkillError("config.allowPush: it is not true, so nothing is pushed; use dryRun or ask who configures it")
-    packed = layer.pack(_folder(ctx, args), args.get("target", "/app"))
+    place = args.get("target", "/app")
+    if ".." in place.split("/"):
+        raise SkillError(f"target: {place!r} has '..' in it; write the folder it leads to")
+    packed = layer.pack(_folder(ctx, args), place)
     ctx.logger.info("packed %d files, %d bytes", packed.files, len(packed.data))
     source = _open(ctx, base)
     origin = assembly.platform_of(source, base, args.get("platform", assembly.PLATFORM))

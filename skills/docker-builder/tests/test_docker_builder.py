@@ -208,6 +208,10 @@ def test_a_layer_has_bounds(skill, tmp_path, monkeypatch):
         ({"base": "ghcr.io/a/b:1", "image": "ghcr.io/a/b"}, "needs a tag and no digest"),
         ({"base": "ghcr.io/a/b:1", "image": "ghcr.io/a/c:1"}, "config.allowPush: it is not true"),
         ({"base": "127.0.0.1:1/a/b:1", "image": "ghcr.io/a/c:1", "dryRun": True}, "127.0.0.1:1 is not reachable"),
+        (
+            {"base": "ghcr.io/a/b:1", "image": "ghcr.io/a/c:1", "dryRun": True, "target": "/app/../etc"},
+            "target: '/app/../etc' has '..' in it",
+        ),
     ],
 )
 async def test_what_cannot_be_built_is_named(call, ctx, given, told):

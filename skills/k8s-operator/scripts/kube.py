@@ -75,7 +75,7 @@ class Cluster:
             with self._opener.open(request, timeout=self._timeout) as response:
                 data = response.read(MAX_ANSWER + 1)
         except HTTPError as error:
-            raise SkillError(_refusal(method, path, error.code, error.read(65536))) from None
+            raise SkillError(_refusal(method, path, error.code, _said(error))) from None
         except URLError as error:
             raise SkillError(f"KUBE_API_SERVER: {self._server} is not reachable: {error.reason}") from None
         except (OSError, http.client.HTTPException) as error:
@@ -83,6 +83,14 @@ class Cluster:
         if len(data) > MAX_ANSWER:
             raise SkillError(f"limit: the answer has more than {MAX_ANSWER} bytes; narrow it by selector or limit")
         return bytes(data)
+
+
+def _said(error: HTTPError) -> bytes:
+    """What came of a refusal's body: it may break off, and the status is told all the same."""
+    try:
+        return error.read(65536)
+    except (OSError, http.client.HTTPException):
+        return b""
 
 
 def _server(value: str) -> str:

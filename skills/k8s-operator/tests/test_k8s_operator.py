@@ -280,6 +280,9 @@ async def test_names_cannot_change_the_path(call, api, name):
 async def test_refusals_are_told_in_words(call, api, ctx):
     with pytest.raises(SkillError, match=r"\(404\): not found; check kind, name and namespace"):
         await call("get", kind="pod", name="nope")
+    api.objects["/api/v1/namespaces/shop/pods"] = Reply(500, b"zz", {"Transfer-Encoding": "chunked"})
+    with pytest.raises(SkillError, match=r"\(500\)"):
+        await call("list", kind="pods")
     ctx.secrets["KUBE_TOKEN"] = "other"
     with pytest.raises(SkillError, match=r"\(401\): Unauthorized; KUBE_TOKEN is not accepted"):
         await call("list", kind="pods")

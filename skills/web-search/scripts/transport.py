@@ -42,7 +42,8 @@ def send(request: Request, timeout: float) -> dict[str, Any]:
     except HTTPError as error:
         try:
             answer = _object(error.read(MAX_ANSWER))
-        except TransportError:
+        except (TransportError, OSError, http.client.HTTPException):
+            # The body may be something else, or break off: the status is told all the same.
             answer = {}
         raise TransportError(f"HTTP {error.code}", answer) from None
     except URLError as error:

@@ -41,6 +41,8 @@ def service(ctx):
         allowed = seen.headers.get("authorization") == "Bearer tv-key" or seen.query.get("api_key") == "serp-key"
         if not allowed:
             return Reply(401, b'{"error": "Invalid API key"}')
+        if isinstance(replies[seen.path], Reply):
+            return replies[seen.path]
         status, body = replies[seen.path]
         return Reply(status, body if isinstance(body, bytes) else json.dumps(body).encode())
 
@@ -112,6 +114,7 @@ async def test_no_results_is_not_a_failure(call, service, ctx):
     [
         ((429, {"detail": {"error": "too many requests"}}), "HTTP 429: too many requests"),
         ((500, b"<html>"), "HTTP 500"),
+        (Reply(500, b"zz", {"Transfer-Encoding": "chunked"}), "HTTP 500"),
         ((200, b"<html>"), "not JSON"),
         ((200, {"other": 1}), "no list of results"),
         ((200, {"results": None}), "no list of results"),
