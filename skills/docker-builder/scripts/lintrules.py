@@ -65,24 +65,21 @@ def check(text: str) -> list[dict[str, Any]]:
     given = list(instructions(text))
     if not any(each.name == "FROM" for each in given):
         return [_finding("error", "from", 1, "it has no FROM; begin with a base image")]
-    found = [finding for each in given for finding in _one(each, _stages(given, each))]
-    return sorted(found + list(_whole(given)), key=lambda finding: finding["line"])
+    found: list[dict[str, Any]] = []
+    stages: set[str] = set()
+    for each in given:
+        found += _one(each, stages)
+        if each.name == "FROM" and (named := re.search(r"\bas\s+(\S+)", each.value, re.IGNORECASE)):
+            stages.add(named[1].lower())
+    return sorted([*found, *_whole(given)], key=lambda finding: finding["line"])
 
 
 def _finding(severity: str, rule: str, line: int, message: str) -> dict[str, Any]:
     return {"severity": severity, "rule": rule, "line": line, "message": message}
 
 
-def _stages(given: list[Instruction], until: Instruction) -> set[str]:
-    """Names of the stages before an instruction."""
-    names = set()
-    for each in given[: given.index(until)]:
-        if each.name == "FROM" and (named := re.search(r"\bas\s+(\S+)", each.value, re.IGNORECASE)):
-            names.add(named[1].lower())
-    return names
-
-
 def _one(each: Instruction, stages: set[str]) -> Iterator[dict[str, Any]]:
+    """What is wrong with an instruction; `stages` are the names of those before it."""
     line, value = each.line, each.value
     match each.name:
         case "FROM":
