@@ -583,8 +583,9 @@ async def test_a_restore_is_not_changed(cluster: Cluster) -> None:
         await cluster.apply(changed(RESTORE, "spec.parts", ["records"]))
 
 
-async def test_volumes_of_a_store_stay(cluster: Cluster) -> None:
-    path = "spec.records.postgresql.managed.storage"
+@pytest.mark.parametrize("part", ["vector.qdrant", "records.postgresql", "cache.redis"])
+async def test_volumes_of_a_store_stay(cluster: Cluster, part: str) -> None:
+    path = f"spec.{part}.managed.storage"
     await cluster.apply(changed(STORE, path, {"size": "5Gi"}))
     for storage in ({"size": "6Gi"}, {"size": "5Gi", "storageClassName": "fast"}):
         with pytest.raises(RejectedError, match="the volumes of a server cannot be changed: make a new MemoryStore"):

@@ -164,7 +164,8 @@ def test_images_that_are_in_use() -> None:
     skill = resource("Skill", "s", runtime="image", image="mine:1", permissions=["network:external"])
     managed = {"vector": {"qdrant": {"managed": {"image": "my-qdrant:1"}}}, "cache": {"redis": {"external": {}}}}
     needed = reachable.needed_images(settings, [skill, resource("MemoryStore", "m", **managed)])
-    assert {"mine:1", settings.egress_image, "my-qdrant:1"} < set(needed)
+    # What it says nothing of is run here.
+    assert {"mine:1", settings.egress_image, "my-qdrant:1", settings.postgresql_image} < set(needed)
     assert settings.redis_image not in needed
 
 
@@ -222,6 +223,26 @@ def test_providers_of_agents() -> None:
     }
     pulled = {each.provider: each.pull_secrets for each in reachable.targets(agents[-1:], ("all", "registry"))}
     assert pulled == {"anthropic": ("all", "registry")}
+
+
+def test_providers_of_vectors() -> None:
+    ref = {"secretKeyRef": {"name": "keys", "key": "vectors"}}
+    stores = [
+        resource("MemoryStore", "a", embedding={"provider": "wordllama", "dimensions": 256}),
+        resource("MemoryStore", "b", embedding={"provider": "openai", "model": "small", "credentials": ref}),
+        resource("MemoryStore", "c", embedding={"provider": "openai", "model": "with the key of each agent"}),
+        resource(
+            "MemoryStore", "d", embedding={"provider": "openai-compatible", "model": "m", "baseURL": "http://v/v1"}
+        ),
+    ]
+    field = "spec.embedding.model"
+    asked = Target("team", "https://api.openai.com/v1/models", "openai", "keys", "vectors", (), field)
+    assert reachable.targets(stores) == {
+        asked: ["small"],
+        Target("team", "http://v/v1/models", "openai", None, None, (), field): ["m"],
+    }
+    told = reachable.provider(asked, {"error": "name", "detail": "x"})
+    assert "correct spec.embedding.baseURL" in str(told.fix)
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ class Examination:
     async def _providers_from_here(self) -> list[Finding]:
         return [
             reachable.provider(target, await self._ask_from_here(target, models))
-            for target, models in sorted(reachable.targets(self._of("Agent")).items(), key=lambda each: str(each[0]))
+            for target, models in sorted(reachable.targets(self.resources).items(), key=lambda each: str(each[0]))
         ]
 
     async def _ask_from_here(self, target: Target, models: list[str]) -> Object:
@@ -250,7 +250,7 @@ class Examination:
                     answer = await self._ask_from_here(target, models)
             return reachable.provider(target, answer)
 
-        targets = reachable.targets(self._of("Agent"), self._pull_secrets)
+        targets = reachable.targets(self.resources, self._pull_secrets)
         self._note_all(await asyncio.gather(*(ask(target, targets[target]) for target in sorted(targets, key=str))))
 
 

@@ -41,7 +41,8 @@ def needed_images(settings: Settings, resources: Iterable[Object]) -> list[str]:
                 ("records", "postgresql", settings.postgresql_image),
                 ("cache", "redis", settings.redis_image),
             ):
-                managed = spec.get(part, {}).get(server, {}).get("managed")
+                # Managed where nothing is said of it.
+                managed = spec.get(part, {}).get(server, {"managed": {}}).get("managed")
                 if managed is not None:
                     needed.add(managed.get("image") or image)
             if spec.get("backup"):
@@ -102,7 +103,7 @@ def network_policies(reached: Reached | None, problem: str = "") -> list[Finding
 class Target:
     """A provider as agents reach it; `secret` and `key` say where the API key is, None without one.
 
-    `pull_secrets` are what their pods get images with.
+    `pull_secrets` are what their pods get images with, `field` is what names its models.
     """
 
     namespace: str
@@ -111,6 +112,12 @@ class Target:
     secret: str | None
     key: str | None
     pull_secrets: tuple[str, ...] = ()
+    field: str = "spec.model.name"
+
+    @property
+    def address_field(self) -> str:
+        """What names its address."""
+        return f"{self.field.rpartition('.')[0]}.baseURL"
 
     def __str__(self) -> str:
         return f"{self.url} for namespace {self.namespace}"
@@ -124,10 +131,22 @@ _DEFAULTS = {
 }
 
 
-def targets(agents: Iterable[Object], pull_secrets: tuple[str, ...] = ()) -> dict[Target, list[str]]:
-    """Provider → the models that agents want of it; `pull_secrets` are those of the operator."""
+def targets(resources: Iterable[Object], pull_secrets: tuple[str, ...] = ()) -> dict[Target, list[str]]:
+    """Provider → the models that Agents and MemoryStores want of it; `pull_secrets` are those of the operator.
+
+    Vectors of a MemoryStore that names neither key nor address are made with the key of each agent, which is tried.
+    """
     found: defaultdict[Target, set[str]] = defaultdict(set)
-    for agent in agents:
+    listed = list(resources)
+    for store in (item for item in listed if item["kind"] == "MemoryStore"):
+        wanted = store["spec"].get("embedding") or {}
+        ref = (wanted.get("credentials") or {}).get("secretKeyRef") or {}
+        if wanted.get("provider", "wordllama") != "wordllama" and (ref or wanted.get("baseURL")):
+            url = f"{(wanted.get('baseURL') or _DEFAULTS['openai']).rstrip('/')}/models"
+            key = (ref.get("name"), ref.get("key"))
+            place = store["metadata"]["namespace"]
+            found[Target(place, url, "openai", *key, pull_secrets, "spec.embedding.model")].add(wanted["model"])
+    for agent in (item for item in listed if item["kind"] == "Agent"):
         first = agent["spec"]["model"]
         own = (each["name"] for each in (agent["spec"].get("gateway") or {}).get("imagePullSecrets") or ())
         pull = tuple(dict.fromkeys((*pull_secrets, *own)))
@@ -152,7 +171,7 @@ def provider(target: Target, answer: Mapping[str, Any]) -> Finding:
         return _unreached(check, target, str(answer.get("error")), detail, secret)
     if status == 200:
         if missing := answer.get("missing"):
-            fix = "correct spec.model.name, if the provider does not know it by that name either"
+            fix = f"correct {target.field}, if the provider does not know it by that name either"
             return warning(check, f"{target} answers, but does not list {', '.join(missing)}", fix)
         return ok(check, f"{target} answers")
     if status in (401, 403):
@@ -161,7 +180,9 @@ def provider(target: Target, answer: Mapping[str, Any]) -> Finding:
         return warning(check, f"{target} answers 429", "quota or rate limit: look at the provider's console")
     if status in (404, 405):
         return warning(check, f"{target} answers {status}: it has no list of models", "no more can be told from here")
-    return failure(check, f"{target} answers {status}", "look at spec.model.baseURL, and at the provider's own state")
+    return failure(
+        check, f"{target} answers {status}", f"look at {target.address_field}, and at the provider's own state"
+    )
 
 
 def _unreached(check: str, target: Target, error: str, detail: str, secret: str) -> Finding:
@@ -176,9 +197,9 @@ def _unreached(check: str, target: Target, error: str, detail: str, secret: str)
             return failure(check, f"{target} could not be asked: {detail}", f"look at it: {secret}")
         case "name":
             return failure(
-                check, f"{target}: the name is not known ({detail})", "correct spec.model.baseURL, or the DNS"
+                check, f"{target}: the name is not known ({detail})", f"correct {target.address_field}, or the DNS"
             )
         case "tls":
             return failure(check, f"{target}: {detail}", "the certificate is not one that agents trust")
-    fix = "correct spec.model.baseURL, or let the agents' namespace reach it"
+    fix = f"correct {target.address_field}, or let the agents' namespace reach it"
     return failure(check, f"{target} cannot be reached: {detail or error}", fix)
