@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster import devtools
+from tests.cluster import devtools, preflight
 from tests.cluster.paths import REPOSITORY
 
 GITHUB = REPOSITORY / ".github"
@@ -50,6 +50,18 @@ def test_actions_are_pinned_to_a_commit_and_say_their_version(path: Path) -> Non
             continue
         assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", match[1]), line
         assert re.fullmatch(r"v\d+\.\d+\.\d+", match[2] or ""), line
+
+
+@pytest.mark.parametrize("target", ["test", "test-faults"])
+def test_what_starts_a_cluster_runs_where_one_can_be_started(target: str) -> None:
+    """As root of a Debian 12: what preflight asks for."""
+    assert "postgresql-15" in preflight.TEST_PACKAGES.values(), "that of Debian 12"
+    steps = [(job, step.get("run", "")) for _, job in jobs() for step in job.get("steps", ())]
+    found = [job for job, run in steps if target in MAKE.findall(run)]
+    assert found
+    for job in found:
+        assert job["container"]["image"].startswith("debian:12")
+        assert "--privileged" in job["container"]["options"]
 
 
 def test_an_action_has_one_version_everywhere() -> None:
