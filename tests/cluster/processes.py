@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,6 +17,8 @@ from pathlib import Path
 from tests.cluster.errors import CommandError, ComponentError
 
 POLL_SECONDS = 0.05
+# Below what Kubernetes gives to NodePorts.
+_PORTS = (10_000, 30_000)
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,16 @@ def poll(condition: Callable[[], bool], *, seconds: float, interval: float = POL
 
 
 def free_ports(count: int) -> list[int]:
-    """Loopback TCP ports nobody listens on now, all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Loopback TCP ports nobody listens on now, all different.
+
+    None of those that the kernel gives to outgoing connections (32768 on), which take one before it is listened on.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(*_PORTS)
+        if port not in found and port_is_free(port):
+            found.append(port)
+    return found
 
 
 def port_is_free(port: int) -> bool:

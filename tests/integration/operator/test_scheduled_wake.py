@@ -26,13 +26,13 @@ from openclaw_runtime.gateway.assembly import Gateway
 from tests.bench.waiting import eventually
 from tests.cluster.apiserver import ApiServer
 from tests.cluster.apiserver import api_server as start_api_server
+from tests.cluster.processes import free_ports
 from tests.fakes.llm.gateways import FakeSkills, House
 from tests.integration.operator.conftest import USER, Cluster, _namespace, exists, install, kubeconfig_of
 from tests.integration.operator.manifests import AGENT
 from tests.integration.operator.test_bad_input import changed
 from tests.integration.operator.test_calls_in_rotation import account_api
 from tests.integration.operator.test_hibernation import pods, scaled, selects
-from tests.integration.runtime.conftest import free_port
 from tests.integration.runtime.test_schedules import NINE, run_due, timed
 
 SLEEPY = changed(AGENT, "spec.gateway", {"hibernation": {"idleSeconds": 30}})
@@ -84,8 +84,8 @@ async def activator(server: ApiServer, cluster: Cluster, folder: Path) -> AsyncI
     secret = await cluster.wait("Secret", "openclaw-activator", lambda item: "ada" in _agents(item))
     (folder / "agents.json").write_text(_agents(secret))
     sleepers = read_sleepers(folder / "agents.json")
-    port = free_port()
-    settings = ActivatorSettings(folder, cluster.namespace, "127.0.0.1", free_port(), port, 1, settle_seconds=0)
+    port, own = free_ports(2)
+    settings = ActivatorSettings(folder, cluster.namespace, "127.0.0.1", own, port, 1, settle_seconds=0)
     stop = asyncio.Event()
     async with account_api(server, cluster, folder, "openclaw-activator") as api:
         task = asyncio.create_task(service.run(settings, lambda: sleepers, api, stop))

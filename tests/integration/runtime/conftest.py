@@ -3,7 +3,6 @@
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.fixtures import run_folder
+from tests.cluster.processes import free_ports
 from tests.cluster.shared import shared
 
 __all__ = ["run_folder"]
@@ -21,17 +21,10 @@ __all__ = ["run_folder"]
 _POSTGRES = Path("/usr/lib/postgresql/15/bin")
 
 
-def free_port() -> int:
-    """Returns a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[str]:
     """The URL of a real redis-server."""
-    port = free_port()
+    (port,) = free_ports(1)
     with tempfile.TemporaryDirectory() as folder:
         command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
@@ -67,7 +60,7 @@ def _postgres() -> Iterator[str]:
     folder.chmod(0o700)
     if user:
         os.chown(folder, user.pw_uid, user.pw_gid)
-    data, port = folder / "data", free_port()
+    data, (port,) = folder / "data", free_ports(1)
     options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off -c full_page_writes=off"
     # Not in /dev/shm: a runner that believes itself alone in a pod clears that between two calls.
     options += " -c max_connections=300 -c autovacuum=off -c dynamic_shared_memory_type=mmap"

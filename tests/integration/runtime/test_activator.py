@@ -24,7 +24,7 @@ from openclaw_runtime.activator.settings import Settings, Sleeper, Sleepers
 from openclaw_runtime.config import Activator
 from openclaw_runtime.gateway.idle import IdleClock, Reporter
 from openclaw_runtime.sandbox.kube import KubeError
-from tests.integration.runtime.conftest import free_port
+from tests.cluster.processes import free_ports
 
 WAIT_SECONDS = 60.0
 TOKEN = "token-of-ada"
@@ -91,16 +91,16 @@ async def activator(
     maps: ConfigMaps | None = None,
     agent: Sleeper | None = None,
     host: str = "127.0.0.1",
-    ports: tuple[int, int] | None = None,
+    ports: list[int] | None = None,
 ) -> AsyncIterator[Running]:
-    ports = ports or (free_port(), free_port())
-    settings = Settings(Path("unused"), "demo", host, *ports, grace_seconds=60, settle_seconds=0)
+    front, api = ports or free_ports(2)
+    settings = Settings(Path("unused"), "demo", host, front, api, grace_seconds=60, settle_seconds=0)
     known, stop = Sleepers({"ada": agent or sleeper()}), asyncio.Event()
-    running = Running(maps or ConfigMaps(), stop, host, *ports)
+    running = Running(maps or ConfigMaps(), stop, host, front, api)
     task = asyncio.create_task(service.run(settings, lambda: known, running.maps, stop))
     try:
-        await _answers(f"http://{host}:{ports[0]}/health")
-        await _answers(f"http://{host}:{ports[1]}/ready")
+        await _answers(f"http://{host}:{front}/health")
+        await _answers(f"http://{host}:{api}/ready")
         yield running
     finally:
         await running.client.close()
@@ -129,7 +129,7 @@ async def gateway(*routes: Route) -> AsyncIterator[str]:
         seen = {"path": request.url.path, "query": request.url.query, "body": body, "host": request.headers["host"]}
         return JSONResponse(seen | {"token": request.headers["authorization"]}, headers={"X-Openclaw-Session": "s"})
 
-    port = free_port()
+    (port,) = free_ports(1)
     app = Starlette(routes=[*routes, Route("/v1/echo", echo, methods=["GET", "POST"])])
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, lifespan="off"))
     task = asyncio.create_task(server.serve())
@@ -184,7 +184,7 @@ async def test_what_is_held_is_still_answered_by_one_that_is_replaced() -> None:
 
 
 async def test_two_activators_hold_for_one_agent_and_agree_on_its_state() -> None:
-    maps, ports = ConfigMaps(), (free_port(), free_port())
+    maps, ports = ConfigMaps(), free_ports(2)
     maps.data = {"state": "idle", "replicas": "1"}
     agent = Sleeper(sleeper().token_sha256, idle_seconds=0.05, wake_timeout_seconds=WAIT_SECONDS)
     hosts = ["127.0.0.1", "127.0.0.2"]
@@ -274,7 +274,7 @@ async def test_more_requests_than_can_be_held_are_told_to_come_back(monkeypatch:
 async def test_an_address_where_nobody_is_any_more_costs_no_request() -> None:
     maps = ConfigMaps()
     async with activator(maps) as running, gateway() as address:
-        await running.report(f"http://127.0.0.1:{free_port()}")
+        await running.report(f"http://127.0.0.1:{free_ports(1)[0]}")
         asking = asyncio.create_task(running.http.post("/v1/echo", headers=MINE, content=b"still here"))
         await running.holds(1)
         await running.report(address)
@@ -291,7 +291,7 @@ async def test_a_fault_of_the_api_server_loses_no_wake(monkeypatch: pytest.Monke
 
 async def test_a_message_wakes_its_agent_also_where_the_activator_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "_PAUSE_SECONDS", 0.02)
-    maps, port = ConfigMaps(), free_port()
+    maps, (port,) = ConfigMaps(), free_ports(1)
     maps.data = {"state": "idle"}
     places = [Activator(host="127.0.0.1", port=port)]
     client = ActivatorClient(lambda: places[0])
