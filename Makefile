@@ -118,7 +118,7 @@ kubectl: $(STAMP) ## kubectl against the cluster: make kubectl ARGS="get pods -A
 	@CLUSTER=$(CLUSTER) $(BIN)/python -m tests.cluster kubectl -- $(ARGS)
 
 .PHONY: bench-operator
-bench-operator: programs ## the operator against a Go twin and the API server's limit: ARGS="--sizes 1,100,1000"
+bench-operator: programs ## the operator against a Go twin and the API server's limit, two hours: ARGS="--sizes 1,100 --idle 30"
 	@$(BIN)/python -m tests.bench.operator $(ARGS)
 
 .PHONY: bench-sandbox

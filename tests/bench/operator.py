@@ -46,18 +46,18 @@ class Plan:
 
 def parse(argv: Sequence[str] | None) -> Plan:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.operator", description=__doc__)
-    parser.add_argument("--sizes", default="1,100,1000", help="numbers of Agents (default: %(default)s)")
+    parser.add_argument("--sizes", default="1,100,1000,5000", help="numbers of Agents (default: %(default)s)")
     parser.add_argument("--subjects", default=",".join(SUBJECTS), help="programs to run (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=50, help="Agents created per second (default: %(default)s)")
     parser.add_argument(
         "--repeats", type=int, default=None, help="runs of each size (default: 3 up to 100 Agents, then 1)"
     )
-    parser.add_argument("--idle", type=float, default=30, help="seconds of idleness measured (default: %(default)s)")
+    parser.add_argument("--idle", type=float, default=300, help="seconds of idleness measured (default: %(default)s)")
     parser.add_argument("--drift", type=int, default=3, help="repairs per kind and way (default: %(default)s)")
     parser.add_argument("--per-namespace", type=int, default=100, help="Agents in a namespace (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=8, help="the operator's workers (default: %(default)s)")
-    parser.add_argument("--poison", type=int, default=0, help="also measure with that many Agents that can never work")
-    parser.add_argument("--timeout", type=float, default=900, help="seconds before a run is given up")
+    parser.add_argument("--poison", type=int, default=1, help="also measure with that many Agents that can never work")
+    parser.add_argument("--timeout", type=float, default=3600, help="seconds before a run is given up")
     parser.add_argument("--json", type=Path, default=None, help="also write everything measured to this file")
     given = parser.parse_args(argv)
     try:
@@ -100,16 +100,11 @@ def show(
     console.print()
     console.print(report.table(f"{size} agents with {children} children each", summary))
     namespaces = len(set(workload.namespaces_for(size, plan.options.per_namespace)))
-    judged = report.verdicts(summary, children, size, namespaces)
+    judged = report.verdicts(summary, children, size, namespaces) + report.poison_verdict(summary)
     console.print(report.goal_table(judged))
-    if "operator, poisoned" in summary:
-        clean, poisoned = (summary[name]["children p99 s"] for name in ("operator", "operator, poisoned"))
-        console.print(
-            f"p99 with poisoned agents: {poisoned:.3f} s, without: {clean:.3f} s ({poisoned / clean - 1:+.0%})"
-        )
     for name, runs in results.items():
-        top = ", ".join(f"{verb} {count}" for verb, count in list(runs[0].requests.items())[:14])
-        console.print(f"{name}: {top}", style="dim", soft_wrap=True)
+        top = ", ".join(f"{verb} {count / size:.2f}" for verb, count in list(runs[0].requests.items())[:14])
+        console.print(f"{name}, requests per agent: {top}", style="dim", soft_wrap=True)
     for name in ("twin", "operator"):
         if name in results and results[name][0].drift:
             slowest = {what: max(samples) for what, samples in results[name][0].drift.items() if samples}
@@ -133,6 +128,11 @@ async def bench(plan: Plan, console: Console, command: str) -> None:
         kept.append(show(console, plan, size, await run_size(plan, size, twin, console), children))
         if plan.json_path is not None:
             plan.json_path.write_text(json.dumps({"command": command, "machine": machine, "sizes": kept}, indent=1))
+    across = report.across_sizes(
+        {each["size"]: each["summary"]["operator"] for each in kept if "operator" in each["summary"]}
+    )
+    if across:
+        console.print(report.goal_table(across))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

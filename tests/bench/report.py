@@ -12,6 +12,9 @@ from openclaw_operator.reconcile.pool import SHARED
 from tests.bench.stats import percentile
 
 Values = Mapping[str, float]
+# From how many Agents on what each costs stays the same, and within what: one run differs from the next by a tenth.
+FLAT_FROM, FLAT = 100, 1.2
+MEMORY_FROM = 1000
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,30 @@ def verdicts(results: Mapping[str, Values], children: int, size: int, namespaces
         bound = goal.bound(results)
         if goal.metric in mine and not math.isnan(bound):
             judged.append(Verdict(goal.metric, goal.text, mine[goal.metric], bound))
+    return judged
+
+
+def poison_verdict(results: Mapping[str, Values]) -> list[Verdict]:
+    """Whether Agents that can never work hold up the others; nothing where that was not measured."""
+    metric = "children p99 s"
+    if "operator, poisoned" not in results:
+        return []
+    poisoned, clean = results["operator, poisoned"][metric], results["operator"][metric]
+    return [Verdict(f"{metric}, poisoned", "≤ 1.1 x without", poisoned, 1.1 * clean)]
+
+
+def across_sizes(operator: Mapping[int, Values]) -> list[Verdict]:
+    """Whether what an Agent costs stays the same from 100 on, and what each above 1,000 needs; `operator` is by N."""
+    judged = []
+    metric = "cpu per agent ms"
+    for size in (size for size in sorted(operator) if size > FLAT_FROM and FLAT_FROM in operator):
+        bound = FLAT * operator[FLAT_FROM][metric]
+        text = f"≤ {FLAT} x that of {FLAT_FROM}"
+        judged.append(Verdict(f"{metric}, {size} agents", text, operator[size][metric], bound))
+    for size in (size for size in sorted(operator) if size > MEMORY_FROM and MEMORY_FROM in operator):
+        more = operator[size]["peak memory MiB"] - operator[MEMORY_FROM]["peak memory MiB"]
+        each = more * 1024 / (size - MEMORY_FROM)
+        judged.append(Verdict(f"KB for each further agent, {size} agents", "≤ 30", each, 30.0))
     return judged
 
 

@@ -77,6 +77,31 @@ def test_medians_ignore_runs_without_the_number() -> None:
     assert math.isnan(stats.percentile([], 0.5))
 
 
+def test_what_an_agent_costs_is_compared_across_sizes() -> None:
+    cpu, memory = "cpu per agent ms", "peak memory MiB"
+    by_size = {
+        1: {cpu: 90.0, memory: 90.0},
+        100: {cpu: 20.0, memory: 95.0},
+        1000: {cpu: 23.0, memory: 100.0},
+        5000: {cpu: 25.0, memory: 300.0},
+    }
+    judged = report.across_sizes(by_size)
+    assert [(each.metric, each.met) for each in judged] == [
+        ("cpu per agent ms, 1000 agents", True),
+        ("cpu per agent ms, 5000 agents", False),
+        ("KB for each further agent, 5000 agents", False),
+    ]
+    assert judged[-1].value == pytest.approx(51.2)
+    assert report.across_sizes({100: by_size[100]}) == []
+
+
+@pytest.mark.parametrize(("p99", "met"), [(1.05, True), (1.2, False)])
+def test_a_poisoned_agent_may_hold_up_others_by_a_tenth(p99: float, met: bool) -> None:
+    results = {"operator": {"children p99 s": 1.0}, "operator, poisoned": {"children p99 s": p99}}
+    assert [each.met for each in report.poison_verdict(results)] == [met]
+    assert report.poison_verdict({"operator": {}}) == []
+
+
 def test_goals_are_judged_against_the_peers() -> None:
     results = {
         "limit": {"all children exist s": 10.0},
