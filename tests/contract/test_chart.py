@@ -212,6 +212,15 @@ def test_watching_namespaces_needs_no_cluster_wide_right() -> None:
     }
 
 
+def test_who_has_no_cluster_wide_right_installs_what_needs_none() -> None:
+    """As docs/operations.md says, once somebody else has applied the CRDs."""
+    values = {"watchNamespaces": ["one"], "rbac": {"aggregate": False}, "crds": {"install": False}}
+    objects = documents(template(values))
+    assert objects
+    assert not {item["kind"] for item in objects} & {"ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition"}
+    assert {item["metadata"].get("namespace") for item in objects} == {"one", "openclaw-system"}
+
+
 def test_no_rule_has_a_wildcard() -> None:
     for item in documents(template()):
         for rule in item.get("rules", []):
