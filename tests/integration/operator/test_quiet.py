@@ -289,7 +289,8 @@ async def test_the_operator_counts_its_own_writes(
     cluster, audit = full_cluster, full_audit
     (port,) = free_ports(1)
     start_operator(metrics_port=port)
-    await settle(cluster)
+    await settle(cluster, FIXED_AGENT)
+    await cluster.wait("Agent", "ada", lambda item: item["status"].get("replicas") == 2)
     await quiet(audit)
     async with httpx.AsyncClient() as http:
         text = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
