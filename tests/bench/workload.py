@@ -37,9 +37,9 @@ def agent(name: str, namespace: str) -> Object:
 
 
 def poisoned(name: str, namespace: str) -> Object:
-    """An agent whose Deployment the API server refuses each time: its affinity is no affinity."""
+    """An agent whose Deployment the API server refuses each time: its nodeSelector names what can be no label."""
     item = agent(name, namespace)
-    item["spec"]["gateway"] = {"affinity": {"nodeAffinity": "not an object"}}
+    item["spec"]["gateway"] = {"nodeSelector": {"no label!": "x"}}
     return item
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from openclaw_operator.api.agent import AgentSpec
 from tests.bench import audit, procfs, report, stats, workload
 from tests.bench.operator import parse
 
@@ -116,6 +117,10 @@ def test_goals_are_judged_against_the_peers() -> None:
         ("writes per agent", "≤ 10 children + 2"): True,
         ("idle writes", "0"): False,
     }
+
+
+def test_the_poisoned_agent_is_one_that_the_api_server_takes() -> None:
+    AgentSpec.model_validate(workload.poisoned("p", "ns")["spec"])
 
 
 def test_each_child_carries_every_placeholder_it_needs() -> None:
