@@ -226,7 +226,7 @@ def test_a_summary_stands_for_its_sources_that_match_less_well() -> None:
         return MemoryRecord(name, "n", "a", name, kind, "private", "", 0.5, {"sources": list(sources)}, 0)
 
     found = [record("best"), record("sum", "summary", ("best", "covered", "newest")), record("covered"), record("x")]
-    chosen = choose_recalled(found, [record("newest")], session="s", limit=8)
+    chosen = choose_recalled(found, [record("newest")], session="s")
     assert [each.id for each in chosen] == ["best", "sum", "x"]
 
 

@@ -126,7 +126,7 @@ def test_a_memory_cannot_end_its_fence_or_its_line() -> None:
 def test_recall_prefers_matches_leaves_out_this_session_and_sorts_by_time() -> None:
     found = [record("best", at=5), record("here", kind="exchange", session="s")]
     recent = [record("new", at=9), record("best", at=5), record("old", at=1)]
-    assert [r.id for r in choose_recalled(found, recent, session="s", limit=2)] == ["best", "new"]
+    assert [r.id for r in choose_recalled(found, recent, session="s")] == ["old", "best", "new"]
 
 
 def test_history_is_cut_to_the_budget_and_begins_with_the_user() -> None:
@@ -207,11 +207,11 @@ def test_no_skill_hides_what_others_remember() -> None:
 
     covered: dict[str, Any] = {"sources": ["mine", "other's", "private"]}
     mine, others, private = made("mine"), made("other's", "b"), made("private", scope="private")
-    chosen = choose_recalled([made("sum", **covered), mine, others, private], [], session="s", limit=9)
+    chosen = choose_recalled([made("sum", **covered), mine, others, private], [], session="s")
     assert chosen == [made("sum", **covered), others, private]
     # One of a time when skills could write them.
     old = made("old", **covered, skill="g", action="c")
-    assert choose_recalled([old, mine, others], [], session="s", limit=9) == [old, mine, others]
+    assert choose_recalled([old, mine, others], [], session="s") == [old, mine, others]
 
 
 def test_the_summary_adds_up_the_metrics_page() -> None:

@@ -60,7 +60,6 @@ logger = logging.getLogger(__name__)
 
 _RECALL_BEST = 5
 _RECALL_NEWEST = 5
-_RECALL_LIMIT = 8
 _NOTES_CHARACTERS = 4_000
 _EXCHANGE_CHARACTERS = 4_000
 _HISTORY_MESSAGES = 200
@@ -337,7 +336,7 @@ class AgentLoop:
             self._metrics.errors.labels("memory_recall").inc()
             logger.warning("nothing was recalled: %s", error, extra={"session": request.session})
             return [], ""
-        return prompt.choose_recalled(found, recent, session=request.session, limit=_RECALL_LIMIT), notes
+        return prompt.choose_recalled(found, recent, session=request.session), notes
 
     async def _remember(self, turn: Turn, done: TurnDone) -> None:
         """Keeps what the end of a turn said, and in memory the whole of it."""

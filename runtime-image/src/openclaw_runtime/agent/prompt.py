@@ -60,7 +60,7 @@ def memory_view(record: MemoryRecord) -> dict[str, str]:
 
 
 def choose_recalled(
-    found: Sequence[MemoryRecord], recent: Sequence[MemoryRecord], *, session: str, limit: int
+    found: Sequence[MemoryRecord], recent: Sequence[MemoryRecord], *, session: str
 ) -> list[MemoryRecord]:
     """Returns what to recall: the best matches, then the newest, each once, oldest first.
 
@@ -76,8 +76,7 @@ def choose_recalled(
             continue
         if is_summary(record) and isinstance(sources := record.metadata.get("sources"), list):
             covered.update((record.agent, record.scope, str(source)) for source in sources)
-        if len(chosen) < limit:
-            chosen.setdefault(record.id, record)
+        chosen.setdefault(record.id, record)
     return sorted(chosen.values(), key=lambda record: record.created_at)
 
 
