@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import random
@@ -97,4 +98,8 @@ def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises OperatorError when it cannot start."""
     telemetry.setup_logging(settings.log_level, settings.log_format)
     telemetry.setup_tracing(os.environ)
+    # Nearly all garbage here is freed by its count of references. What is loaded by now stays, and the rest is looked
+    # through ten times less often than by default: that took a tenth of all time.
+    gc.freeze()
+    gc.set_threshold(7_000, 10, 10)
     uvloop.run(_serve(settings))

@@ -12,6 +12,7 @@ import pytest
 from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.errors import ForbiddenError
 from openclaw_operator.reconcile.agent import AgentReconciler
+from openclaw_operator.reconcile.queue import Key, WorkQueue
 from openclaw_operator.reconcile.status import ready_condition
 from openclaw_operator.resources.pool import Pool
 from tests.unit.operator.fake_api import Bench
@@ -42,6 +43,29 @@ async def test_a_config_map_of_the_environment_that_is_missing_is_named(data: An
     bench.context.references.changed(BY_NAME["ConfigMap"], bench.api.items["ConfigMap", "settings"])
     assert (await ready(bench))["reason"] != "ConfigMapNotFound"
     assert bench.api.writes("Deployment") == [("apply", "ada-gateway")]
+
+
+async def test_the_report_on_a_new_agent_waits_while_others_have_no_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its turn among the news its Deployment has told more: one write instead of two. What is wrong is said now."""
+    bench = Bench()
+    agents = AgentReconciler(bench.context, {})
+    monkeypatch.setattr(WorkQueue, "busy", True)
+    queued: list[tuple[Key, bool]] = []
+    monkeypatch.setattr(bench.queue, "add", lambda key, news=False: queued.append((key, news)))
+
+    async def reconcile(name: str, spec: Any) -> list[str]:
+        status = bench.api.items.get(("Agent", name), {}).get("status", {})
+        await agents.reconcile(bench.primary("Agent", name, spec, status=status))
+        return [name for verb, name in bench.api.writes("Agent") if verb == "status"]
+
+    assert await reconcile("ada", {"model": MODEL}) == []
+    assert bench.api.writes("Deployment") == [("apply", "ada-gateway")]
+    assert (("Agent", "demo", "ada"), True) in queued
+    assert await reconcile("ada", {"model": MODEL}) == ["ada"]
+    queued.clear()
+    assert await reconcile("ada", {"model": MODEL}) == ["ada"]
+    assert queued == []
+    assert await reconcile("bob", SPEC) == ["ada", "bob"]
 
 
 async def test_a_variable_that_the_operator_sets_itself_is_not_looked_for() -> None:

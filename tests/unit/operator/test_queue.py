@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -183,6 +184,86 @@ async def test_what_is_forgotten_does_not_come_back(running: Start) -> None:
     made.add_after(B, 0.0)
     assert await work.started.get() == B
     assert work.started.empty()
+
+
+class OneByOne:
+    """What one worker does, in its order; the first reconcile waits for `begin`."""
+
+    def __init__(self) -> None:
+        self.done: list[Key] = []
+        self.begun = asyncio.Event()
+        self.begin = asyncio.Event()
+        self.over = asyncio.Event()
+
+    async def __call__(self, key: Key) -> None:
+        self.begun.set()
+        await self.begin.wait()
+        self.done.append(key)
+        if key[2] == "last":
+            self.over.set()
+
+
+def named(*names: object) -> list[Key]:
+    return [("Agent", "demo", str(name)) for name in names]
+
+
+@asynccontextmanager
+async def one_worker() -> AsyncIterator[tuple[WorkQueue, OneByOne]]:
+    """A queue whose one worker is held up by A; when the block ends it goes on until `last` is done."""
+    work = OneByOne()
+    made = WorkQueue(work, Metrics(), monotonic=asyncio.get_running_loop().time, jitter=lambda: 0.5)
+    running = asyncio.create_task(made.run(1))
+    made.add(A)
+    await work.begun.wait()
+    yield made, work
+    work.begin.set()
+    await asyncio.wait_for(work.over.wait(), 60)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_is_only_told_has_one_turn_of_eight_while_there_is_work() -> None:
+    async with one_worker() as (made, work):
+        for key in named("told", "later", "last"):
+            made.add(key, news=True)
+        for key in named(*range(12)):
+            made.add(key)
+        # It waits as work already.
+        made.add(*named(3), news=True)
+    assert work.done == [A, *named(*range(6), "told", *range(6, 12), "later", "last")]
+
+
+async def test_work_overtakes_what_was_only_to_be_told() -> None:
+    async with one_worker() as (made, work):
+        made.add(B, news=True)
+        made.add(*named("other"))
+        made.add(B)
+        made.add(B, news=True)
+        made.add(*named("last"))
+    assert work.done == [A, *named("other"), B, *named("last")]
+
+
+async def test_news_do_not_put_work_off() -> None:
+    """It waits among the news when its time as work comes."""
+    async with one_worker() as (made, work):
+        due = asyncio.Event()
+        made.add_after(B, 0.0)
+        made.add_after(B, 3600, news=True)
+        made.add(B, news=True)
+        asyncio.get_running_loop().call_later(0.0, due.set)
+        await due.wait()
+        for key in named(*range(9), "last"):
+            made.add(key)
+    assert work.done == [A, B, *named(*range(9), "last")]
+
+
+async def test_it_is_busy_with_more_work_than_workers() -> None:
+    async with one_worker() as (made, _):
+        assert not made.busy
+        made.add(B, news=True)
+        assert not made.busy
+        made.add(*named("last"))
+        assert made.busy
 
 
 def test_backoff_grows_to_a_cap() -> None:

@@ -73,6 +73,7 @@ class Client:
         self._metrics = metrics
         self._monotonic = monotonic
         self._request_seconds = request_seconds
+        self._timeout = aiohttp.ClientTimeout(total=request_seconds)
         self._watch_silence_seconds = watch_silence_seconds
         self._session: aiohttp.ClientSession | None = None
         self._watches: aiohttp.ClientSession | None = None
@@ -95,6 +96,7 @@ class Client:
             connector=aiohttp.TCPConnector(ssl=ssl_context, limit=limit, keepalive_timeout=60),
             headers={"User-Agent": FIELD_MANAGER, "Accept": "application/json"},
             json_serialize=jsonyaml.dumps,
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Object:
@@ -191,7 +193,9 @@ class Client:
             "PATCH",
             kind.path(meta["namespace"], meta["name"]),
             verb="apply",
-            params={"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"},
+            # An unknown field is refused without validation, too: what it would look for, for the price of parsing all
+            # of it once more, are keys that are there twice.
+            params={"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Ignore"},
             body={**body, "metadata": {**meta, **precondition}},
             headers={"Content-Type": "application/apply-patch+yaml"},
         )
@@ -299,7 +303,7 @@ class Client:
                     params=params,
                     json=body,
                     headers=await self._headers(headers),
-                    timeout=aiohttp.ClientTimeout(total=self._request_seconds),
+                    timeout=self._timeout,
                 ) as reply:
                     content = await reply.read()
                     code = str(reply.status)

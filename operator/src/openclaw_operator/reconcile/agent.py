@@ -26,6 +26,7 @@ from openclaw_operator.reconcile.agent_skills import SkillResolver
 from openclaw_operator.reconcile.children import Children, Outcome
 from openclaw_operator.reconcile.context import USERS_SETTLE_SECONDS, Context
 from openclaw_operator.reconcile.primaries import Primary
+from openclaw_operator.reconcile.queue import soonest
 from openclaw_operator.reconcile.required import require_secret
 from openclaw_operator.reconcile.shortage import sandbox_condition
 from openclaw_operator.reconcile.signing import ensure_signing_key
@@ -65,6 +66,8 @@ class AgentReconciler:
         self._pools = pools
         self._skills = SkillResolver(context)
         self._sleep = hibernation.Hibernation(context)
+        # Applied while others waited for their children, and not reported yet.
+        self._untold: set[tuple[str, str, str]] = set()
 
     async def reconcile(self, primary: Primary) -> float | None:
         """Bring one Agent to its spec. Raises ApiError for a passing fault."""
@@ -103,6 +106,8 @@ class AgentReconciler:
             # handed to skills.
             claimed = children.owns("PersistentVolumeClaim", owner.child("workspace"))
             self._set_pools(primary, {name: pool for name, pool in pools.items() if claimed or not pool.shape.claim})
+        if self._may_wait(primary, content["status"], outcome):
+            return again
         later = await self._report(
             primary, content["status"], spec, gathered.inputs, gathered.problem, outcome, phase, restore
         )
@@ -110,10 +115,23 @@ class AgentReconciler:
             raise outcome.refusal
         if outcome.problem and outcome.problem.reason == "OwnershipConflict":
             return CONFLICT_RECHECK_SECONDS
-        return min((pause for pause in (again, later) if pause is not None), default=None)
+        return soonest(again, later)
+
+    def _may_wait(self, primary: Primary, old: dict[str, Any], outcome: Outcome) -> bool:
+        """Whether the report on a new generation waits until others have their children: its Deployment has more to
+        tell by then, and one write tells it all."""
+        queue = self._context.queue
+        told = old.get("observedGeneration") == primary.generation or outcome.problem or outcome.refusal
+        if told or not queue.busy or primary.key in self._untold:
+            self._untold.discard(primary.key)
+            return False
+        self._untold.add(primary.key)
+        queue.add(primary.key, news=True)
+        return True
 
     def gone(self, key: tuple[str, str, str]) -> None:
         """The Agent was deleted; its children go with it."""
+        self._untold.discard(key)
         self._skills.gone(key)
         self._sleep.gone(key)
         self._context.references.expect(key, set())

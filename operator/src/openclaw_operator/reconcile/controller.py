@@ -275,7 +275,7 @@ class Controller:
             self._pool.pod_changed(before, after)
             self._queue.add(("Pool", live.namespace, ""))
             return
-        only_status = (
+        only_status = bool(
             before
             and after
             and before is not after
@@ -287,7 +287,7 @@ class Controller:
             if seen:
                 key = _owner_key(seen)
                 if key[0] in self._shared or self._primaries.get(key):
-                    self._queue.add_after(key, pause)
+                    self._queue.add_after(key, pause, news=only_status)
                 if seen.kind == "Secret" and self._primaries.hibernates(key):
                     # The activator knows the token by its hash.
                     self._queue.add_after((activator.KIND, live.namespace, ""), pause)

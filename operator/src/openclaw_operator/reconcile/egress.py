@@ -78,7 +78,7 @@ async def look(context: Context, namespace: str) -> float | None:
 
 def looked_at(context: Context, namespace: str) -> bool:
     """Whether the pods of a proxy that is not ready were looked at since the operator started."""
-    seen = context.stalls.known("Deployment", namespace, egress.NAME)
+    seen = context.stalls.seen("Deployment", namespace, egress.NAME)
     return bool(seen and seen.known)
 
 
@@ -105,7 +105,7 @@ def condition(
     if live and live.facts["ready"] > 0:
         return Condition("EgressReady", True, "Ready", "the egress proxy takes connections")
     problem = live.facts["problem"] if live else None
-    seen = context.stalls.known("Deployment", namespace, egress.NAME)
+    seen = context.stalls.seen("Deployment", namespace, egress.NAME)
     cause = seen.cause if seen else None
     if told and told["reason"] == _NOT_READY and not (seen and seen.known):
         # Told before the operator started anew.

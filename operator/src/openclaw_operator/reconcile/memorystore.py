@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 from openclaw_operator.api.memorystore import MemoryStoreSpec
@@ -16,6 +17,7 @@ from openclaw_operator.reconcile.children import Children, Outcome, applied_cond
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.lastbackup import LastBackup
 from openclaw_operator.reconcile.primaries import Primary
+from openclaw_operator.reconcile.queue import soonest
 from openclaw_operator.reconcile.required import require_secret
 from openclaw_operator.reconcile.stalls import Cause, Workload
 from openclaw_operator.reconcile.status import Condition, told_condition
@@ -82,7 +84,7 @@ class MemoryStoreReconciler:
             if not failed:
                 condition, again = await last.make(owner, spec, _counts(waiting))
             later = await self._report(primary, old, spec, problem, outcome, condition)
-            return _after(outcome, min((pause for pause in (again, later) if pause is not None), default=None))
+            return _after(outcome, soonest(again, later))
         if builders.volumes(spec, saved=saved) == "Delete" and behind and not failed:
             # The controller of StatefulSets tells once it has noted on the claims that they go, too.
             return None
@@ -226,12 +228,8 @@ class MemoryStoreReconciler:
     def _servers(self, primary: Primary, spec: MemoryStoreSpec) -> tuple[dict[str, str], bool]:
         """The managed servers that wait for pods and how many are ready, and whether the controller of one has not seen
         its last change."""
-        managed = {
-            "qdrant": spec.vector.qdrant.managed,
-            "postgresql": spec.records.postgresql.managed,
-            "redis": spec.cache.redis.managed,
-        }
-        found = {server: self._facts(primary, server) for server, wanted in managed.items() if wanted}
+        managed = (server for server, path in _SERVERS.items() if attrgetter(path.removeprefix("spec."))(spec))
+        found = {server: self._facts(primary, server) for server in managed}
         waiting = {
             server: f"{facts['ready']}/{facts['wanted']}"
             for server, facts in found.items()

@@ -17,7 +17,7 @@ from openclaw_operator.reconcile.children import of_namespace
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.demand import Bounds, Demand, begin, follow
 from openclaw_operator.reconcile.pool_plan import FINISHED, Plan, plan
-from openclaw_operator.reconcile.queue import Key
+from openclaw_operator.reconcile.queue import Key, soonest
 from openclaw_operator.reconcile.shortage import (
     START_SECONDS,
     PoolState,
@@ -166,7 +166,7 @@ class PoolReconciler:
         pauses.append(self._observe(namespace, pools, pods, complete=complete))
         waiting = [pod for pod in pods if self._waits(pod)]
         pauses.append(await rotate_signing_key(context, namespace, waiting, self._max_key_age))
-        return min((pause for pause in pauses if pause is not None), default=None)
+        return soonest(*pauses)
 
     def _waits(self, pod: Live) -> bool:
         """Whether a pod may still be given a call."""
@@ -384,19 +384,19 @@ class PoolReconciler:
                 gauge.labels(namespace, name, state).set(count)
         if complete:
             pauses.append(self._context.board.observe(namespace, states))
-        return min((pause for pause in pauses if pause is not None), default=None)
+        return soonest(*pauses)
 
     def _shortage(self, key: tuple[str, str], starting: Iterable[Live]) -> tuple[Shortage | None, float | None]:
         """What keeps a pool short, and when that is to be looked at again though nothing happens."""
         health = self._health.get(key)
         if health and health.refused:
             return health.refused, None
-        now, soonest = self._context.now(), None
+        now, due = self._context.now(), None
         for pod in starting:
             age = (now - datetime.fromisoformat(pod.created)).total_seconds()
             shortage = of_pod(pod, age)
             if shortage:
                 return shortage, None
             if pod.facts["scheduled"]:
-                soonest = min(soonest or START_SECONDS, max(0.0, START_SECONDS - age))
-        return (ended(health.last_end), None) if health and health.failures else (None, soonest)
+                due = min(due or START_SECONDS, max(0.0, START_SECONDS - age))
+        return (ended(health.last_end), None) if health and health.failures else (None, due)

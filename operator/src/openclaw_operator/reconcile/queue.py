@@ -1,10 +1,13 @@
-"""A level-based work queue: a key waits at most once, is worked on by one worker at a time, and backs off on faults."""
+"""A level-based work queue: a key waits at most once, is worked on by one worker at a time, and backs off on faults.
+
+What is only to be told, a status, does not hold up what is to be done: it has one turn of eight while both wait.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from openclaw_operator.errors import ApiError
@@ -13,6 +16,8 @@ from openclaw_operator.telemetry import Metrics, about
 LOG = logging.getLogger(__name__)
 FIRST_BACKOFF_SECONDS = 0.25
 LAST_BACKOFF_SECONDS = 60.0
+# What is only told has one turn of so many while there is work.
+NEWS_TURNS = 8
 # kind, namespace, name
 Key = tuple[str, str, str]
 # Returns after how many seconds the key wants to be looked at again, None for not before something changes.
@@ -23,6 +28,11 @@ def backoff_seconds(failures: int, jitter: float) -> float:
     """Pause after the `failures`th fault in a row (1, 2, ...); `jitter` in 0..1 spreads it by a quarter."""
     plain: float = min(FIRST_BACKOFF_SECONDS * 2.0 ** min(failures - 1, 32), LAST_BACKOFF_SECONDS)
     return plain * (0.875 + jitter / 4)
+
+
+def soonest(*pauses: float | None) -> float | None:
+    """The shortest of some pauses, None where there is none."""
+    return min((pause for pause in pauses if pause is not None), default=None)
 
 
 class WorkQueue:
@@ -40,30 +50,45 @@ class WorkQueue:
         self._metrics = metrics
         self._monotonic = monotonic
         self._jitter = jitter
-        self._ready: deque[Key] = deque()
-        self._waiting: set[Key] = set()
+        # In the order they came; a key is in one of the two.
+        self._work: OrderedDict[Key, None] = OrderedDict()
+        self._news: OrderedDict[Key, None] = OrderedDict()
+        self._turns = 0
+        self._workers = 0
         self._working: set[Key] = set()
-        self._again: set[Key] = set()
+        # To be looked at once more → whether only for news.
+        self._again: dict[Key, bool] = {}
         # Worked on in a state that has been overtaken: how that ends says nothing about the new one.
         self._overtaken: set[Key] = set()
         self._failures: dict[Key, int] = {}
-        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        # By key and whether they are for news.
+        self._timers: dict[tuple[Key, bool], asyncio.TimerHandle] = {}
         self._available = asyncio.Semaphore(0)
 
-    def add(self, key: Key) -> None:
-        """Reconcile as soon as a worker is free; while it is being worked on, once more afterwards."""
-        timer = self._timers.pop(key, None)
-        if timer:
-            timer.cancel()
-        if key in self._waiting:
-            return
+    @property
+    def busy(self) -> bool:
+        """Whether there is work for more workers than there are: what can be told later need not be told now."""
+        return 0 < self._workers < len(self._working) + len(self._work)
+
+    def add(self, key: Key, *, news: bool = False) -> None:
+        """Reconcile as soon as a worker is free; while it is being worked on, once more afterwards.
+
+        `news`: only for the sake of what is told about it.
+        """
+        self._stop_timer(key, news=True)
+        if not news:
+            self._stop_timer(key, news=False)
         if key in self._working:
-            self._again.add(key)
+            self._again[key] = news and self._again.get(key, True)
             return
-        self._waiting.add(key)
-        self._ready.append(key)
-        self._metrics.queue.set(len(self._ready))
-        self._available.release()
+        if key in self._work or (news and key in self._news):
+            return
+        if key in self._news:
+            del self._news[key]
+        else:
+            self._available.release()
+        (self._news if news else self._work)[key] = None
+        self._metrics.queue.set(len(self._work) + len(self._news))
 
     def add_changed(self, key: Key) -> None:
         """Like add, for a resource whose author changed it: faults with what it was do not hold up what it is now."""
@@ -72,41 +97,56 @@ class WorkQueue:
             self._overtaken.add(key)
         self.add(key)
 
-    def add_after(self, key: Key, seconds: float) -> None:
+    def add_after(self, key: Key, seconds: float, *, news: bool = False) -> None:
         """Reconcile in `seconds`, or earlier when somebody asks for it earlier."""
-        if key in self._waiting:
+        if key in self._work or (news and key in self._news):
             return
         loop = asyncio.get_running_loop()
-        timer = self._timers.get(key)
+        timer = self._timers.get((key, news))
         if timer:
             if timer.when() <= loop.time() + seconds:
                 return
             timer.cancel()
-        self._timers[key] = loop.call_later(seconds, self._due, key)
+        self._timers[key, news] = loop.call_later(seconds, self._due, key, news)
 
     def forget(self, key: Key) -> None:
-        """The resource is gone: drop its timer and its history."""
-        timer = self._timers.pop(key, None)
-        if timer:
-            timer.cancel()
+        """The resource is gone: drop its timers and its history."""
+        self._stop_timers(key)
         self._failures.pop(key, None)
 
     async def run(self, workers: int) -> None:
         """Work for ever."""
+        self._workers = workers
         async with asyncio.TaskGroup() as group:
             for _ in range(workers):
-                group.create_task(self._work())
+                group.create_task(self._worker())
 
-    def _due(self, key: Key) -> None:
-        self._timers.pop(key, None)
-        self.add(key)
+    def _due(self, key: Key, news: bool) -> None:
+        self._timers.pop((key, news), None)
+        self.add(key, news=news)
 
-    async def _work(self) -> None:
+    def _stop_timer(self, key: Key, *, news: bool) -> None:
+        timer = self._timers.pop((key, news), None)
+        if timer:
+            timer.cancel()
+
+    def _stop_timers(self, key: Key) -> None:
+        for news in (False, True):
+            self._stop_timer(key, news=news)
+
+    def _next(self) -> Key:
+        self._turns += 1
+        lane = self._news if self._news and (self._turns % NEWS_TURNS == 0 or not self._work) else self._work
+        key, _ = lane.popitem(last=False)
+        self._metrics.queue.set(len(self._work) + len(self._news))
+        return key
+
+    async def _worker(self) -> None:
         while True:
             await self._available.acquire()
-            key = self._ready.popleft()
-            self._metrics.queue.set(len(self._ready))
-            self._waiting.discard(key)
+            key = self._next()
+            # What it was to be looked at for later is looked at now.
+            self._stop_timers(key)
             self._working.add(key)
             try:
                 with about(*key):
@@ -115,8 +155,7 @@ class WorkQueue:
                 self._working.discard(key)
                 self._overtaken.discard(key)
                 if key in self._again:
-                    self._again.discard(key)
-                    self.add(key)
+                    self.add(key, news=self._again.pop(key))
 
     async def _one(self, key: Key) -> None:
         started = self._monotonic()
@@ -146,5 +185,5 @@ class WorkQueue:
         pause = max(backoff_seconds(failures, self._jitter()), at_least or 0.0)
         LOG.warning("%s %s/%s: %s; again in %.1f s", *key, message, pause)
         # What woke the key meanwhile is covered by the retry.
-        self._again.discard(key)
+        self._again.pop(key, None)
         self.add_after(key, pause)

@@ -101,7 +101,7 @@ class Stalls:
         look = self._looks.get((kind, namespace, name))
         return look is not None and look.cause is not None and look.due <= self._monotonic()
 
-    def known(self, kind: str, namespace: str, name: str) -> Look | None:
+    def seen(self, kind: str, namespace: str, name: str) -> Look | None:
         """What is known of a workload, None while it is not looked at."""
         return self._looks.get((kind, namespace, name))
 

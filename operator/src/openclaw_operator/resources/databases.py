@@ -12,7 +12,6 @@ from openclaw_operator.resources.meta import (
     Object,
     Owner,
     container_security,
-    pull_secrets,
     secret_env,
 )
 from openclaw_operator.resources.network import server_policy
@@ -64,6 +63,7 @@ def postgresql(owner: Owner, spec: ManagedServer, policy: DeletionPolicy, images
             owner,
             POSTGRESQL,
             container,
+            images=images,
             user=USER,
             replicas=1,
             storage=spec.storage,
@@ -71,7 +71,6 @@ def postgresql(owner: Owner, spec: ManagedServer, policy: DeletionPolicy, images
             scratch=POSTGRESQL_SCRATCH,
             volumes=(credentials,),
             grace_seconds=60,
-            **pull_secrets(images.pull_secrets),
         ),
     ]
 
@@ -107,12 +106,12 @@ def redis(owner: Owner, spec: ManagedServer, policy: DeletionPolicy, images: Ima
             owner,
             REDIS,
             container,
+            images=images,
             user=USER,
             replicas=1,
             storage=spec.storage,
             deletion_policy=policy,
             scratch=(SCRATCH_DIR,),
-            **pull_secrets(images.pull_secrets),
         ),
     ]
 

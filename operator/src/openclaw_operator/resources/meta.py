@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from openclaw_operator.api import API_VERSION
 
 Object = dict[str, Any]
@@ -113,8 +115,17 @@ def child(
 
 def digest(value: object) -> str:
     """A short stable hash of JSON data."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(_canonical(value)).hexdigest()[:16]
+
+
+def _canonical(value: object) -> bytes:
+    """One text for the same data, in ASCII; what is all ASCII, as nearly always, is made a few times faster."""
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        # Numbers of more than 64 bits, and halves of surrogate pairs.
+        text = b"\xff"
+    return text if text.isascii() else json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 def pod_security(user: int = USER_ID) -> Object:

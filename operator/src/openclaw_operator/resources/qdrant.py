@@ -13,7 +13,6 @@ from openclaw_operator.resources.meta import (
     child,
     container_security,
     labels,
-    pull_secrets,
     secret_env,
 )
 from openclaw_operator.resources.network import server_policy
@@ -91,13 +90,13 @@ def _stateful_set(
         owner,
         SERVER,
         container,
+        images=images,
         user=USER,
         replicas=spec.replicas,
         storage=spec.storage,
         deletion_policy=policy,
         service_name=owner.child(f"{SERVER}-headless"),
         scratch=(SCRATCH_DIR,),
-        **pull_secrets(images.pull_secrets),
     )
 
 

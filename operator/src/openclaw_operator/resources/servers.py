@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from openclaw_operator.api.base import DeletionPolicy
 from openclaw_operator.api.memorystore import Storage
-from openclaw_operator.resources.meta import Object, Owner, child, labels, pod_security, pvc_spec
+from openclaw_operator.resources.meta import (
+    Images,
+    Object,
+    Owner,
+    child,
+    labels,
+    pod_security,
+    pull_secrets,
+    pvc_spec,
+)
 
 
 def selector(owner: Owner, server: str) -> dict[str, str]:
@@ -32,6 +39,7 @@ def stateful_set(
     server: str,
     container: Object,
     *,
+    images: Images,
     user: int,
     replicas: int,
     storage: Storage,
@@ -40,7 +48,6 @@ def stateful_set(
     volumes: tuple[Object, ...] = (),
     service_name: str | None = None,
     grace_seconds: int = 30,
-    **pod: Any,
 ) -> Object:
     """The StatefulSet <store>-<server>. `container` mounts the volume `data`; `scratch` are paths it may write to."""
     child_labels = labels(owner, server, "memory")
@@ -75,7 +82,7 @@ def stateful_set(
                     "securityContext": pod_security(user),
                     "containers": [{**container, "volumeMounts": mounts}],
                     "volumes": [*volumes, *scratch_volumes],
-                    **pod,
+                    **pull_secrets(images.pull_secrets),
                 },
             },
             "volumeClaimTemplates": [
