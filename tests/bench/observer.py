@@ -24,6 +24,7 @@ class Expected:
     missing: set[Key]
     complete_at: float | None = None
     reported_at: float | None = None
+    ready: bool = False
 
 
 @dataclass
@@ -81,8 +82,10 @@ class Observer:
         key = (kind, metadata["namespace"], metadata["name"])
         if kind == "Agent":
             wanted = self.agents.get((key[1], key[2]))
-            if wanted is not None and wanted.reported_at is None and reported(item):
-                wanted.reported_at = time.monotonic()
+            if wanted is not None:
+                wanted.ready = ready(item)
+                if wanted.reported_at is None and reported(item):
+                    wanted.reported_at = time.monotonic()
             return
         if event == "DELETED":
             self.present.pop(key, None)
@@ -132,9 +135,17 @@ class Observer:
 
 def reported(agent: Object) -> bool:
     """Whether the status speaks of the current generation and has a Ready condition."""
-    status = agent.get("status") or {}
-    conditions = {condition["type"] for condition in status.get("conditions") or ()}
-    return status.get("observedGeneration") == agent["metadata"]["generation"] and "Ready" in conditions
+    current = (agent.get("status") or {}).get("observedGeneration") == agent["metadata"]["generation"]
+    return current and "Ready" in _conditions(agent)
+
+
+def ready(agent: Object) -> bool:
+    """Whether the status says so."""
+    return _conditions(agent).get("Ready") == "True"
+
+
+def _conditions(agent: Object) -> dict[str, str]:
+    return {each["type"]: each["status"] for each in (agent.get("status") or {}).get("conditions") or ()}
 
 
 def _done(agent: Expected, reports: bool) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import subprocess
 import tempfile
@@ -14,8 +15,9 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.bench import audit, subjects, workload
-from tests.bench.api import PLURALS, Api, resource_path
+from tests.bench.api import PLURALS, Api, Object, resource_path
 from tests.bench.observer import Expected, Key, Observer
+from tests.bench.procfs import usage
 from tests.bench.setup import create_namespace, identity, prepared
 from tests.bench.stats import percentile
 from tests.bench.subjects import SUBJECTS, Subject, SubjectName, user_of
@@ -26,6 +28,8 @@ from tests.cluster.errors import last_lines
 MIB = 1024 * 1024
 QUIET_SECONDS = 2.0
 COMPONENT = "app.kubernetes.io/component"
+_PODS_AT_ONCE = 16
+_RUNNING = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ class Run:
         for namespace in sorted(set(namespaces)):
             await create_namespace(self.api, namespace)
         self.audit.take()
-        before = self.subject.usage()
+        before, others = self.subject.usage(), self._cpu_of_others()
         agents: list[Expected] = []
         created: list[float] = []
         started = time.monotonic()
@@ -120,6 +124,7 @@ class Run:
         creating = time.monotonic() - started
         await self._converged(agents)
         after = self.subject.usage()
+        others = {name: spent - others[name] for name, spent in self._cpu_of_others().items()}
         await self.quiet()
         settled = self.subject.usage()
         requests = self.audit.take()
@@ -139,10 +144,43 @@ class Run:
             "requests per agent": sum(request.verb != "watch" for request in requests) / size,
             "writes per agent": len(audit.writes(requests)) / size,
             "refused requests": float(sum(request.code >= 400 for request in requests)),
+            **{f"{name} cpu until complete s": spent for name, spent in others.items()},
         }
         if self.name != "limit":
             values["all converged s"] = max(agent.reported_at or 0.0 for agent in agents) - started
         return values, audit.by_verb_and_resource(requests)
+
+    def _cpu_of_others(self) -> dict[str, float]:
+        """What the rest of the machine's work has cost until now: the control plane and this benchmark itself."""
+        return {name: usage(pid).cpu_seconds for name, pid in {**self.server.pids, "bench": os.getpid()}.items()}
+
+    async def healthy(self) -> dict[str, float]:
+        """Say of every pod what a kubelet would, until all Agents are ready: what idles then is a cluster at work."""
+        path, started = resource_path("v1", "pods", None), time.monotonic()
+        found, slots = await self.api.get(path), asyncio.Semaphore(_PODS_AT_ONCE)
+
+        async def run(pod: Object) -> None:
+            async with slots:
+                place = resource_path("v1", "pods", pod["metadata"]["namespace"], pod["metadata"]["name"])
+                await self.api.merge(f"{place}/status", {"status": _RUNNING})
+
+        async def run_new() -> None:
+            async for event in self.api.watch(path, found["metadata"]["resourceVersion"]):
+                if event["type"] == "ADDED":
+                    await run(event["object"])
+
+        coming = asyncio.create_task(run_new(), name="pods")
+        try:
+            await asyncio.gather(*map(run, found["items"]))
+            agents = self.observer.agents.values()
+            await self.observer.until(
+                lambda: all(agent.ready for agent in agents), "every Agent is ready", seconds=self.options.timeout
+            )
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+        await self.quiet()
+        return {"all ready s": time.monotonic() - started}
 
     async def idle(self) -> dict[str, float]:
         """Leave it alone."""
@@ -242,6 +280,7 @@ async def measure(
             values, result.requests = await run.load(size)
             result.values.update(values)
             if full and name != "limit":
+                result.values.update(await run.healthy())
                 result.values.update(await run.idle())
                 result.drift = await run.drift(seed=size)
                 await run.quiet()

@@ -15,7 +15,7 @@ import os
 import ssl
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,6 +47,8 @@ class ApiServer:
     pki: Path
     # Ends the API server and starts it again with the same etcd, address and keys; returns when it is ready.
     restart: Callable[[], None] = field(repr=False, default=_not_ours)
+    # Process ids by program, for who measures; empty where another process started them.
+    pids: Mapping[str, int] = field(repr=False, default_factory=dict)
 
     def told(self) -> str:
         """What another process needs to use it, for `heard`."""
@@ -130,10 +132,12 @@ def api_server(*, controllers: bool = False, cache: Cache | None = None) -> Iter
         pki.write_cluster_pki(plane.pki, now=datetime.now(UTC), server_names=names, node="none", node_ip="127.0.0.1")
         write_control_plane_files(plane)
         logs = plane.audit_log.parent
+        pids: dict[str, int] = {}
 
         def start(name: str, command: list[str]) -> Component:
             component = Component.start(name, command, logs / f"{name}.log")
             stack.callback(component.stop)
+            pids[name] = component.process.pid
             return component
 
         etcd = start("etcd", components.etcd(plane))
@@ -160,4 +164,4 @@ def api_server(*, controllers: bool = False, cache: Cache | None = None) -> Iter
                 seconds=READY_SECONDS,
             )
         kubeconfig = write_kubeconfig(root / "kubeconfig", plane.server, plane.pki, pki.ADMIN)
-        yield ApiServer(plane.server, kubeconfig, plane.audit_log, plane.pki, restart)
+        yield ApiServer(plane.server, kubeconfig, plane.audit_log, plane.pki, restart, pids)
