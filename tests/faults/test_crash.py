@@ -1,4 +1,7 @@
-"""The operator is killed after each single write, and a new one finishes what the first began."""
+"""The operator is killed after each single write, and a new one finishes what the first began.
+
+Once for what is made from nothing, once for what changes and changes back, once for what is deleted.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.bench.api import Object
+from tests.bench.waiting import eventually
 from tests.faults import world
-from tests.faults.harness import Stage
+from tests.faults.harness import BASELINE_QUIET_SECONDS, CONVERGE_SECONDS, Stage
 from tests.faults.proxy import Write
 
 # What a new operator may write besides what the first one left undone: the Event that did not come through, and what
@@ -76,3 +81,82 @@ async def test_killed_after_each_write(
 ) -> None:
     points = str(request.config.getoption("--crash-points", ""))
     assert await crash_after_writes(stage, expected, first=part + 1, every=PARTS, points=points) == []
+
+
+async def _killed_while(stage: Stage, point: int, items: list[Object], becomes: dict[str, Any], what: str) -> list[str]:
+    """Change the resources to `items`, kill -9 after so many writes, and start again; what went wrong."""
+    last: list[Write] = []
+    number = len(stage.proxy.writes) + point
+
+    def kill(write: Write) -> None:
+        if write.number == number and stage.operator is not None:
+            last.append(write)
+            stage.operator.running.kill()
+
+    async def killed_or_done() -> bool:
+        await world.collect_garbage(stage.api)
+        return bool(last) or await stage.snapshot() == becomes
+
+    stage.proxy.on_write = kill
+    await world.change(stage.api, items, CONVERGE_SECONDS)
+    await eventually(killed_or_done, f"{what}, or killed after {point} writes", seconds=CONVERGE_SECONDS)
+    stage.proxy.on_write = lambda _: None
+    if last:
+        await stage.killed()
+        await stage.start()
+    await world.collect_garbage(stage.api)
+    try:
+        await stage.becomes(becomes)
+    except AssertionError as error:
+        return [f"{what}, killed after {last[0] if last else 'nothing'}: {error}"]
+    return []
+
+
+async def _writes_of(stage: Stage, items: list[Object]) -> int:
+    """How many writes it takes to change the resources to `items`."""
+    before = len(stage.proxy.writes)
+    await world.change(stage.api, items, CONVERGE_SECONDS)
+    await stage.settled(quiet=BASELINE_QUIET_SECONDS)
+    while await world.collect_garbage(stage.api):
+        await stage.settled(quiet=BASELINE_QUIET_SECONDS)
+    return len(stage.proxy.writes) - before
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("part", range(PARTS))
+async def test_killed_after_each_write_of_a_change(stage: Stage, expected: dict[str, Any], part: int) -> None:
+    """Features are switched off, a skill is deleted, an agent suspended; then all of it is taken back."""
+    await world.create(stage.api, world.resources())
+    await stage.start()
+    await stage.becomes(expected)
+    there = await _writes_of(stage, world.edited())
+    edited = await stage.snapshot()
+    back = await _writes_of(stage, world.resources())
+    await stage.becomes(expected)
+    failures: list[str] = []
+    for point in range(part + 1, max(there, back) + 1, PARTS):
+        failures += await _killed_while(stage, point, world.edited(), edited, "edited")
+        failures += await _killed_while(stage, point, world.resources(), expected, "taken back")
+    assert failures == []
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("part", range(PARTS))
+async def test_killed_after_each_write_of_a_deletion(stage: Stage, expected: dict[str, Any], part: int) -> None:
+    """Everything is deleted; a store that wants a last backup is held until it has one."""
+    await world.create(stage.api, world.resources())
+    await stage.start()
+    await stage.becomes(expected)
+    total = await _writes_of(stage, [])
+    deleted = await stage.snapshot()
+    held = deleted["MemoryStore/archive"]
+    assert "deletionTimestamp" in held["metadata"]
+    failures: list[str] = []
+    for point in range(part + 1, total + 1, PARTS):
+        await stage.fresh()
+        await world.create(stage.api, world.resources())
+        await stage.start()
+        await stage.becomes(expected)
+        failures += await _killed_while(stage, point, [], deleted, "deleted")
+    assert total > 0
+    assert failures == []

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from openclaw_operator.cluster.kinds import CHILDREN
-from tests.bench.api import Api, Object, collection_of, resource_path
+from tests.bench.api import Api, Object, StatusError, collection_of, path_of, resource_path
 from tests.bench.observer import reported
 
 NAMESPACE = "faults"
@@ -22,6 +24,7 @@ _APPLIED_HASH = "openclaw.io/applied-hash"
 _NAME_LABEL = "app.kubernetes.io/name"
 # Names a generated key.
 _SIGNING_KEY = "openclaw.io/signing-key"
+_LOUDER = "async def shout(ctx, input):\n    return input['text'].upper() + '!'\n"
 
 
 def _object(kind: str, name: str, **body: Any) -> Object:
@@ -44,7 +47,7 @@ def resources() -> list[Object]:
 
 def lasting_resources() -> list[Object]:
     """Those that may be changed, deleted and made again."""
-    return [memory_store(), skill(), networked_skill(), coordinator(), expert(), scaled()]
+    return [memory_store(), skill(), networked_skill(), coordinator(), expert(), scaled(), sleeper()]
 
 
 def restored_store() -> list[Object]:
@@ -62,7 +65,7 @@ def restored_store() -> list[Object]:
 
 
 def memory_store() -> Object:
-    backup = {"schedule": "0 2 * * *", "destination": {"pvc": {"claimName": "backups"}}}
+    backup = {"schedule": "0 2 * * *", "destination": {"pvc": {"claimName": "backups"}}, "drill": {}}
     return _object("MemoryStore", "memory", spec={"backup": backup})
 
 
@@ -137,6 +140,75 @@ def scaled() -> Object:
     )
 
 
+def sleeper() -> Object:
+    """Woken by the namespace's activator. It stays as it is in a test: it sleeps after a day, and no gateway runs."""
+    return _object(
+        "Agent",
+        "sleeper",
+        spec={
+            "model": {"provider": "local", "name": "stand-in", "baseURL": "http://llm.invalid:8000/v1"},
+            "gateway": {"hibernation": {"idleSeconds": 86_400}},
+        },
+    )
+
+
+def edited() -> list[Object]:
+    """What the resources become: features switched off, a skill deleted, another one's source changed."""
+    changes: dict[str, Object] = {
+        "memory": {"backup": None},
+        "shouting": {"source": {"inline": {"files": {"SKILL.md": "# Shouting\n", "scripts/main.py": _LOUDER}}}},
+        "coordinator": {"gateway": None, "team": None},
+        "expert": {"skills": [{"name": "shouting"}], "gateway": None, "observability": None},
+        "scaled": {"suspend": True},
+        "sleeper": {"gateway": None},
+    }
+    result = []
+    for item in resources():
+        name = item["metadata"]["name"]
+        spec = {**item["spec"], **changes.get(name, {})}
+        if name != "asking":
+            result.append({**item, "spec": {key: value for key, value in spec.items() if value is not None}})
+    return result
+
+
+async def put(api: Api, item: Object, spec: Mapping[str, Any] | None, seconds: float) -> None:
+    """As kubectl edit, delete (None) or create would; the operator may write meanwhile, or hold what is to go.
+
+    Raises StatusError where it is refused, AssertionError where it is not possible for so long.
+    """
+    path = path_of(item)
+    if spec is None:
+        if await api.find(path) is not None:
+            await api.delete(path)
+        return
+    until = time.monotonic() + seconds
+    while True:
+        live = await api.find(path)
+        try:
+            if live is None:
+                await api.create(collection_of(item), {**item, "spec": spec})
+                return
+            if "deletionTimestamp" not in live["metadata"]:
+                await api.replace(path, {**live, "spec": spec})
+                return
+            if live["spec"].get("deletionPolicy") == "Snapshot":
+                # Nothing runs here that could make the last backup; who does without it says so.
+                await api.merge(path, {"spec": {"deletionPolicy": "Delete"}})
+        except StatusError as error:
+            if error.code not in {404, 409}:
+                raise
+        assert time.monotonic() < until, f"{path} is still there, or changes all the time"
+        await asyncio.sleep(0.01)
+
+
+async def change(api: Api, items: Iterable[Object], seconds: float) -> None:
+    """Bring the resources of users to these, one after the other: what is not among them is deleted."""
+    wanted = {path_of(item): item["spec"] for item in items}
+    for item in resources():
+        if item["kind"] != "MemoryRestore":
+            await put(api, item, wanted.get(path_of(item)), seconds)
+
+
 async def create(api: Api, items: Iterable[Object]) -> None:
     for item in items:
         await api.create(collection_of(item), item)
@@ -165,6 +237,23 @@ async def everything(api: Api, namespace: str = NAMESPACE) -> list[tuple[str, st
         for kind, path in _collections(namespace).items()
         for item in await api.items(path)
     ]
+
+
+async def collect_garbage(api: Api, namespace: str = NAMESPACE) -> int:
+    """What the garbage collector of a controller manager does: objects whose owner is gone go too. Says how many.
+
+    It comes when all is quiet: who was made anew meanwhile has had its children from before.
+    """
+    found = await everything(api, namespace)
+    alive = {item["metadata"]["uid"] for _, _, item in found}
+    orphans = [
+        path
+        for _, path, item in found
+        if (owners := item["metadata"].get("ownerReferences")) and alive.isdisjoint(each["uid"] for each in owners)
+    ]
+    for path in orphans:
+        await api.delete(path)
+    return len(orphans)
 
 
 async def all_reported(api: Api, namespace: str = NAMESPACE) -> bool:
@@ -253,6 +342,8 @@ def normalised(kind: str, item: Object) -> Object:
         metadata["labels"] = {**metadata["labels"], _SIGNING_KEY: "<key>"}
     result = {key: value for key, value in item.items() if key not in {"metadata", "apiVersion", "kind"}}
     result["metadata"] = metadata
+    if "deletionTimestamp" in metadata:
+        metadata["deletionTimestamp"] = "<time>"
     if kind == "Secret":
         result["data"] = {key: len(base64.b64decode(value)) for key, value in (item.get("data") or {}).items()}
     if kind == "Service":

@@ -14,21 +14,35 @@ from tests.bench.api import Object
 from tests.bench.setup import CRDS
 from tests.faults.fuzz.schema import Schema, mutations, values
 
-How = Literal["change", "replace", "toggle", "delete"]
+How = Literal["change", "replace", "toggle", "delete", "sequence"]
+Spec = Mapping[str, Any]
+# Features that a user switches on and off again: kind, the field, what it becomes.
+TOGGLES: tuple[tuple[str, tuple[str, ...], Any], ...] = (
+    ("Agent", ("suspend",), True),
+    ("Agent", ("gateway", "hibernation"), {}),
+    ("Agent", ("gateway", "autoscaling"), {}),
+    ("Agent", ("gateway", "replicas"), 0),
+    ("MemoryStore", ("backup", "suspend"), True),
+    ("MemoryStore", ("backup", "drill"), None),
+    ("MemoryStore", ("backup",), None),
+)
 
 
 @dataclass(frozen=True)
 class Case:
-    """What happens to one object. `spec` is None where the object is deleted."""
+    """What happens to one object: one spec after the other, without waiting; None is its deletion."""
 
     how: How
     kind: str
     name: str
-    spec: Mapping[str, Any] | None
+    steps: tuple[Spec | None, ...]
 
     def __str__(self) -> str:
-        what = yaml.safe_dump(self.spec, default_flow_style=True, width=10_000).strip() if self.spec else ""
-        return f"{self.how} {self.kind}/{self.name} {what}"
+        shown = [
+            "-" if spec is None else yaml.safe_dump(spec, default_flow_style=True, width=10_000).strip()
+            for spec in self.steps
+        ]
+        return f"{self.how} {self.kind}/{self.name} {' then '.join(shown)}"
 
 
 def spec_schemas() -> dict[str, Schema]:
@@ -45,21 +59,38 @@ def spec_schemas() -> dict[str, Schema]:
 
 @st.composite
 def cases(draw: st.DrawFn, resources: Sequence[Object], users: Sequence[Object], schemas: Mapping[str, Schema]) -> Case:
-    """A change to one of the resources, or the loss of one of them or of a user's own object."""
+    """A change to one of the resources, several in a row, or the loss of one of them or of a user's own object."""
     names = [item["metadata"]["name"] for item in (*resources, *users)]
-    how = draw(st.sampled_from(["change"] * 14 + ["replace"] * 2 + ["toggle"] * 2 + ["delete"] * 2))
+    how = draw(st.sampled_from(["change"] * 12 + ["replace"] * 2 + ["toggle"] * 2 + ["delete"] * 2 + ["sequence"] * 4))
     if how == "delete":
         item = draw(st.sampled_from([*resources, *users]))
-        return Case("delete", item["kind"], item["metadata"]["name"], None)
-    item = draw(st.sampled_from(list(resources)))
-    kind, name = item["kind"], item["metadata"]["name"]
+        return Case("delete", item["kind"], item["metadata"]["name"], (None,))
     if how == "toggle":
-        item = draw(st.sampled_from([each for each in resources if each["kind"] == "Agent"]))
-        spec = {**item["spec"], "suspend": True}
-        return Case("toggle", item["kind"], item["metadata"]["name"], spec)
+        kind, field, value = draw(st.sampled_from(TOGGLES))
+        item = draw(st.sampled_from([each for each in resources if each["kind"] == kind]))
+        return Case("toggle", kind, item["metadata"]["name"], (_with(item["spec"], field, value),))
+    # A MemoryRestore cannot be changed.
+    item = draw(st.sampled_from([each for each in resources if each["kind"] != "MemoryRestore"]))
+    kind, name, spec = item["kind"], item["metadata"]["name"], item["spec"]
     if how == "replace":
-        return Case("replace", kind, name, draw(values(schemas[kind], names)))
-    changed = copy.deepcopy(item["spec"])
+        return Case("replace", kind, name, (draw(values(schemas[kind], names)),))
+    changed = st.composite(_changed)(spec, schemas[kind], names)
+    if how == "sequence":
+        # Back and forth, gone and there again, and an end that may be anything.
+        steps = draw(st.lists(changed | st.just(spec) | st.none(), min_size=2, max_size=4))
+        return Case("sequence", kind, name, tuple(steps))
+    return Case("change", kind, name, (draw(changed),))
+
+
+def _changed(draw: st.DrawFn, spec: Spec, schema: Schema, names: Sequence[str]) -> Spec:
+    changed = copy.deepcopy(spec)
     for _ in range(draw(st.integers(1, 3))):
-        changed = draw(mutations(schemas[kind], changed, names))
-    return Case("change", kind, name, changed)
+        changed = draw(mutations(schema, changed, names))
+    return changed
+
+
+def _with(spec: Spec, field: tuple[str, ...], value: Any) -> Spec:
+    """The spec with another value at a field, None for none."""
+    first, *rest = field
+    inner = _with(spec.get(first) or {}, tuple(rest), value) if rest else value
+    return {**{name: each for name, each in spec.items() if name != first}, **({} if inner is None else {first: inner})}

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from openclaw_operator.resources.meta import POOL_LABEL
 from tests.bench.api import Object, StatusError, collection_of, path_of, resource_path
 from tests.bench.waiting import NotReachedError, eventually
 from tests.faults import world
-from tests.faults.fuzz.cases import Case, cases, spec_schemas
+from tests.faults.fuzz.cases import Case, Spec, cases, spec_schemas
 from tests.faults.harness import BASELINE_QUIET_SECONDS, Stage
 from tests.faults.injection import Call
 from tests.faults.prediction import outstanding
@@ -69,55 +69,39 @@ class Fuzzer:
         """The outcome in a word or two. Raises AssertionError with what is wrong."""
         calls = len(self.stage.proxy.calls)
         item = self.specs[case.kind, case.name]
-        try:
-            await self._disturb(case, item)
-        except StatusError as error:
-            if error.code not in {400, 422} or not error.message:
-                raise AssertionError(f"the API server answers {error}") from error
+        taken = [await self._is_taken(item, spec) for spec in case.steps]
+        if not any(taken):
             return "refused by the API server"
-        await self.stage.settled(SETTLE_SECONDS)
+        await self._settled()
         outcome = await self._judge(case)
         await self._is_there()
         await self._look_for_loops(calls)
-        await self._revert(case, item)
+        await self._revert(item)
+        await self._settled()
         await self.stage.becomes(self.good, SETTLE_SECONDS)
         return outcome
 
-    async def _disturb(self, case: Case, item: Object) -> None:
-        path = path_of(item)
-        if case.spec is None:
-            await self.stage.api.delete(path)
-            await self._collect_garbage()
-            return
-        await self._replace(path, case.spec)
+    async def _settled(self) -> None:
+        """Until all is told and quiet, and nothing is left of what is gone."""
+        await self.stage.settled(SETTLE_SECONDS)
+        while await world.collect_garbage(self.stage.api, self.stage.namespace):
+            await self.stage.settled(SETTLE_SECONDS)
 
-    async def _revert(self, case: Case, item: Object) -> None:
-        path = path_of(item)
-        if case.spec is None:
+    async def _is_taken(self, item: Object, spec: Spec | None) -> bool:
+        """Whether the API server takes a step. Raises AssertionError where it refuses one without a reason."""
+        try:
+            await world.put(self.stage.api, item, spec, SETTLE_SECONDS)
+        except StatusError as error:
+            if error.code not in {400, 422} or not error.message:
+                raise AssertionError(f"the API server answers {error}") from error
+            return False
+        return True
+
+    async def _revert(self, item: Object) -> None:
+        if item["kind"] in world.PRIMARIES:
+            await world.put(self.stage.api, item, item["spec"], SETTLE_SECONDS)
+        else:
             await self.stage.api.create(collection_of(item), item)
-            return
-        await self._replace(path, item["spec"])
-
-    async def _replace(self, path: str, spec: Mapping[str, Any]) -> None:
-        """As kubectl edit would; the operator may write the status meanwhile."""
-        while True:
-            live = await self.stage.api.get(path)
-            try:
-                await self.stage.api.replace(path, {**live, "spec": spec})
-            except StatusError as error:
-                if error.code == 409:
-                    continue
-                raise
-            return
-
-    async def _collect_garbage(self) -> None:
-        """What the garbage collector of a controller manager does: objects whose owner is gone go too."""
-        found = await world.everything(self.stage.api, self.stage.namespace)
-        alive = {item["metadata"]["uid"] for _, _, item in found}
-        for _, path, item in found:
-            owners = item["metadata"].get("ownerReferences", [])
-            if owners and not any(owner["uid"] in alive for owner in owners):
-                await self.stage.api.delete(path)
 
     async def _judge(self, case: Case) -> str:
         """Every resource says whether it is as asked, and if not, why."""
@@ -187,7 +171,7 @@ def run(
     fuzzer = Fuzzer(stage)
     tally = Tally()
     runner.run(fuzzer.prepare())
-    strategy = cases(world.lasting_resources(), world.user_objects(), spec_schemas())
+    strategy = cases(world.resources(), world.user_objects(), spec_schemas())
 
     @seed(first_seed)
     @settings(
