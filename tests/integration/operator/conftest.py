@@ -211,6 +211,14 @@ def _prepared(*, controllers: bool) -> Iterator[str]:
     with start_api_server(controllers=controllers) as started:
         asyncio.run(install(started))
         yield started.told()
+        assert _forbidden(started) == [], "the operator asks for what its rules do not allow"
+
+
+def _forbidden(server: ApiServer) -> list[str]:
+    """What the operator asked for in all tests together and had no right to."""
+    events = AuditTrail(server.audit_log, USER).events()
+    forbidden = [each for each in events if each["annotations"].get("authorization.k8s.io/decision") == "forbid"]
+    return sorted({f"{each['verb']} {each['requestURI']}" for each in forbidden})
 
 
 async def install(server: ApiServer) -> None:

@@ -147,6 +147,35 @@ async def test_readiness_follows_the_gateway(cluster: Cluster, operator: Operato
     assert agent["status"]["endpoint"] == f"http://ada-gateway.{cluster.namespace}.svc.cluster.local:7456/v1"
 
 
+async def test_a_restart_that_is_held_back_is_told_until_it_is_done(cluster: Cluster, operator: Operator) -> None:
+    async def pods(updated: int) -> None:
+        """As the controller of Deployments would tell of the one pod there is."""
+        counts = dict.fromkeys(("replicas", "readyReplicas", "availableReplicas"), 1)
+        generation = (await cluster.get("Deployment", "ada-gateway"))["metadata"]["generation"]
+        told = {"observedGeneration": generation, "updatedReplicas": updated, **counts}
+        await cluster.patch_status("Deployment", "ada-gateway", told)
+
+    def paused(value: bool) -> str:
+        gateway = {"rollout": {"paused": value}, "extraEnv": [{"name": "NEW", "value": "1"}]}
+        return changed(AGENT, "spec.gateway", gateway)
+
+    await cluster.apply(AGENT)
+    await cluster.wait("Deployment", "ada-gateway", exists)
+    await pods(updated=1)
+    await cluster.wait_condition("Agent", "ada", "Ready", "True", "Ready")
+    assert "pendingRestart" not in (await cluster.get("Agent", "ada"))["status"]
+    await cluster.apply(paused(True))
+    await cluster.wait("Deployment", "ada-gateway", lambda item: bool(item["spec"].get("paused")))
+    await pods(updated=0)
+    agent = await cluster.wait("Agent", "ada", lambda item: "pendingRestart" in item["status"])
+    held = "spec.gateway.rollout.paused is true: set it to false to restart them"
+    assert agent["status"]["pendingRestart"] == {"pods": 1, "message": held}
+    await cluster.apply(paused(False))
+    await cluster.wait("Deployment", "ada-gateway", lambda item: not item["spec"].get("paused"))
+    await pods(updated=1)
+    await cluster.wait("Agent", "ada", lambda item: "pendingRestart" not in item["status"])
+
+
 async def test_the_scale_subresource_is_what_scales(cluster: Cluster, operator: Operator) -> None:
     await settle(cluster, changed(FULL_AGENT, "spec.gateway", {"replicas": 2}))
     await cluster.wait("Deployment", "ada-gateway", lambda item: item["spec"]["replicas"] == 2)
