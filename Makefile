@@ -90,7 +90,8 @@ crds: $(STAMP) ## write crds/ from the models
 	@$(BIN)/openclaw-crds crds
 
 .PHONY: chart
-chart: crds ## copy CRDs and rights into the chart, and the rights into the documentation
+chart: crds ## copy the version, CRDs and rights into the chart, and the rights into the documentation
+	@$(BIN)/python -m tests.contract.versions
 	@rm -f charts/openclaw-operator/files/crds/*.yaml
 	@cp crds/*.yaml charts/openclaw-operator/files/crds/
 	@$(BIN)/openclaw-operator rbac > charts/openclaw-operator/files/rules.yaml
