@@ -83,15 +83,21 @@ class SkillRegistry:
 
     def installed(self) -> tuple[InstalledSkill, ...]:
         """Returns the skills, by name, with the secrets of this moment."""
-        for name, (item, files) in self._files.items():
-            secrets = _values(files)
-            if secrets != self._skills[name].secrets:
-                self._skills[name] = self._resolved(item, secrets)
+        for name in self._files:
+            self._refresh(name)
         return tuple(self._skills[name] for name in sorted(self._skills))
 
     def get(self, name: str) -> InstalledSkill | None:
-        """Returns a skill, or None."""
-        return next((skill for skill in self.installed() if skill.name == name), None)
+        """Returns a skill with the secrets of this moment, or None."""
+        if name in self._files:
+            self._refresh(name)
+        return self._skills.get(name)
+
+    def _refresh(self, name: str) -> None:
+        item, files = self._files[name]
+        secrets = _values(files)
+        if secrets != self._skills[name].secrets:
+            self._skills[name] = self._resolved(item, secrets)
 
     async def load(self, config: Skills) -> Changes:
         """Makes the skills those of the configuration, all or nothing.
