@@ -117,6 +117,8 @@ class Reflector:
                 meta = item["metadata"]
                 present.add((meta["namespace"], meta["name"]))
                 self._sink.changed(self._kind, item)
+            # Or each kind would hold on to a page while it waits for its next one, and all list at once.
+            page["items"].clear()
         self._sink.listed(self._kind, self._namespace, present, version)
         return version
 
