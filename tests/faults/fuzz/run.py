@@ -99,7 +99,14 @@ class Fuzzer:
 
     async def _revert(self, item: Object) -> None:
         if item["kind"] in world.PRIMARIES:
-            await world.put(self.stage.api, item, item["spec"], SETTLE_SECONDS)
+            try:
+                await world.put(self.stage.api, item, item["spec"], SETTLE_SECONDS)
+            except StatusError as error:
+                if error.code != 422:
+                    raise
+                # Made anew with what cannot be changed afterwards.
+                await world.put(self.stage.api, item, None, SETTLE_SECONDS)
+                await world.put(self.stage.api, item, item["spec"], SETTLE_SECONDS)
         else:
             await self.stage.api.create(collection_of(item), item)
 
@@ -186,7 +193,7 @@ def run(
         started = time.monotonic()
         try:
             tally.outcomes[runner.run(fuzzer.run(case))] += 1
-        except (AssertionError, NotReachedError, RuntimeError) as error:
+        except (AssertionError, NotReachedError, RuntimeError, StatusError) as error:
             tally.outcomes["failed"] += 1
             notes = "\n".join(getattr(error, "__notes__", ()))
             tally.failures.append(f"{case}\n{error}\n{notes}")
