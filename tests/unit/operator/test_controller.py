@@ -7,9 +7,10 @@ from typing import Any, cast
 import pytest
 
 from openclaw_operator.cluster.client import Client
-from openclaw_operator.cluster.kinds import Kind
+from openclaw_operator.cluster.kinds import BY_NAME, Kind
 from openclaw_operator.errors import NotFoundError
 from openclaw_operator.reconcile.controller import Controller
+from openclaw_operator.reconcile.queue import Key
 from openclaw_operator.settings import Settings
 from openclaw_operator.telemetry import Metrics
 from tests.unit.operator.fake_api import NOW, FakeApi
@@ -73,3 +74,29 @@ async def test_an_agent_deleted_while_it_is_reconciled_waits_for_nothing_any_mor
     # Else the Secret were asked for every ten seconds, until the operator ends.
     assert not controller._references._watched
     assert not controller._references._used_by
+
+
+@pytest.mark.parametrize(
+    ("gateway", "change", "news"),
+    [
+        ({}, {"status": {"readyReplicas": 1}}, True),
+        ({}, {"spec": {"replicas": 7}}, False),
+        ({"hibernation": {}}, {"status": {"readyReplicas": 1}}, False),
+    ],
+    ids=["a status", "a spec", "a status of one that wakes"],
+)
+async def test_the_status_of_a_child_is_news(
+    monkeypatch: pytest.MonkeyPatch, gateway: Any, change: Any, news: bool
+) -> None:
+    api = FakeApi()
+    controller = controller_of(api)
+    agent = api.put("Agent", "ada", spec={"model": model("there"), "gateway": gateway})
+    controller.primary_changed("Agent", agent)
+    owner = {"apiVersion": "openclaw.io/v1alpha1", "kind": "Agent", "name": "ada", "uid": agent["metadata"]["uid"]}
+    meta, body = {"ownerReferences": [{**owner, "controller": True}]}, {"spec": {"replicas": 1}}
+    controller._children.changed(BY_NAME["Deployment"], api.put("Deployment", "ada-gateway", metadata=meta, **body))
+    asked: list[tuple[Key, bool]] = []
+    monkeypatch.setattr(controller._queue, "add_after", lambda key, _seconds, news=False: asked.append((key, news)))
+    changed = api.put("Deployment", "ada-gateway", metadata=meta, **body | change)
+    controller._children.changed(BY_NAME["Deployment"], changed)
+    assert set(asked) == {(("Agent", "demo", "ada"), news)}

@@ -106,7 +106,8 @@ class AgentReconciler:
             # handed to skills.
             claimed = children.owns("PersistentVolumeClaim", owner.child("workspace"))
             self._set_pools(primary, {name: pool for name, pool in pools.items() if claimed or not pool.shape.claim})
-        if self._may_wait(primary, content["status"], outcome):
+        wrong = gathered.problem or outcome.problem or outcome.refusal
+        if not wrong and self._may_wait(primary, content["status"]):
             return again
         later = await self._report(
             primary, content["status"], spec, gathered.inputs, gathered.problem, outcome, phase, restore
@@ -117,11 +118,10 @@ class AgentReconciler:
             return CONFLICT_RECHECK_SECONDS
         return soonest(again, later)
 
-    def _may_wait(self, primary: Primary, old: dict[str, Any], outcome: Outcome) -> bool:
+    def _may_wait(self, primary: Primary, old: dict[str, Any]) -> bool:
         """Whether the report on a new generation waits until others have their children: its Deployment has more to
         tell by then, and one write tells it all."""
-        queue = self._context.queue
-        told = old.get("observedGeneration") == primary.generation or outcome.problem or outcome.refusal
+        queue, told = self._context.queue, old.get("observedGeneration") == primary.generation
         if told or not queue.busy or primary.key in self._untold:
             self._untold.discard(primary.key)
             return False

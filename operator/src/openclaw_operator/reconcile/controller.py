@@ -275,9 +275,9 @@ class Controller:
             self._pool.pod_changed(before, after)
             self._queue.add(("Pool", live.namespace, ""))
             return
-        only_status = bool(
-            before
-            and after
+        only_status = (
+            before is not None
+            and after is not None
             and before is not after
             and before.uid == after.uid
             and before.fingerprint == after.fingerprint
@@ -287,7 +287,9 @@ class Controller:
             if seen:
                 key = _owner_key(seen)
                 if key[0] in self._shared or self._primaries.get(key):
-                    self._queue.add_after(key, pause, news=only_status)
+                    # Who waits for a sleeper to wake, or for a restore, waits for what is done next.
+                    news = only_status and key[0] == "Agent" and not self._primaries.hibernates(key)
+                    self._queue.add_after(key, pause, news=news)
                 if seen.kind == "Secret" and self._primaries.hibernates(key):
                     # The activator knows the token by its hash.
                     self._queue.add_after((activator.KIND, live.namespace, ""), pause)
