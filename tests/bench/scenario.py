@@ -169,18 +169,16 @@ class Run:
                 if event["type"] == "ADDED":
                     await run(event["object"])
 
-        coming = asyncio.create_task(run_new(), name="pods")
-        try:
+        agents = self.observer.agents.values()
+        async with asyncio.TaskGroup() as group:
+            coming = group.create_task(run_new())
             await asyncio.gather(*map(run, found["items"]))
-            agents = self.observer.agents.values()
-            await self.observer.until(
+            ready_at = await self.observer.until(
                 lambda: all(agent.ready for agent in agents), "every Agent is ready", seconds=self.options.timeout
             )
-        finally:
             coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
         await self.quiet()
-        return {"all ready s": time.monotonic() - started}
+        return {"all ready s": ready_at - started}
 
     async def idle(self) -> dict[str, float]:
         """Leave it alone."""

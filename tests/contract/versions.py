@@ -15,6 +15,7 @@ PLACES = {
     "runtime-image/src/openclaw_skill/node/package.json": r'^(  "version": ")[^"]+(")',
     "operator/src/openclaw_operator/settings.py": r'(Field\("openclaw/[a-z-]+:)[^"]+(")',
     "charts/openclaw-operator/Chart.yaml": r"^((?:version|appVersion): )\S+()",
+    "docs/operations.md": r"(openclaw runs, version )\S+()",
 }
 
 

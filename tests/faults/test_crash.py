@@ -5,6 +5,7 @@ Once for what is made from nothing, once for what changes and changes back, once
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -83,13 +84,23 @@ async def test_killed_after_each_write(
     assert await crash_after_writes(stage, expected, first=part + 1, every=PARTS, points=points) == []
 
 
-async def _killed_while(stage: Stage, point: int, items: list[Object], becomes: dict[str, Any], what: str) -> list[str]:
-    """Change the resources to `items`, kill -9 after so many writes, and start again; what went wrong."""
+@dataclass
+class Kills:
+    """How often the operator was killed, and what went wrong then."""
+
+    count: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+async def _killed_while(
+    stage: Stage, kills: Kills, point: int, items: list[Object], becomes: dict[str, Any], total: int
+) -> None:
+    """Change the resources to `items`, which takes `total` writes, kill -9 after so many, and start again."""
     last: list[Write] = []
-    number = len(stage.proxy.writes) + point
+    before = len(stage.proxy.writes)
 
     def kill(write: Write) -> None:
-        if write.number == number and stage.operator is not None:
+        if write.number == before + point and stage.operator is not None:
             last.append(write)
             stage.operator.running.kill()
 
@@ -99,17 +110,21 @@ async def _killed_while(stage: Stage, point: int, items: list[Object], becomes: 
 
     stage.proxy.on_write = kill
     await world.change(stage.api, items, CONVERGE_SECONDS)
-    await eventually(killed_or_done, f"{what}, or killed after {point} writes", seconds=CONVERGE_SECONDS)
+    await eventually(killed_or_done, f"killed after {point} writes, or there", seconds=CONVERGE_SECONDS)
     stage.proxy.on_write = lambda _: None
     if last:
+        kills.count += 1
         await stage.killed()
         await stage.start()
     await world.collect_garbage(stage.api)
+    what = f"killed after {last[0]}" if last else "not killed"
     try:
         await stage.becomes(becomes)
     except AssertionError as error:
-        return [f"{what}, killed after {last[0] if last else 'nothing'}: {error}"]
-    return []
+        kills.failures.append(f"{what}: {error}")
+    writes = len(stage.proxy.writes) - before
+    if writes > total + EXTRA_WRITES:
+        kills.failures.append(f"{what}: {writes} writes in all instead of {total}")
 
 
 async def _writes_of(stage: Stage, items: list[Object]) -> int:
@@ -126,6 +141,8 @@ async def _writes_of(stage: Stage, items: list[Object]) -> int:
 @pytest.mark.parametrize("part", range(PARTS))
 async def test_killed_after_each_write_of_a_change(stage: Stage, expected: dict[str, Any], part: int) -> None:
     """Features are switched off, a skill is deleted, an agent suspended; then all of it is taken back."""
+    # With one worker there is always more work than workers, and what is only told comes late.
+    stage.settings = {"workers": "1"} if part % 2 else {}
     await world.create(stage.api, world.resources())
     await stage.start()
     await stage.becomes(expected)
@@ -133,11 +150,13 @@ async def test_killed_after_each_write_of_a_change(stage: Stage, expected: dict[
     edited = await stage.snapshot()
     back = await _writes_of(stage, world.resources())
     await stage.becomes(expected)
-    failures: list[str] = []
+    kills = Kills()
     for point in range(part + 1, max(there, back) + 1, PARTS):
-        failures += await _killed_while(stage, point, world.edited(), edited, "edited")
-        failures += await _killed_while(stage, point, world.resources(), expected, "taken back")
-    assert failures == []
+        await _killed_while(stage, kills, point, world.edited(), edited, there)
+        await _killed_while(stage, kills, point, world.resources(), expected, back)
+    assert kills.failures == []
+    # It may take a few writes less than the first time.
+    assert kills.count > (there + back) / PARTS * 0.7
 
 
 @pytest.mark.timeout(1800)
@@ -149,14 +168,13 @@ async def test_killed_after_each_write_of_a_deletion(stage: Stage, expected: dic
     await stage.becomes(expected)
     total = await _writes_of(stage, [])
     deleted = await stage.snapshot()
-    held = deleted["MemoryStore/archive"]
-    assert "deletionTimestamp" in held["metadata"]
-    failures: list[str] = []
+    assert "deletionTimestamp" in deleted["MemoryStore/archive"]["metadata"]
+    kills = Kills()
     for point in range(part + 1, total + 1, PARTS):
         await stage.fresh()
         await world.create(stage.api, world.resources())
         await stage.start()
         await stage.becomes(expected)
-        failures += await _killed_while(stage, point, [], deleted, "deleted")
-    assert total > 0
-    assert failures == []
+        await _killed_while(stage, kills, point, [], deleted, total)
+    assert kills.failures == []
+    assert kills.count > 0

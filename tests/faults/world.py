@@ -242,7 +242,7 @@ async def everything(api: Api, namespace: str = NAMESPACE) -> list[tuple[str, st
 async def collect_garbage(api: Api, namespace: str = NAMESPACE) -> int:
     """What the garbage collector of a controller manager does: objects whose owner is gone go too. Says how many.
 
-    It comes when all is quiet: who was made anew meanwhile has had its children from before.
+    Who was made anew before it comes has had its children from before.
     """
     found = await everything(api, namespace)
     alive = {item["metadata"]["uid"] for _, _, item in found}

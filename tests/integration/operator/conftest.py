@@ -217,7 +217,8 @@ def _prepared(*, controllers: bool) -> Iterator[str]:
 def _forbidden(server: ApiServer) -> list[str]:
     """What the operator asked for in all tests together and had no right to."""
     events = AuditTrail(server.audit_log, USER).events()
-    forbidden = [each for each in events if each["annotations"].get("authorization.k8s.io/decision") == "forbid"]
+    decision = "authorization.k8s.io/decision"
+    forbidden = [each for each in events if each.get("annotations", {}).get(decision) == "forbid"]
     return sorted({f"{each['verb']} {each['requestURI']}" for each in forbidden})
 
 

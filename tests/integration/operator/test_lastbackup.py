@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 
 from openclaw_operator.api.memorystore import FINALIZER
@@ -9,6 +11,7 @@ from openclaw_operator.cluster.client import Object
 from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.errors import NotFoundError
 from tests.bench.waiting import eventually
+from tests.cluster.paths import REPOSITORY
 from tests.integration.operator.conftest import NAMESPACE, Audit, Cluster, exists
 from tests.integration.operator.process import Operator, OperatorProcess
 from tests.integration.operator.test_bad_input import changed, quiet
@@ -120,3 +123,27 @@ async def test_a_namespace_is_not_held_and_what_was_lost_is_told(
         return [note.partition(":")[0] for note in notes] == ["MemoryStore mem went without a last backup"]
 
     await eventually(told, "an Event about the namespace", seconds=60)
+
+
+async def test_a_store_whose_operator_is_gone_is_let_go_by_hand(
+    full_cluster: Cluster, start_operator: Callable[..., OperatorProcess]
+) -> None:
+    """With the patch that docs/operations.md gives; its volumes stay."""
+    cluster = full_cluster
+    operator = start_operator()
+    await cluster.apply(MANAGED)
+    await cluster.wait("MemoryStore", "mem", held)
+    volume = "data-mem-qdrant-0"
+    await cluster.wait("PersistentVolumeClaim", volume, exists)
+    operator.stop()
+    await delete(cluster, "MemoryStore", "mem")
+    await cluster.wait("MemoryStore", "mem", lambda item: held(item) and "deletionTimestamp" in item["metadata"])
+    page = (REPOSITORY / "docs" / "operations.md").read_text()
+    (patch,) = re.findall(r"kubectl patch memorystore <name> --type merge -p '(.*)'", page)
+    await cluster.patch("MemoryStore", "mem", json.loads(patch))
+    await cluster.wait_gone("MemoryStore", "mem")
+    # The garbage collector looks for kinds it does not know, as ours are on a new server, every 30 s.
+    await cluster.wait_gone("StatefulSet", "mem-qdrant", seconds=120)
+    kept = await cluster.get("PersistentVolumeClaim", volume)
+    assert "deletionTimestamp" not in kept["metadata"]
+    assert not kept["metadata"].get("ownerReferences")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from openclaw_operator.cluster.kinds import BY_NAME
-from openclaw_operator.errors import ForbiddenError
+from openclaw_operator.errors import ForbiddenError, UnavailableError
+from openclaw_operator.reconcile import agent as agent_module
 from openclaw_operator.reconcile.agent import AgentReconciler
 from openclaw_operator.reconcile.queue import Key, WorkQueue
 from openclaw_operator.reconcile.status import ready_condition
@@ -66,6 +67,32 @@ async def test_the_report_on_a_new_agent_waits_while_others_have_no_children(mon
     assert await reconcile("ada", {"model": MODEL}) == ["ada"]
     assert queued == []
     assert await reconcile("bob", SPEC) == ["ada", "bob"]
+
+
+async def test_a_report_that_was_put_off_and_fails_is_not_put_off_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue backs off only from what raises."""
+    bench = Bench()
+    agents = AgentReconciler(bench.context, {})
+    monkeypatch.setattr(WorkQueue, "busy", True)
+    agent = bench.primary("Agent", "ada", {"model": MODEL})
+
+    async def refuse(*_: Any) -> Any:
+        raise UnavailableError("no answer")
+
+    monkeypatch.setattr(bench.api, "patch_status", refuse)
+    await agents.reconcile(agent)
+    for _ in range(2):
+        with pytest.raises(UnavailableError):
+            await agents.reconcile(agent)
+
+
+async def test_skills_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a restart the operator knows from the status what an agent has."""
+    bench = Bench()
+    monkeypatch.setattr(WorkQueue, "busy", True)
+    monkeypatch.setattr(agent_module, "_skills", lambda _: [{"name": "s", "version": "1.0.0", "digest": "d"}])
+    await AgentReconciler(bench.context, {}).reconcile(bench.primary("Agent", "ada", {"model": MODEL}))
+    assert bench.api.items["Agent", "ada"]["status"]["skills"]
 
 
 async def test_a_variable_that_the_operator_sets_itself_is_not_looked_for() -> None:

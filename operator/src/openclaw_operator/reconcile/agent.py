@@ -107,23 +107,23 @@ class AgentReconciler:
             claimed = children.owns("PersistentVolumeClaim", owner.child("workspace"))
             self._set_pools(primary, {name: pool for name, pool in pools.items() if claimed or not pool.shape.claim})
         wrong = gathered.problem or outcome.problem or outcome.refusal
-        if not wrong and self._may_wait(primary, content["status"]):
+        if not wrong and phase is None and self._may_wait(primary, content["status"], gathered.inputs):
             return again
         later = await self._report(
             primary, content["status"], spec, gathered.inputs, gathered.problem, outcome, phase, restore
         )
+        self._untold.discard(primary.key)
         if outcome.refusal:
             raise outcome.refusal
         if outcome.problem and outcome.problem.reason == "OwnershipConflict":
             return CONFLICT_RECHECK_SECONDS
         return soonest(again, later)
 
-    def _may_wait(self, primary: Primary, old: dict[str, Any]) -> bool:
+    def _may_wait(self, primary: Primary, old: dict[str, Any], inputs: AgentInputs) -> bool:
         """Whether the report on a new generation waits until others have their children: its Deployment has more to
-        tell by then, and one write tells it all."""
+        tell by then, and one write tells it all. Skills are told at once: another operator goes by them."""
         queue, told = self._context.queue, old.get("observedGeneration") == primary.generation
-        if told or not queue.busy or primary.key in self._untold:
-            self._untold.discard(primary.key)
+        if told or not queue.busy or primary.key in self._untold or _skills(inputs) != (old.get("skills") or []):
             return False
         self._untold.add(primary.key)
         queue.add(primary.key, news=True)
@@ -361,9 +361,7 @@ class AgentReconciler:
             fields |= {key: old.get(key) for key in ("tokenSecret", "tokenKey")}
         fields["pendingRestart"] = pending_restart(spec, facts, old.get("pendingRestart"))
         if inputs is not None:
-            fields["skills"] = [
-                {"name": skill.name, "version": skill.spec.version, "digest": skill.digest} for skill in inputs.skills
-            ]
+            fields["skills"] = _skills(inputs)
         networked = (
             sorted(skill.name for skill in inputs.skills if skill.pool and skill.pool.shape.egress == "proxied")
             if inputs and not inputs.stopped
@@ -396,6 +394,11 @@ class AgentReconciler:
         )
         look, again = await self._context.stalls.look(live, workload)
         return look.cause if look.known else told_stall(old), again
+
+
+def _skills(inputs: AgentInputs) -> list[dict[str, str]]:
+    """As the status tells them."""
+    return [{"name": skill.name, "version": skill.spec.version, "digest": skill.digest} for skill in inputs.skills]
 
 
 def addon_missing(kind_name: str) -> SpecError:

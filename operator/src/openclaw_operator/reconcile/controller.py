@@ -287,7 +287,7 @@ class Controller:
             if seen:
                 key = _owner_key(seen)
                 if key[0] in self._shared or self._primaries.get(key):
-                    # Who waits for a sleeper to wake, or for a restore, waits for what is done next.
+                    # Of one that hibernates somebody waits for what comes next: it wakes.
                     news = only_status and key[0] == "Agent" and not self._primaries.hibernates(key)
                     self._queue.add_after(key, pause, news=news)
                 if seen.kind == "Secret" and self._primaries.hibernates(key):
