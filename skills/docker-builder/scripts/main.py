@@ -60,11 +60,11 @@ def build(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
         raise SkillError(f"target: {place!r} has '..' in it; write the folder it leads to")
     packed = layer.pack(_folder(ctx, args), place)
     ctx.logger.info("packed %d files, %d bytes", packed.files, len(packed.data))
-    source = _open(ctx, base)
+    source = ociregistry.opened(ctx, base)
     origin = assembly.platform_of(source, base, args.get("platform", assembly.PLATFORM))
     made = assembly.extend(source, origin, packed, args)
     if not dry:
-        assembly.push(source, _open(ctx, target), target.tag, made)
+        assembly.push(source, ociregistry.opened(ctx, target), target.tag, made)
     return {
         "reference": f"{target.repository}:{target.tag}",
         "digest": made.manifest.digest,
@@ -82,11 +82,3 @@ def _folder(ctx: Any, args: dict[str, Any]) -> Any:
     if not place.is_dir():
         raise SkillError(f"folder: {args.get('folder', '.')!r} is no folder of the workspace; list it first")
     return place
-
-
-def _open(ctx: Any, reference: ociregistry.Reference) -> ociregistry.Registry:
-    """Opens a repository. The login is that of one registry; no other is told it."""
-    login = ("", "")
-    if ctx.config.get("registry") == reference.host:
-        login = ctx.secrets.get("REGISTRY_USERNAME", ""), ctx.secrets.get("REGISTRY_PASSWORD", "")
-    return ociregistry.Registry(reference, *login)

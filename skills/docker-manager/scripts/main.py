@@ -15,14 +15,14 @@ SETTINGS = ("user", "entrypoint", "command", "workingDir", "environment", "ports
 def tags(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
     """Lists the tags of an image."""
     reference = ociregistry.parse(args["image"], "image")
-    found, more = _open(ctx, reference).tags(args.get("limit", 200))
+    found, more = ociregistry.opened(ctx, reference).tags(args.get("limit", 200))
     return {"repository": reference.repository, "tags": found, "more": more}
 
 
 def inspect(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
     """Tells what an image is."""
     reference = ociregistry.parse(args["image"], "image")
-    return images.describe(_open(ctx, reference), reference, args.get("platform"))
+    return images.describe(ociregistry.opened(ctx, reference), reference, args.get("platform"))
 
 
 def compare(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def copy(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
     if target.tag is None or target.digest:
         raise SkillError(f"to: {args['to']!r} needs a tag and no digest; write {target.repository}:1.2.0")
     _allow(ctx)
-    digest = images.copy(_open(ctx, source), _open(ctx, target), source, target.tag)
+    digest = images.copy(ociregistry.opened(ctx, source), ociregistry.opened(ctx, target), source, target.tag)
     return {"digest": digest, "reference": f"{target.repository}:{target.tag}"}
 
 
@@ -62,18 +62,10 @@ def delete(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
     if reference.digest is None:
         raise SkillError(f"image: {args['image']!r} has no digest; inspect tells it")
     _allow(ctx)
-    _open(ctx, reference).delete(reference.digest)
+    ociregistry.opened(ctx, reference).delete(reference.digest)
     return {"deleted": str(reference)}
 
 
 def _allow(ctx: Any) -> None:
     if ctx.config.get("allowWrites") is not True:
         raise SkillError("config.allowWrites: it is not true, so nothing is changed; ask who configures the agent")
-
-
-def _open(ctx: Any, reference: ociregistry.Reference) -> ociregistry.Registry:
-    """Opens a repository. The login is that of one registry; no other is told it."""
-    login = ("", "")
-    if ctx.config.get("registry") == reference.host:
-        login = ctx.secrets.get("REGISTRY_USERNAME", ""), ctx.secrets.get("REGISTRY_PASSWORD", "")
-    return ociregistry.Registry(reference, *login)

@@ -251,6 +251,14 @@ class Registry:
         self._authorization = f"Bearer {answer.get('token') or answer.get('access_token') or ''}"
 
 
+def opened(ctx: Any, reference: Reference) -> Registry:
+    """Opens a repository. The login is that of one registry; no other is told it."""
+    login = ("", "")
+    if ctx.config.get("registry") == reference.host:
+        login = ctx.secrets.get("REGISTRY_USERNAME", ""), ctx.secrets.get("REGISTRY_PASSWORD", "")
+    return Registry(reference, *login)
+
+
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Blobs often lie elsewhere; there the registry's authorization is nobody's business."""
 
