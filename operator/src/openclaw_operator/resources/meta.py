@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from openclaw_operator import jsonyaml
 from openclaw_operator.api import API_VERSION
 
 Object = dict[str, Any]
@@ -115,17 +114,10 @@ def child(
 
 def digest(value: object) -> str:
     """A short stable hash of JSON data."""
-    return hashlib.sha256(_canonical(value)).hexdigest()[:16]
-
-
-def _canonical(value: object) -> bytes:
-    """One text for the same data, in ASCII; what is all ASCII, as nearly always, is made a few times faster."""
-    try:
-        text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    except TypeError:
-        # Numbers of more than 64 bits, and halves of surrogate pairs.
-        text = b"\xff"
-    return text if text.isascii() else json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    text = jsonyaml.ascii_only(value, sort_keys=True)
+    if text is None:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    return hashlib.sha256(text).hexdigest()[:16]
 
 
 def pod_security(user: int = USER_ID) -> Object:
