@@ -99,13 +99,13 @@ class Observer:
         if not wanted.missing and wanted.complete_at is None:
             wanted.complete_at = time.monotonic()
 
-    async def wait(self, agents: Iterable[Expected], *, reports: bool, seconds: float) -> None:
-        """Until all children are there, and with `reports` the status as well. Raises TimeoutError, naming the rest."""
+    async def wait(self, agents: Iterable[Expected], done: Callable[[Expected], bool], *, seconds: float) -> None:
+        """Until all of them are `done`. Raises TimeoutError, naming the first of the rest."""
         waiting = list(agents)
         try:
             async with asyncio.timeout(seconds):
                 while waiting:
-                    if _done(waiting[-1], reports):
+                    if done(waiting[-1]):
                         # One look for each event: what looked at all of them would be a part of what is measured.
                         waiting.pop()
                         continue
@@ -113,7 +113,7 @@ class Observer:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
-            waiting = [each for each in waiting if not _done(each, reports)]
+            waiting = [each for each in waiting if not done(each)]
             if not waiting:
                 return
             first = waiting[0]
@@ -155,5 +155,11 @@ def _conditions(agent: Object) -> dict[str, str]:
     return {each["type"]: each["status"] for each in (agent.get("status") or {}).get("conditions") or ()}
 
 
-def _done(agent: Expected, reports: bool) -> bool:
-    return agent.complete_at is not None and (agent.reported_at is not None or not reports)
+def complete(agent: Expected) -> bool:
+    """Whether all children are there."""
+    return agent.complete_at is not None
+
+
+def told(agent: Expected) -> bool:
+    """Whether all children are there, and the status says so of the current generation."""
+    return complete(agent) and agent.reported_at is not None
