@@ -27,9 +27,9 @@ def declared(root: Path = REPOSITORY) -> str:
 
 def written(root: Path = REPOSITORY) -> dict[str, str]:
     """File → its text with that version. Raises ValueError for one that says no version."""
-    result = {}
+    result, version = {}, declared(root)
     for name, pattern in PLACES.items():
-        text, places = re.subn(pattern, rf"\g<1>{declared(root)}\g<2>", (root / name).read_text(), flags=re.MULTILINE)
+        text, places = re.subn(pattern, rf"\g<1>{version}\g<2>", (root / name).read_text(), flags=re.MULTILINE)
         if not places:
             raise ValueError(f"{name} says no version")
         result[name] = text

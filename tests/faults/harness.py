@@ -96,6 +96,12 @@ class Stage:
         await self._explained(eventually(reported, "every resource has a current status", seconds=seconds))
         await self.quiet(seconds, quiet)
 
+    async def tidy(self, seconds: float = CONVERGE_SECONDS, quiet: float = QUIET_SECONDS) -> None:
+        """Until it is settled, and nothing is left of what is gone."""
+        await self.settled(seconds, quiet)
+        while await world.collect_garbage(self.api, self.namespace):
+            await self.settled(seconds, quiet)
+
     async def quiet(self, seconds: float = CONVERGE_SECONDS, quiet: float = QUIET_SECONDS) -> None:
         """Until nothing has been written for `quiet` seconds."""
         await self._explained(until_quiet(lambda: len(self.proxy.writes), quiet=quiet, seconds=seconds))

@@ -46,15 +46,21 @@ async def crash_after_writes(
     return failures
 
 
-async def _crash_after(stage: Stage, expected: dict[str, Any], point: int, total: int) -> list[str]:
+def _kill_after(stage: Stage, number: int) -> list[Write]:
+    """Have the operator killed with that write; returns what will hold the write then."""
     last: list[Write] = []
 
     def kill(write: Write) -> None:
-        if write.number == point and stage.operator is not None:
+        if write.number == number and stage.operator is not None:
             last.append(write)
             stage.operator.running.kill()
 
     stage.proxy.on_write = kill
+    return last
+
+
+async def _crash_after(stage: Stage, expected: dict[str, Any], point: int, total: int) -> list[str]:
+    last = _kill_after(stage, point)
     await world.create(stage.api, world.resources())
     await stage.start()
     try:
@@ -96,19 +102,13 @@ async def _killed_while(
     stage: Stage, kills: Kills, point: int, items: list[Object], becomes: dict[str, Any], total: int
 ) -> None:
     """Change the resources to `items`, which takes `total` writes, kill -9 after so many, and start again."""
-    last: list[Write] = []
     before = len(stage.proxy.writes)
-
-    def kill(write: Write) -> None:
-        if write.number == before + point and stage.operator is not None:
-            last.append(write)
-            stage.operator.running.kill()
+    last = _kill_after(stage, before + point)
 
     async def killed_or_done() -> bool:
         await world.collect_garbage(stage.api)
         return bool(last) or await stage.snapshot() == becomes
 
-    stage.proxy.on_write = kill
     await world.change(stage.api, items, CONVERGE_SECONDS)
     await eventually(killed_or_done, f"killed after {point} writes, or there", seconds=CONVERGE_SECONDS)
     stage.proxy.on_write = lambda _: None
@@ -131,9 +131,7 @@ async def _writes_of(stage: Stage, items: list[Object]) -> int:
     """How many writes it takes to change the resources to `items`."""
     before = len(stage.proxy.writes)
     await world.change(stage.api, items, CONVERGE_SECONDS)
-    await stage.settled(quiet=BASELINE_QUIET_SECONDS)
-    while await world.collect_garbage(stage.api):
-        await stage.settled(quiet=BASELINE_QUIET_SECONDS)
+    await stage.tidy(quiet=BASELINE_QUIET_SECONDS)
     return len(stage.proxy.writes) - before
 
 

@@ -24,6 +24,7 @@ _APPLIED_HASH = "openclaw.io/applied-hash"
 _NAME_LABEL = "app.kubernetes.io/name"
 # Names a generated key.
 _SIGNING_KEY = "openclaw.io/signing-key"
+_LOCAL_MODEL = {"provider": "local", "name": "stand-in", "baseURL": "http://llm.invalid:8000/v1"}
 _LOUDER = "async def shout(ctx, input):\n    return input['text'].upper() + '!'\n"
 
 
@@ -42,12 +43,8 @@ def user_objects() -> list[Object]:
 
 def resources() -> list[Object]:
     """One of each kind, with every feature that has a child of its own."""
-    return [*lasting_resources(), *restored_store()]
-
-
-def lasting_resources() -> list[Object]:
-    """Those that may be changed, deleted and made again."""
-    return [memory_store(), skill(), networked_skill(), coordinator(), expert(), scaled(), sleeper()]
+    agents = [coordinator(), expert(), scaled(), sleeper()]
+    return [memory_store(), skill(), networked_skill(), *agents, *restored_store()]
 
 
 def restored_store() -> list[Object]:
@@ -117,7 +114,7 @@ def expert() -> Object:
         "expert",
         spec={
             "role": "code_expert",
-            "model": {"provider": "local", "name": "stand-in", "baseURL": "http://llm.invalid:8000/v1"},
+            "model": _LOCAL_MODEL,
             "skills": [{"name": "shouting", "version": "^1.0.0"}, {"name": "asking"}],
             "gateway": {
                 "ingress": {"host": "expert.example.org"},
@@ -133,7 +130,7 @@ def scaled() -> Object:
         "Agent",
         "scaled",
         spec={
-            "model": {"provider": "local", "name": "stand-in", "baseURL": "http://llm.invalid:8000/v1"},
+            "model": _LOCAL_MODEL,
             "memory": {"storeRef": {"name": "memory"}},
             "gateway": {"autoscaling": {"scaler": "KEDA"}},
         },
@@ -146,7 +143,7 @@ def sleeper() -> Object:
         "Agent",
         "sleeper",
         spec={
-            "model": {"provider": "local", "name": "stand-in", "baseURL": "http://llm.invalid:8000/v1"},
+            "model": _LOCAL_MODEL,
             "gateway": {"hibernation": {"idleSeconds": 86_400}},
         },
     )

@@ -72,20 +72,14 @@ class Fuzzer:
         taken = [await self._is_taken(item, spec) for spec in case.steps]
         if not any(taken):
             return "refused by the API server"
-        await self._settled()
+        await self.stage.tidy(SETTLE_SECONDS)
         outcome = await self._judge(case)
         await self._is_there()
         await self._look_for_loops(calls)
         await self._revert(item)
-        await self._settled()
+        await self.stage.tidy(SETTLE_SECONDS)
         await self.stage.becomes(self.good, SETTLE_SECONDS)
         return outcome
-
-    async def _settled(self) -> None:
-        """Until all is told and quiet, and nothing is left of what is gone."""
-        await self.stage.settled(SETTLE_SECONDS)
-        while await world.collect_garbage(self.stage.api, self.stage.namespace):
-            await self.stage.settled(SETTLE_SECONDS)
 
     async def _is_taken(self, item: Object, spec: Spec | None) -> bool:
         """Whether the API server takes a step. Raises AssertionError where it refuses one without a reason."""
