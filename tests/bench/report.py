@@ -51,6 +51,7 @@ def goals(children: int, size: int, namespaces: int) -> tuple[Goal, ...]:
         Goal("idle writes", "0", _constant(0)),
         Goal("idle cpu %", "≤ 1", _constant(1)),
         Goal("restart writes", "0", _constant(0)),
+        Goal("restart peak memory MiB", "< 250, + 30 KB each over 1000", _constant(memory)),
         Goal("drift worst s", "≤ 1", _constant(1)),
     )
 

@@ -76,8 +76,6 @@ class Settings(BaseModel):
     resync_seconds: float = Field(600, ge=1)
     # When a request without an answer is given up, and a watch that tells nothing: bookmarks come about once a minute.
     request_seconds: float = Field(15, gt=0)
-    # The same of a list of all resources of a kind, which kopf asks for at once: of thousands it takes a while.
-    list_seconds: float = Field(60, gt=0)
     watch_silence_seconds: float = Field(100, gt=0)
     workers: int = Field(8, ge=1, le=256)
     cluster_domain: str = Field("cluster.local", min_length=1)

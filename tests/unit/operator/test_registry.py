@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 import kopf
 
+from openclaw_operator.cluster.client import PAGE
 from openclaw_operator.handlers.registry import configure
 from openclaw_operator.settings import load_settings
 
@@ -32,8 +33,8 @@ def test_what_is_too_old_to_be_watched_is_not_listed_again_in_a_tight_loop() -> 
     assert configure(load_settings({})).watching.reconnect_backoff >= 1
 
 
-def test_a_list_of_thousands_has_more_time_than_other_requests() -> None:
-    """kopf takes no pages: a list that is given up is asked for again, and would be for ever."""
-    assert configure(load_settings({})).networking.request_timeout == 60
-    settings = load_settings({"OPENCLAW_OPERATOR_REQUEST_SECONDS": "1"})
-    assert configure(settings).networking.request_timeout == 60
+def test_thousands_of_resources_are_not_held_parsed_at_once() -> None:
+    """Every object of a list waits for a worker: few come at once, and no worker waits for more of the same."""
+    configured = configure(load_settings({}))
+    assert configured.watching.chunk_size == PAGE
+    assert configured.queueing.idle_timeout <= 0.01

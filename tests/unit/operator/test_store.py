@@ -103,6 +103,19 @@ def test_verified_survives_what_does_not_matter_only() -> None:
     assert edited.stripped()["spec"] == {"x": 2}
 
 
+def test_what_waits_to_be_compared_is_kept_small() -> None:
+    """After a start that is every child there is."""
+    told = Told()
+    ports = [{"name": f"port-{number}", "port": number, "protocol": "TCP"} for number in range(50)]
+    told.store.changed(SERVICE, item(5, spec={"ports": ports}))
+    live = told.store.get("Service", "demo", "ada-gateway")
+    assert live
+    assert len(live.content or b"") < len(observe(SERVICE, item(5, spec={"ports": ports})).content or b"") / 2
+    assert live.stripped()["spec"] == {"ports": ports}
+    live.pack()
+    assert live.stripped()["spec"] == {"ports": ports}
+
+
 def test_values_of_secrets_are_not_kept() -> None:
     secret = item(5, data={"token": "c2VjcmV0", "empty": ""})
     live = observe(SECRET, secret)

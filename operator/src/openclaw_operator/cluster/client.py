@@ -33,7 +33,10 @@ FIELD_MANAGER = "openclaw-operator"
 REQUEST_SECONDS = 15.0
 # Bookmarks come about once a minute: a longer silence means the connection is dead.
 WATCH_SILENCE_SECONDS = 100.0
-PAGE = 500
+# At the start all kinds are listed at once, and a page of each is held as parsed objects: some 15 KB an object.
+PAGE = 100
+# Between the tries of a page that goes on with a list. One that is given up on makes all before it useless.
+PAGE_BACKOFF_SECONDS = (0.2, 1.0, 3.0)
 # A burst of writes shares these; each connection more costs a TLS handshake. Watches have connections of their own.
 CONNECTIONS = 32
 # https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches
@@ -122,13 +125,23 @@ class Client:
             params["resourceVersion"] = "0"
         headers = {"Accept": METADATA_LIST_ONLY} if metadata_only else None
         while True:
-            page = await self._request("GET", kind.path(namespace), verb="list", params=params, headers=headers)
+            page = await self._page(kind.path(namespace), params, headers)
             # An empty metadata list comes with null for its items.
             yield {**page, "items": page.get("items") or []}
             following = page["metadata"].get("continue")
             if not following:
                 return
             params["continue"] = following
+
+    async def _page(self, path: str, params: Mapping[str, str], headers: Mapping[str, str] | None) -> Object:
+        for seconds in PAGE_BACKOFF_SECONDS if "continue" in params else ():
+            try:
+                return await self._request("GET", path, verb="list", params=params, headers=headers)
+            except ApiError as error:
+                if error.status not in (0, 429) and error.status < 500:
+                    raise
+                await asyncio.sleep(max(seconds, error.retry_after or 0.0))
+        return await self._request("GET", path, verb="list", params=params, headers=headers)
 
     async def watch(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import zlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -65,16 +66,22 @@ class Live:
     content: bytes | None
     # Hash of the desired object this one was found to contain.
     verified: str | None = field(default=None)
+    packed: bool = field(default=False)
 
     def tells_the_same(self, other: Live) -> bool:
         """Whether nothing that a reconcile looks at differs: other parts of the status, or bookkeeping."""
         return self.uid == other.uid and self.fingerprint == other.fingerprint and self.facts == other.facts
 
+    def pack(self) -> None:
+        """Keep the content in half the room: after a start everything there is waits to be compared."""
+        if self.content is not None and not self.packed:
+            self.content, self.packed = zlib.compress(self.content, level=1), True
+
     def stripped(self) -> Object:
         """The object without what never matters; only while it has not been verified."""
         if self.content is None:
             raise RuntimeError(f"{self.kind} {self.namespace}/{self.name}: content was dropped")
-        result: Object = orjson.loads(self.content)
+        result: Object = orjson.loads(zlib.decompress(self.content) if self.packed else self.content)
         return result
 
 

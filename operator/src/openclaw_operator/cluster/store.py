@@ -94,6 +94,7 @@ class ChildStore:
             return
         if after.applied_hash and self._applying.get((after.kind, after.namespace, after.name)) == after.applied_hash:
             return
+        after.pack()
         self._on_change(before, after)
 
     def removed(self, kind: Kind, namespace: str, name: str, version: str) -> None:

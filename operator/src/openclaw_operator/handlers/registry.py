@@ -8,6 +8,7 @@ from typing import Any
 import kopf
 
 from openclaw_operator.api import GROUP, VERSION
+from openclaw_operator.cluster.client import PAGE
 from openclaw_operator.cluster.connection import Connection
 from openclaw_operator.cluster.kinds import PRIMARY
 from openclaw_operator.reconcile.controller import Controller
@@ -65,11 +66,13 @@ def configure(settings: Settings) -> kopf.OperatorSettings:
     configured.peering.standalone = True
     configured.scanning.disabled = True
     configured.queueing.worker_limit = 50
-    configured.queueing.idle_timeout = 0.1
+    # Each object has a worker: one that waits for more keeps the next of a list waiting, parsed.
+    configured.queueing.idle_timeout = 0.01
     configured.queueing.error_delays = (0.2, 1, 5, 15)
-    configured.networking.request_timeout = settings.list_seconds
+    configured.networking.request_timeout = settings.request_seconds
     configured.networking.connect_timeout = 10
     configured.networking.error_backoffs = (0.2, 0.5, 1, 2, 5, 10)
+    configured.watching.chunk_size = PAGE
     configured.watching.connect_timeout = 10
     configured.watching.server_timeout = 300
     configured.watching.inactivity_timeout = settings.watch_silence_seconds
