@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 _FENCE = re.compile(r"^```[^\n]*\n(?P<body>.*?)^```", re.DOTALL | re.MULTILINE)
+_T = TypeVar("_T")
 
 
 class ReplyError(ValueError):
     """The reply is not of the form that was asked for. `str()` is one line."""
+
+
+async def ask(ctx: Any, prompt: Callable[[str], str], read: Callable[[str], _T]) -> _T:
+    """Returns what `read` makes of the model's answer, which it may correct once.
+
+    `prompt` is given the line that says what was wrong before, "" at first. Raises ReplyError with what still is.
+    """
+    try:
+        return read(await ctx.llm.generate(prompt("")))
+    except ReplyError as error:
+        again = f"Your last answer was refused: {error}. Correct that.\n"
+    return read(await ctx.llm.generate(prompt(again)))
 
 
 def json_in(text: str) -> Any:

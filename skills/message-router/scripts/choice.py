@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from reply import ReplyError, json_in
 from routing import Target
 
-ATTEMPTS = 2
 _SHOWN = 4000
 
 
-def prompt(text: str, targets: Mapping[str, Target], complaint: str | None) -> str:
-    """Returns the question; `complaint` is what was wrong with the answer before."""
-    again = f"Your last answer was refused: {complaint}. Correct that.\n" if complaint else ""
+def prompt(text: str, targets: Mapping[str, Target], again: str) -> str:
+    """Returns the question; `again` is the line about what was wrong before."""
     known = "\n".join(f"- {name}: {target.description or target.type}" for name, target in targets.items())
     return (
         "Choose the one target the message below is for.\n"

@@ -11,7 +11,7 @@ import prose
 import rubric
 import workspace
 from finding import Finding
-from reply import ReplyError
+from reply import ReplyError, ask
 
 from openclaw_skill import SkillError
 
@@ -40,15 +40,14 @@ async def judge(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
     criteria = {each["name"]: each["question"] for each in args["criteria"]}
     if len(criteria) < len(args["criteria"]):
         raise SkillError("criteria: a name is given twice; name each once")
-    complaint: str | None = None
-    for _ in range(rubric.ATTEMPTS):
-        try:
-            scores = rubric.read(await ctx.llm.generate(rubric.prompt(text, criteria, complaint)), criteria, text)
-        except ReplyError as error:
-            complaint = str(error)
-            continue
-        return {"passed": all(each["score"] >= args.get("atLeast", 4) for each in scores), "scores": scores}
-    raise SkillError(f"criteria: the model's judgement is not usable ({complaint}); put them more plainly")
+    try:
+        scores = await ask(
+            ctx, lambda again: rubric.prompt(text, criteria, again), lambda said: rubric.read(said, criteria, text)
+        )
+    except ReplyError as error:
+        message = f"criteria: the model's judgement is not usable ({error}); put them more plainly"
+        raise SkillError(message) from None
+    return {"passed": all(each["score"] >= args.get("atLeast", 4) for each in scores), "scores": scores}
 
 
 def _text(ctx: Any, args: dict[str, Any]) -> str:

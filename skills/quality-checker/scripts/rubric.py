@@ -7,14 +7,12 @@ from typing import Any
 
 from reply import ReplyError, json_in
 
-ATTEMPTS = 2
 _LEAST, _MOST = 1, 5
 _QUOTES = str.maketrans("\u201c\u201d\u2018\u2019", "\"\"''")
 
 
-def prompt(text: str, criteria: Mapping[str, str], complaint: str | None) -> str:
-    """Returns the question; `complaint` is what was wrong with the answer before."""
-    again = f"Your last answer was refused: {complaint}. Correct that.\n" if complaint else ""
+def prompt(text: str, criteria: Mapping[str, str], again: str) -> str:
+    """Returns the question; `again` is the line about what was wrong before."""
     asked = "\n".join(f"- {name}: {question}" for name, question in criteria.items())
     return (
         f"Score the text below from {_LEAST} (not at all) to {_MOST} (fully) for each criterion. Prove each score by "

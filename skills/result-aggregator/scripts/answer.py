@@ -7,12 +7,9 @@ from typing import Any
 
 from reply import ReplyError, json_in
 
-ATTEMPTS = 2
 
-
-def prompt(question: str, texts: Mapping[str, str], complaint: str | None) -> str:
-    """Returns the question to the model; `complaint` is what was wrong with its answer before."""
-    again = f"Your last answer was refused: {complaint}. Correct that.\n" if complaint else ""
+def prompt(question: str, texts: Mapping[str, str], again: str) -> str:
+    """Returns the question to the model; `again` is the line about what was wrong before."""
     parts = "\n".join(f"---- {source}\n{text}" for source, text in texts.items())
     return (
         "Several sources answered the question below. Write one answer from what they say and from nothing else; name "

@@ -8,7 +8,7 @@ import answer
 import ballot
 import records
 import sources
-from reply import ReplyError
+from reply import ReplyError, ask
 
 from openclaw_skill import SkillError
 
@@ -34,11 +34,10 @@ async def combine(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
     texts = {each["source"]: each["text"] for each in args["texts"]}
     if len(texts) < len(args["texts"]):
         raise SkillError("texts: a source is given twice; name each source once")
-    complaint: str | None = None
-    for _ in range(answer.ATTEMPTS):
-        said = await ctx.llm.generate(answer.prompt(args["question"], texts, complaint))
-        try:
-            return answer.read(said, texts.keys())
-        except ReplyError as error:
-            complaint = str(error)
-    raise SkillError(f"texts: the model's answer is not usable ({complaint}); try again with fewer texts")
+    question = args["question"]
+    try:
+        return await ask(
+            ctx, lambda again: answer.prompt(question, texts, again), lambda said: answer.read(said, texts.keys())
+        )
+    except ReplyError as error:
+        raise SkillError(f"texts: the model's answer is not usable ({error}); try again with fewer texts") from None

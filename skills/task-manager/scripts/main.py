@@ -12,7 +12,7 @@ import board
 import plan
 import store
 import workspace
-from reply import ReplyError
+from reply import ReplyError, ask
 
 from openclaw_skill import SkillError
 
@@ -81,19 +81,17 @@ async def decompose(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
     limit = args.get("maxTasks", 8)
     existing = (await asyncio.to_thread(store.read, place)).tasks
     open_tasks = [task for task in existing.values() if task["status"] not in board.CLOSED]
-    complaint: str | None = None
-    for _ in range(plan.ATTEMPTS):
-        answer = await ctx.llm.generate(plan.prompt(args["goal"], limit, open_tasks, complaint))
-        try:
-            drafts = plan.read(answer, limit)
-        except ReplyError as error:
-            complaint = str(error)
-            continue
-        added = (
-            drafts if args.get("dryRun", False) else await asyncio.to_thread(_add, place, drafts, args.get("tags", []))
+    goal = args["goal"]
+    try:
+        drafts: Sequence[dict[str, Any]] = await ask(
+            ctx, lambda again: plan.prompt(goal, limit, open_tasks, again), lambda said: plan.read(said, limit)
         )
-        return {"tasks": added, "added": not args.get("dryRun", False)}
-    raise SkillError(f"goal: the model's plan is not usable ({complaint}); put the goal more plainly and try again")
+    except ReplyError as error:
+        message = f"goal: the model's plan is not usable ({error}); put the goal more plainly and try again"
+        raise SkillError(message) from None
+    added = not args.get("dryRun", False)
+    tasks = await asyncio.to_thread(_add, place, drafts, args.get("tags", [])) if added else drafts
+    return {"tasks": tasks, "added": added}
 
 
 def _add(place: Any, drafts: Sequence[dict[str, Any]], tags: Sequence[str]) -> Sequence[dict[str, Any]]:

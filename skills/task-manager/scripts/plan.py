@@ -9,14 +9,11 @@ from typing import Any
 from board import PRIORITIES, Task, find_cycle
 from reply import ReplyError, json_in
 
-ATTEMPTS = 2
 
-
-def prompt(goal: str, limit: int, existing: Iterable[Task], complaint: str | None) -> str:
-    """Returns the question; `complaint` is what was wrong with the answer before."""
+def prompt(goal: str, limit: int, existing: Iterable[Task], again: str) -> str:
+    """Returns the question; `again` is the line about what was wrong before."""
     titles = [task["title"] for task in existing][:50]
     known = f"Exists already: {json.dumps(titles, ensure_ascii=False)}\n" if titles else ""
-    again = f"Your last answer was refused: {complaint}. Correct that.\n" if complaint else ""
     return (
         f"Break the goal below into at most {limit} tasks that one person can each finish in a day. Order them; "
         "name for each the tasks that must be finished before it, by their position in your list, counted from 1.\n"
