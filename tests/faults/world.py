@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from openclaw_operator.cluster.kinds import CHILDREN
+from openclaw_operator.resources.activator import COMPONENT
+from openclaw_operator.resources.meta import ACTIVATOR_NAME
 from tests.bench.api import Api, Object, StatusError, collection_of, path_of, resource_path
 from tests.bench.observer import reported
 
@@ -259,6 +261,30 @@ async def collect_garbage(api: Api, namespace: str = NAMESPACE) -> int:
             if error.code != 404:
                 raise
     return len(orphans)
+
+
+async def held_back(api: Api, namespace: str = NAMESPACE) -> list[str]:
+    """Paths of the gateway Deployments whose messages the activator holds until one of their pods is ready."""
+    services, deployments = (
+        resource_path("v1", "services", namespace),
+        resource_path("apps/v1", "deployments", namespace),
+    )
+    held = {
+        item["metadata"]["name"]
+        for item in await api.items(services)
+        if (item["spec"].get("selector") or {}).get(_NAME_LABEL) == COMPONENT
+    }
+    return [
+        f"{deployments}/{item['metadata']['name']}"
+        for item in await api.items(deployments)
+        if item["metadata"]["name"] in held - {ACTIVATOR_NAME} and item["spec"]["replicas"]
+    ]
+
+
+async def say_ready(api: Api, deployment: str, pods: int) -> None:
+    """Say of a Deployment that so many of its pods are ready, as its controller would."""
+    counts = {"replicas": pods, "updatedReplicas": pods, "readyReplicas": pods, "availableReplicas": pods}
+    await api.merge(f"{deployment}/status", {"status": counts})
 
 
 async def all_reported(api: Api, namespace: str = NAMESPACE) -> bool:

@@ -78,6 +78,7 @@ class Fuzzer:
         await self._look_for_loops(calls)
         await self._revert(item)
         await self.stage.tidy(SETTLE_SECONDS)
+        await self._wake()
         await self.stage.becomes(self.good, SETTLE_SECONDS)
         return outcome
 
@@ -103,6 +104,19 @@ class Fuzzer:
                 await world.put(self.stage.api, item, item["spec"], SETTLE_SECONDS)
         else:
             await self.stage.api.create(collection_of(item), item)
+
+    async def _wake(self) -> None:
+        """Gateways that come back from nothing have their messages held until one is ready, and none ever is here."""
+        held = await world.held_back(self.stage.api)
+
+        async def let_go() -> bool:
+            return not await world.held_back(self.stage.api)
+
+        for deployment in held:
+            await world.say_ready(self.stage.api, deployment, 1)
+        await eventually(let_go, "gateways that are ready get their messages", seconds=SETTLE_SECONDS)
+        for deployment in held:
+            await world.say_ready(self.stage.api, deployment, 0)
 
     async def _judge(self, case: Case) -> str:
         """Every resource says whether it is as asked, and if not, why."""
