@@ -26,6 +26,14 @@ def _actions(folder: Path) -> dict[str, dict[str, Any]]:
     return {action["name"]: action for action in manifest["actions"]}
 
 
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers of tests are on loopback, whatever proxy the machine has."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
 @pytest.fixture
 def folder(request: pytest.FixtureRequest) -> Path:
     """The skill the running test belongs to."""

@@ -7,7 +7,6 @@ import io
 import os
 import re
 import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -45,12 +44,7 @@ def pack(folder: Path, target: str) -> Packed:
     Folders above the target are the base's, and stay as they are. Raises SkillError where there is nothing, or too
     much.
     """
-    left_out = dict(_left_out(folder))
-    places = []
-    for place in workspace.walk(folder, PRIVATE):
-        path = place.relative_to(folder)
-        if not any(each.as_posix() in left_out for each in (path, *path.parents)):
-            places.append(place)
+    places, left_out = _sorted_out(folder)
     if not places:
         told = f" but what is left out ({', '.join(list(left_out)[:5])})" if left_out else ""
         raise SkillError(f"folder: {folder.name!r} holds no files{told}; build the project first")
@@ -79,21 +73,20 @@ def pack(folder: Path, target: str) -> Packed:
     return Packed(compressed, ociregistry.digest_of(plain), len(places), tuple(left_out.items()))
 
 
-def _left_out(folder: Path) -> Iterator[tuple[str, Why]]:
-    """Yields what does not go into an image, in a fixed order; of a folder only its own name."""
+def _sorted_out(folder: Path) -> tuple[list[Path], dict[str, Why]]:
+    """Returns the files that go into an image, and what does not, of a folder only its own name; in a fixed order."""
+    taken: list[Path] = []
+    left_out: dict[str, Why] = {}
+
+    def keeps(place: Path) -> bool:
+        if why := _why(place):
+            left_out[place.relative_to(folder).as_posix()] = why
+        return why is None
+
     for parent, names, files in os.walk(folder):
-        kept = []
-        for name in sorted(names):
-            place = Path(parent) / name
-            if why := _why(place):
-                yield place.relative_to(folder).as_posix(), why
-            else:
-                kept.append(name)
-        names[:] = kept
-        for name in sorted(files):
-            place = Path(parent) / name
-            if why := _why(place):
-                yield place.relative_to(folder).as_posix(), why
+        names[:] = [name for name in sorted(names) if keeps(Path(parent) / name)]
+        taken += [place for name in sorted(files) if keeps(place := Path(parent) / name)]
+    return taken, left_out
 
 
 def _why(place: Path) -> Why | None:

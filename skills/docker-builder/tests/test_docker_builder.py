@@ -276,13 +276,6 @@ def base_registry(config, manifest=None):
         yield server
 
 
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-
-
 async def build(call, ctx, server, **given):
     lay_out(ctx.workspace, {"x": "x", ".env": "TOKEN=1"})
     host = f"127.0.0.1:{server.port}"

@@ -12,13 +12,6 @@ MANIFEST = {"Content-Type": "application/vnd.oci.image.manifest.v1+json"}
 INDEX = {"Content-Type": "application/vnd.oci.image.index.v1+json"}
 
 
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-
-
 @pytest.mark.parametrize(
     ("action", "given", "told"),
     [

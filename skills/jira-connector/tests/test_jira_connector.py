@@ -49,10 +49,7 @@ TRANSITIONS = [
 
 
 @pytest.fixture
-def jira(ctx, monkeypatch):
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+def jira(ctx):
     replies = {
         ("GET", "/rest/api/3/issue/OPS-1"): ISSUE,
         ("GET", "/rest/api/3/issue/OPS-1/comment"): {

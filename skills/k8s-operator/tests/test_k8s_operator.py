@@ -91,10 +91,7 @@ def identity(tmp_path_factory):
 
 
 @pytest.fixture
-def api(ctx, identity, monkeypatch):
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
+def api(ctx, identity):
     objects = {
         "/api/v1": CORE,
         "/apis/apps/v1": APPS,

@@ -81,13 +81,13 @@ def read_text(ctx: Any, place: Path, limit: int = MAX_TEXT) -> str:
         raise SkillError(f"path: {show(ctx, place)!r} is not UTF-8 text (byte {error.start})") from None
 
 
-def walk(base: Path, skipped: frozenset[str] = SKIPPED) -> Iterator[Path]:
-    """Yields the regular files below `base` in a fixed order; links and the folders in `skipped` are passed over."""
+def walk(base: Path) -> Iterator[Path]:
+    """Yields the regular files below `base` in a fixed order; links and the folders in SKIPPED are passed over."""
     if base.is_file():
         yield base
         return
     for folder, names, files in os.walk(base):
-        names[:] = sorted(name for name in names if name not in skipped and not (Path(folder) / name).is_symlink())
+        names[:] = sorted(name for name in names if name not in SKIPPED and not (Path(folder) / name).is_symlink())
         for name in sorted(files):
             place = Path(folder) / name
             if place.is_file() and not place.is_symlink():

@@ -19,11 +19,8 @@ RULES = [
 
 
 @pytest.fixture(autouse=True)
-def config(ctx, monkeypatch):
+def config(ctx):
     ctx.config = {"targets": TARGETS, "rules": RULES, "default": "log"}
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
 
 
 @pytest.fixture

@@ -25,13 +25,6 @@ SERPAPI = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-
-
 @pytest.fixture
 def service(ctx):
     """Both services on one server: POST /search is Tavily's, GET /search.json is SerpApi's."""
