@@ -26,10 +26,12 @@ class Pages:
         self._at = at
         self._left = times
         self.asked: list[str] = []
+        self.encodings: set[str | None] = set()
 
     def __call__(self, seen: Seen) -> Reply:
         page = int(seen.query.get("continue", "0"))
         self.asked.append(NAMES[page])
+        self.encodings.add(seen.headers.get("accept-encoding"))
         if page == self._at and self._left:
             self._left -= 1
             return Reply(self._status, b'{"reason": "Test", "message": "not now"}')
@@ -53,10 +55,11 @@ async def names(pages: Pages) -> list[str]:
             return [item["metadata"]["name"] async for page in client.pages(SERVICE, None) for item in page["items"]]
 
 
-async def test_all_pages_are_read() -> None:
+async def test_all_pages_are_read_as_they_are() -> None:
     pages = Pages()
     assert await names(pages) == NAMES
     assert pages.asked == NAMES
+    assert pages.encodings == {"identity"}
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
