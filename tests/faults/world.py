@@ -191,8 +191,9 @@ async def put(api: Api, item: Object, spec: Mapping[str, Any] | None, seconds: f
                 await api.replace(path, {**live, "spec": spec})
                 return
             if live["spec"].get("deletionPolicy") == "Snapshot":
-                # Nothing runs here that could make the last backup; who does without it says so.
-                await api.merge(path, {"spec": {"deletionPolicy": "Delete"}})
+                # Nothing runs here that could make the last backup; who does without it says so. Not by Delete, which
+                # waits for the controller of StatefulSets to note on claims that they go too.
+                await api.merge(path, {"spec": {"deletionPolicy": "Retain"}})
         except StatusError as error:
             if error.code not in {404, 409}:
                 raise
