@@ -592,6 +592,35 @@ async def test_volumes_of_a_store_stay(cluster: Cluster, part: str) -> None:
             await cluster.apply(changed(STORE, path, storage))
 
 
+@pytest.mark.parametrize(
+    ("part", "size", "external"),
+    [
+        ("vector.qdrant", "100Gi", "https://qdrant.example.org:6333"),
+        ("records.postgresql", "10Gi", "postgresql://agents@db.example.org:5432/agents"),
+        ("cache.redis", "10Gi", "redis://cache.example.org:6379/0"),
+    ],
+)
+async def test_a_server_that_is_not_named_has_a_volume_that_stays(
+    cluster: Cluster, part: str, size: str, external: str
+) -> None:
+    """What is named later, or no longer, has to be what was there."""
+    where = f"spec.{part}"
+    unnamed = changed(STORE, "spec", {})
+    refused: list[dict[str, Any]] = [{"storage": {"size": "414"}}, {"storage": {"storageClassName": "fast"}}]
+    accepted: list[dict[str, Any]] = [{"storage": {"size": size}}, {"image": "example.org/server:1"}]
+    await cluster.apply(unnamed)
+    for server in refused:
+        with pytest.raises(RejectedError, match="the volumes of a server cannot be changed: make a new MemoryStore"):
+            await cluster.apply(changed(unnamed, where, {"managed": server}))
+    for server in accepted:
+        await cluster.apply(changed(unnamed, where, {"managed": server}))
+        await cluster.apply(unnamed)
+    await cluster.apply(changed(unnamed, where, {"external": {"url": external}}))
+    await cluster.apply(changed(unnamed, where, {"managed": {"storage": {"size": "414"}}}))
+    with pytest.raises(RejectedError, match="the volumes of a server cannot be changed: make a new MemoryStore"):
+        await cluster.apply(unnamed)
+
+
 async def quiet(audit: Audit, allowed: int = 0, attempts: int = 0) -> None:
     """What is under way comes to an end; then for a while `allowed` requests at most, `attempts` of them writes."""
 

@@ -16,6 +16,7 @@ OF_CHANGES = {
     "make a new MemoryStore": (
         against_a_server.test_embedding_of_a_store_stays,
         against_a_server.test_volumes_of_a_store_stay,
+        against_a_server.test_a_server_that_is_not_named_has_a_volume_that_stays,
     ),
     "make a new MemoryRestore": (against_a_server.test_a_restore_is_not_changed,),
 }

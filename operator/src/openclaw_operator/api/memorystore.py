@@ -29,16 +29,26 @@ _NOT_STORED: dict[str, Any] = {"default": None}
 Image = str
 
 
+_SIZE, _QDRANT_SIZE = "10Gi", "100Gi"
+_VOLUMES_STAY = "the volumes of a server cannot be changed: make a new MemoryStore with the storage you need"
+
+
+def _unset_is_a_size(server: str, size: str) -> dict[str, Any]:
+    """A server that is not named has a volume too: to name one is no way to another volume, nor is to leave it out."""
+
+    def fits(spec: str) -> str:
+        volume = f"{spec}.{server}.managed.storage"
+        return f"has({spec}.{server}.external) || string({volume}.size) == '{size}' && !has({volume}.storageClassName)"
+
+    named, was_named = f"has(self.{server})", f"has(oldSelf.{server})"
+    return cel(f"{named} == {was_named} || ({named} ? {fits('self')} : {fits('oldSelf')})", _VOLUMES_STAY, f".{server}")
+
+
 class Storage(Model):
     """The volume of one replica."""
 
-    model_config = schema_extra(
-        cel(
-            "self == oldSelf",
-            "the volumes of a server cannot be changed: make a new MemoryStore with the storage you need",
-        )
-    )
-    size: Quantity = Field("10Gi", description="Requested size; it cannot be changed later.")
+    model_config = schema_extra(cel("self == oldSelf", _VOLUMES_STAY))
+    size: Quantity = Field(_SIZE, description="Requested size; it cannot be changed later.")
     storage_class_name: Name | None = Field(None, description="Storage class; the cluster's default when unset.")
 
 
@@ -47,7 +57,7 @@ class ManagedQdrant(Model):
 
     replicas: int = Field(3, ge=1, le=32, description="Qdrant nodes; from 2 on they form a cluster.")
     image: str | None = Field(None, min_length=1, max_length=512, description="Image; the operator's default if unset.")
-    storage: Storage = Field(default_factory=lambda: Storage(size="100Gi"), description="Volume of each node.")
+    storage: Storage = Field(default_factory=lambda: Storage(size=_QDRANT_SIZE), description="Volume of each node.")
     resources: Resources = Field(
         default_factory=lambda: Resources(
             requests={"cpu": "500m", "memory": "1Gi"}, limits={"cpu": "2", "memory": "4Gi"}
@@ -112,6 +122,7 @@ class Quantization(Model):
 class Vector(Model):
     """Where embeddings live."""
 
+    model_config = schema_extra(_unset_is_a_size("qdrant", _QDRANT_SIZE))
     hnsw: Hnsw = Field(default_factory=Hnsw, description="How they are searched.")
     quantization: Quantization = Field(default_factory=Quantization, description="How they are compressed.")
     qdrant: Qdrant = Field(
@@ -156,6 +167,7 @@ class PostgreSQL(Model):
 class Records(Model):
     """Where records live."""
 
+    model_config = schema_extra(_unset_is_a_size("postgresql", _SIZE))
     postgresql: PostgreSQL = Field(
         default_factory=lambda: PostgreSQL(managed=ManagedServer()),
         description="PostgreSQL; managed when unset.",
@@ -185,6 +197,7 @@ class Redis(Model):
 class Cache(Model):
     """The shared cache, which is also the event bus of the agents."""
 
+    model_config = schema_extra(_unset_is_a_size("redis", _SIZE))
     redis: Redis = Field(
         default_factory=lambda: Redis(managed=ManagedServer()),
         description="Redis; managed when unset.",
