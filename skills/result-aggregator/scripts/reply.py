@@ -1,4 +1,4 @@
-"""Reading what a model answered. A package holds all it runs, so each skill that needs this file has a copy of it."""
+"""Asking a model and reading its answers. A package holds all it runs, so each skill that needs this has a copy."""
 
 from __future__ import annotations
 

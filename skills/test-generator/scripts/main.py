@@ -11,11 +11,9 @@ import compose
 import running
 import target
 import workspace
+from reply import ReplyError, ask
 
 from openclaw_skill import ContextError, SkillError
-
-ATTEMPTS = 2
-"""How often the model is asked; the second time it is told what was wrong."""
 
 
 def inspect(ctx: Any, args: dict[str, Any]) -> dict[str, Any]:
@@ -75,15 +73,20 @@ async def _compose(
     ctx: Any, subject: target.Target, functions: list[target.Function], *, use_model: bool
 ) -> tuple[str, str, str | None]:
     """Returns the test file, who wrote it (model or skeleton) and why the model did not."""
-    complaint: str | None = None
-    for _ in range(ATTEMPTS if use_model else 0):
+    why = "useModel is false"
+    if use_model:
+        plain = running.has_pytest()
         try:
-            answer = await ctx.llm.generate(compose.prompt(subject, functions, complaint))
-            return compose.from_reply(answer, subject, plain_functions=running.has_pytest()), "model", None
-        except compose.UnusableError as error:
-            complaint = str(error)
-            ctx.logger.info("the model's tests are not taken: %s", complaint)
+            text = await ask(
+                ctx,
+                lambda again: compose.prompt(subject, functions, again),
+                lambda said: compose.from_reply(said, subject, plain_functions=plain),
+            )
+        except ReplyError as error:
+            why = str(error)
+            ctx.logger.info("the model's tests are not taken: %s", why)
         except ContextError as error:
-            complaint = f"the model did not answer: {error}"
-            break
-    return compose.skeleton(subject, functions), "skeleton", complaint or "useModel is false"
+            why = f"the model did not answer: {error}"
+        else:
+            return text, "model", None
+    return compose.skeleton(subject, functions), "skeleton", why
