@@ -587,6 +587,7 @@ async def test_a_restore_is_not_changed(cluster: Cluster) -> None:
 async def test_volumes_of_a_store_stay(cluster: Cluster, part: str) -> None:
     path = f"spec.{part}.managed.storage"
     await cluster.apply(changed(STORE, path, {"size": "5Gi"}))
+    await cluster.apply(changed(STORE, path, {"size": "5120Mi"}))
     for storage in ({"size": "6Gi"}, {"size": "5Gi", "storageClassName": "fast"}):
         with pytest.raises(RejectedError, match="the volumes of a server cannot be changed: make a new MemoryStore"):
             await cluster.apply(changed(STORE, path, storage))
@@ -606,8 +607,10 @@ async def test_a_server_that_is_not_named_has_a_volume_that_stays(
     """What is named later, or no longer, has to be what was there."""
     where = f"spec.{part}"
     unnamed = changed(STORE, "spec", {})
-    refused: list[dict[str, Any]] = [{"storage": {"size": "414"}}, {"storage": {"storageClassName": "fast"}}]
-    accepted: list[dict[str, Any]] = [{"storage": {"size": size}}, {"image": "example.org/server:1"}]
+    of_a_class = {"storage": {"size": size, "storageClassName": "fast"}}
+    refused: list[dict[str, Any]] = [{"storage": {"size": "414"}}, of_a_class]
+    in_other_words = {"storage": {"size": f"{int(size.removesuffix('Gi')) * 1024}Mi"}}
+    accepted: list[dict[str, Any]] = [{"storage": {"size": size}}, in_other_words, {"image": "example.org/server:1"}]
     await cluster.apply(unnamed)
     for server in refused:
         with pytest.raises(RejectedError, match="the volumes of a server cannot be changed: make a new MemoryStore"):
@@ -619,6 +622,10 @@ async def test_a_server_that_is_not_named_has_a_volume_that_stays(
     await cluster.apply(changed(unnamed, where, {"managed": {"storage": {"size": "414"}}}))
     with pytest.raises(RejectedError, match="the volumes of a server cannot be changed: make a new MemoryStore"):
         await cluster.apply(unnamed)
+    other = changed(unnamed, "metadata.name", "other")
+    await cluster.apply(changed(other, where, {"managed": of_a_class}))
+    with pytest.raises(RejectedError, match="the volumes of a server cannot be changed: make a new MemoryStore"):
+        await cluster.apply(other)
 
 
 async def quiet(audit: Audit, allowed: int = 0, attempts: int = 0) -> None:

@@ -33,12 +33,17 @@ _SIZE, _QDRANT_SIZE = "10Gi", "100Gi"
 _VOLUMES_STAY = "the volumes of a server cannot be changed: make a new MemoryStore with the storage you need"
 
 
-def _unset_is_a_size(server: str, size: str) -> dict[str, Any]:
+def _same(size: str, other: str) -> str:
+    return f"quantity(string({size})).compareTo(quantity({other})) == 0"
+
+
+def _unnamed_volume_stays(server: str, size: str) -> dict[str, Any]:
     """A server that is not named has a volume too: to name one is no way to another volume, nor is to leave it out."""
 
     def fits(spec: str) -> str:
         volume = f"{spec}.{server}.managed.storage"
-        return f"has({spec}.{server}.external) || string({volume}.size) == '{size}' && !has({volume}.storageClassName)"
+        usual = _same(f"{volume}.size", f"'{size}'")
+        return f"has({spec}.{server}.external) || {usual} && !has({volume}.storageClassName)"
 
     named, was_named = f"has(self.{server})", f"has(oldSelf.{server})"
     return cel(f"{named} == {was_named} || ({named} ? {fits('self')} : {fits('oldSelf')})", _VOLUMES_STAY, f".{server}")
@@ -47,7 +52,14 @@ def _unset_is_a_size(server: str, size: str) -> dict[str, Any]:
 class Storage(Model):
     """The volume of one replica."""
 
-    model_config = schema_extra(cel("self == oldSelf", _VOLUMES_STAY))
+    model_config = schema_extra(
+        cel(
+            f"{_same('self.size', 'string(oldSelf.size)')} && "
+            "has(self.storageClassName) == has(oldSelf.storageClassName) && "
+            "(!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
+            _VOLUMES_STAY,
+        )
+    )
     size: Quantity = Field(_SIZE, description="Requested size; it cannot be changed later.")
     storage_class_name: Name | None = Field(None, description="Storage class; the cluster's default when unset.")
 
@@ -122,7 +134,7 @@ class Quantization(Model):
 class Vector(Model):
     """Where embeddings live."""
 
-    model_config = schema_extra(_unset_is_a_size("qdrant", _QDRANT_SIZE))
+    model_config = schema_extra(_unnamed_volume_stays("qdrant", _QDRANT_SIZE))
     hnsw: Hnsw = Field(default_factory=Hnsw, description="How they are searched.")
     quantization: Quantization = Field(default_factory=Quantization, description="How they are compressed.")
     qdrant: Qdrant = Field(
@@ -136,7 +148,8 @@ class ManagedServer(Model):
     """A one-replica StatefulSet run by the operator."""
 
     image: str | None = Field(None, min_length=1, max_length=512, description="Image; the operator's default if unset.")
-    storage: Storage = Field(default_factory=Storage, description="Its volume.")
+    # The API server checks a default against the CEL rules before it fills in nested defaults.
+    storage: Storage = Field(default_factory=lambda: Storage(size=_SIZE), description="Its volume.")
     resources: Resources = Field(
         default_factory=lambda: Resources(
             requests={"cpu": "100m", "memory": "256Mi"}, limits={"cpu": "1", "memory": "1Gi"}
@@ -167,7 +180,7 @@ class PostgreSQL(Model):
 class Records(Model):
     """Where records live."""
 
-    model_config = schema_extra(_unset_is_a_size("postgresql", _SIZE))
+    model_config = schema_extra(_unnamed_volume_stays("postgresql", _SIZE))
     postgresql: PostgreSQL = Field(
         default_factory=lambda: PostgreSQL(managed=ManagedServer()),
         description="PostgreSQL; managed when unset.",
@@ -197,7 +210,7 @@ class Redis(Model):
 class Cache(Model):
     """The shared cache, which is also the event bus of the agents."""
 
-    model_config = schema_extra(_unset_is_a_size("redis", _SIZE))
+    model_config = schema_extra(_unnamed_volume_stays("redis", _SIZE))
     redis: Redis = Field(
         default_factory=lambda: Redis(managed=ManagedServer()),
         description="Redis; managed when unset.",
