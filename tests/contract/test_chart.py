@@ -378,8 +378,8 @@ def test_the_operator_reads_what_the_chart_sets_and_has_the_same_defaults() -> N
     from_chart = load_settings(environment).model_dump()
     assert from_chart == load_settings({}).model_dump()
     given = {name.removeprefix(PREFIX).lower() for name in environment}
-    # The ports are the chart's own; the backup image follows the runtime image; time limits are for tests to shorten.
-    limits = {"request_seconds", "list_seconds", "watch_silence_seconds"}
+    # The ports are the chart's own; the backup image follows the runtime image; limits are for tests to shorten.
+    limits = {"request_seconds", "watch_silence_seconds", "page_size"}
     assert given == set(Settings.model_fields) - {"metrics_port", "health_port", "backup_image", *limits}
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"health": Settings().health_port, "metrics": Settings().metrics_port}

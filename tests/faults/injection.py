@@ -18,6 +18,8 @@ class Call:
     path: str
     is_watch: bool
     body: bytes = b""
+    # Of a list: whether it goes on with one that is begun.
+    is_later_page: bool = False
 
     @property
     def is_write(self) -> bool:

@@ -22,7 +22,7 @@ from tests.faults.injection import Answer, Call, CloseAfter, CloseBefore, Hang, 
 # https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1 and what the two HTTP stacks set themselves.
 _HOP_BY_HOP = frozenset({"connection", "host", "keep-alive", "transfer-encoding", "content-length", "upgrade"})
 LONGEST_EVENT_BYTES = 8 * 1024 * 1024
-_REASONS = {409: "Conflict", 429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable"}
+_REASONS = {409: "Conflict", 410: "Expired", 429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable"}
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,9 @@ class Proxy:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         is_watch = request.query.get("watch", "").lower() in {"1", "true"}
-        call = Call(len(self.calls) + 1, request.method, request.path, is_watch, body)
+        call = Call(
+            len(self.calls) + 1, request.method, request.path, is_watch, body, bool(request.query.get("continue"))
+        )
         self.calls.append(call)
         fault = CloseBefore() if self._down else self.injector(call)
         if fault != Pass():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -16,7 +17,20 @@ from tests.faults.injection import Answer, Call, CloseAfter, CloseBefore, Fault,
 
 DEPLOYMENT = resource_path("apps/v1", "deployments", world.NAMESPACE, "expert-gateway")
 CONFIG = resource_path("v1", "configmaps", world.NAMESPACE, "expert-gateway")
+AGENTS = resource_path(world.GROUP, "agents", world.NAMESPACE)
 EXPERT = resource_path(world.GROUP, "agents", world.NAMESPACE, "expert")
+
+
+async def start_and_watch(stage: Stage) -> None:
+    """Start an operator, and wait until it has read all there is: what is there already proves nothing of it."""
+    calls = len(stage.proxy.calls)
+    await stage.start()
+    primaries = {resource_path(world.GROUP, plural, world.NAMESPACE) for plural in world.PRIMARIES.values()}
+
+    async def watches() -> bool:
+        return primaries <= {call.path for call in stage.proxy.calls[calls:] if call.is_watch}
+
+    await eventually(watches, "the operator watches again", seconds=60)
 
 
 async def test_a_clean_run_leaves_everything_reported(expected: dict[str, Any]) -> None:
@@ -38,13 +52,7 @@ async def test_a_restart_writes_nothing(stage: Stage, expected: dict[str, Any]) 
     await stage.becomes(expected)
     await stage.stop()
     before = len(stage.proxy.writes)
-    calls = len(stage.proxy.calls)
-    await stage.start()
-
-    async def watches() -> bool:
-        return sum(call.is_watch for call in stage.proxy.calls[calls:]) >= len(world.PRIMARIES)
-
-    await eventually(watches, "the operator watches again", seconds=60)
+    await start_and_watch(stage)
     await stage.becomes(expected)
     assert [str(write) for write in stage.proxy.writes[before:]] == []
 
@@ -56,6 +64,54 @@ async def test_a_tenth_of_all_requests_fails(stage: Stage, expected: dict[str, A
     await stage.start()
     await stage.becomes(expected)
     assert stage.proxy.injected > 0
+
+
+async def test_every_other_page_of_a_list_fails_where_every_object_is_a_page(
+    stage: Stage, expected: dict[str, Any]
+) -> None:
+    """A list that were begun again for each page that fails would never end."""
+    await world.create(stage.api, world.resources())
+    await stage.start()
+    await stage.becomes(expected)
+    await stage.stop()
+    before = len(stage.proxy.writes)
+    pages: Counter[str] = Counter()
+
+    def every_other(call: Call) -> Fault:
+        if not call.is_later_page:
+            return Pass()
+        pages[call.path] += 1
+        return Answer(503) if pages[call.path] % 2 else Pass()
+
+    stage.settings = {"page_size": "1"}
+    stage.proxy.injector = every_other
+    await start_and_watch(stage)
+    await stage.becomes(expected)
+    assert stage.proxy.injected == sum(count // 2 for count in pages.values()) > 20
+    assert stage.proxy.writes[before:] == []
+
+
+async def test_a_list_gets_too_old_between_its_pages(stage: Stage, expected: dict[str, Any]) -> None:
+    """The operator begins its first list again. kopf gives up, which ends the operator at once: it is started anew."""
+    agents = sum(item["kind"] == "Agent" for item in world.resources())
+    later: list[Call] = []
+
+    def too_old(call: Call) -> Fault:
+        if not call.is_later_page or call.path != AGENTS:
+            return Pass()
+        later.append(call)
+        # The first of the operator; then it reads all but the first page; then comes the first of kopf.
+        return Answer(410) if len(later) in {1, 1 + agents - 1 + 1} else Pass()
+
+    stage.settings = {"page_size": "1"}
+    stage.proxy.injector = too_old
+    await world.create(stage.api, world.resources())
+    operator = await stage.start()
+    await stage.killed()
+    assert operator.running.returncode == 1
+    assert len(later) == 1 + agents - 1 + 1
+    await stage.start()
+    await stage.becomes(expected)
 
 
 @pytest.mark.parametrize("fault", [Answer(409), Answer(429), Answer(500), CloseBefore(), CloseAfter()], ids=str)
@@ -173,7 +229,7 @@ async def test_events_of_children_come_late(stage: Stage, expected: dict[str, An
 
 async def test_requests_and_watches_hang(stage: Stage, expected: dict[str, Any]) -> None:
     """Connections that are dead and do not say so are given up after a while: nothing else would tell."""
-    stage.settings = {"request_seconds": "1", "list_seconds": "1", "watch_silence_seconds": "5"}
+    stage.settings = {"request_seconds": "1", "watch_silence_seconds": "5"}
     stage.proxy.injector = share_of_calls(4, 0.05, [Hang()])
     await world.create(stage.api, world.resources())
     await stage.start()

@@ -52,6 +52,11 @@ class ApiError(OperatorError):
         self.message = message
         self.retry_after = retry_after
 
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may be answered next time: no answer, too many requests, the server's own fault."""
+        return self.status in {0, 429} or self.status >= 500
+
 
 class UnavailableError(ApiError):
     """No answer: connection refused, reset or timed out. What was asked may or may not have been done."""

@@ -24,6 +24,7 @@ from openclaw_operator.reconcile.controller import Controller
 from openclaw_operator.settings import Settings
 
 LOG = logging.getLogger(__name__)
+KOPF_STOP_SECONDS = 2.0
 
 
 async def run(settings: Settings, stop: asyncio.Event) -> None:
@@ -37,6 +38,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         metrics,
         request_seconds=settings.request_seconds,
         watch_silence_seconds=settings.watch_silence_seconds,
+        page_size=settings.page_size,
     ) as client:
         controller = Controller(
             client,
@@ -69,7 +71,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def _watch(settings: Settings, handlers: kopf.OperatorRegistry) -> None:
-    await kopf.operator(
+    tasks = await kopf.spawn_tasks(
         registry=handlers,
         settings=registry.configure(settings),
         standalone=True,
@@ -77,6 +79,15 @@ async def _watch(settings: Settings, handlers: kopf.OperatorRegistry) -> None:
         namespaces=settings.watch_namespaces,
         liveness_endpoint=f"http://0.0.0.0:{settings.health_port}/healthz" if settings.health_port else None,
     )
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        # Where one of them fails, kopf.run_tasks waits for others that never end, and nobody watches any more.
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=KOPF_STOP_SECONDS)
+    for task in done:
+        await task
 
 
 def _root(error: BaseException) -> BaseException:

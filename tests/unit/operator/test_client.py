@@ -21,8 +21,11 @@ NAMES = ["ada", "bob", "eve"]
 class Pages:
     """An API server with one object a page, which answers the request of that number with `status`, so many times."""
 
-    def __init__(self, status: int = 200, *, at: int = 0, times: int = 0) -> None:
+    def __init__(
+        self, status: int = 200, *, at: int = 0, times: int = 0, headers: dict[str, str] | None = None
+    ) -> None:
         self._status = status
+        self._headers = headers or {}
         self._at = at
         self._left = times
         self.asked: list[str] = []
@@ -34,7 +37,7 @@ class Pages:
         self.encodings.add(seen.headers.get("accept-encoding"))
         if page == self._at and self._left:
             self._left -= 1
-            return Reply(self._status, b'{"reason": "Test", "message": "not now"}')
+            return Reply(self._status, b'{"reason": "Test", "message": "not now"}', self._headers)
         following = str(page + 1) if page + 1 < len(NAMES) else ""
         items = [{"metadata": {"name": NAMES[page]}}]
         body = {"metadata": {"resourceVersion": "7", "continue": following}, "items": items}
@@ -67,6 +70,24 @@ async def test_a_page_that_does_not_come_is_asked_for_again_and_not_all_before_i
     pages = Pages(status, at=1, times=3)
     assert await names(pages) == NAMES
     assert pages.asked == ["ada", "bob", "bob", "bob", "bob", "eve"]
+
+
+async def test_a_page_whose_connection_breaks_is_asked_for_again() -> None:
+    pages = Pages(200, at=2, times=1, headers={"Content-Length": "999"})
+    assert await names(pages) == NAMES
+    assert pages.asked == ["ada", "bob", "eve", "eve"]
+
+
+async def test_a_server_that_asks_for_time_gets_it_within_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr("openclaw_operator.cluster.client.asyncio.sleep", sleep)
+    for asked in ("7", "600"):
+        assert await names(Pages(503, at=1, times=1, headers={"Retry-After": asked})) == NAMES
+    assert waited == [7.0, 20.0]
 
 
 async def test_a_page_that_never_comes_is_given_up() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from openclaw_operator.cluster.client import Client
 from openclaw_operator.cluster.kinds import BY_NAME, Kind
-from openclaw_operator.errors import NotFoundError
+from openclaw_operator.errors import ApiError, ForbiddenError, GoneError, NotFoundError
+from openclaw_operator.reconcile import controller as module
 from openclaw_operator.reconcile.controller import Controller
 from openclaw_operator.reconcile.queue import Key
 from openclaw_operator.settings import Settings
@@ -32,6 +33,25 @@ def controller_of(api: FakeApi) -> Controller:
         random_bytes=bytes,
         instance="test",
     )
+
+
+async def test_the_first_list_is_begun_again_after_a_passing_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    faults: list[ApiError] = [ApiError(503, "Busy", "not now"), GoneError(410, "Expired", "too old")]
+    lists: list[str] = []
+
+    async def list_primaries() -> None:
+        lists.append("begun")
+        if faults:
+            raise faults.pop(0)
+
+    controller = controller_of(FakeApi())
+    monkeypatch.setattr(controller, "_list_primaries", list_primaries)
+    monkeypatch.setattr(module, "FIRST_BACKOFF_SECONDS", 0.0)
+    await controller._begin()
+    assert len(lists) == 3
+    faults.append(ForbiddenError(403, "Forbidden", "no right to list agents"))
+    with pytest.raises(ForbiddenError):
+        await controller._begin()
 
 
 async def test_what_is_missing_after_the_finalizer_was_set_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

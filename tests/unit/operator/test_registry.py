@@ -6,7 +6,6 @@ from typing import Any, NoReturn
 
 import kopf
 
-from openclaw_operator.cluster.client import PAGE
 from openclaw_operator.handlers.registry import configure
 from openclaw_operator.settings import load_settings
 
@@ -36,5 +35,10 @@ def test_what_is_too_old_to_be_watched_is_not_listed_again_in_a_tight_loop() -> 
 def test_thousands_of_resources_are_not_held_parsed_at_once() -> None:
     """Every object of a list waits for a worker: few come at once, and no worker waits for more of the same."""
     configured = configure(load_settings({}))
-    assert configured.watching.chunk_size == PAGE
+    assert configured.watching.chunk_size == 100
     assert configured.queueing.idle_timeout <= 0.01
+
+
+def test_a_page_without_an_answer_is_given_up_like_any_other_request() -> None:
+    settings = load_settings({"OPENCLAW_OPERATOR_REQUEST_SECONDS": "7"})
+    assert configure(settings).networking.request_timeout == 7

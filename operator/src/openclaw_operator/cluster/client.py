@@ -33,10 +33,13 @@ FIELD_MANAGER = "openclaw-operator"
 REQUEST_SECONDS = 15.0
 # Bookmarks come about once a minute: a longer silence means the connection is dead.
 WATCH_SILENCE_SECONDS = 100.0
-# At the start all kinds are listed at once, and a page of each is held as parsed objects: some 15 KB an object.
 PAGE = 100
-# Between the tries of a page that goes on with a list. One that is given up on makes all before it useless.
+# As many more fit in a page of metadata alone.
+METADATA_PAGES = 5
+# Between the tries of a page that goes on with a list. One that is given up on makes all before it useless, and so does
+# one that comes too late: https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
 PAGE_BACKOFF_SECONDS = (0.2, 1.0, 3.0)
+LONGEST_PAGE_BACKOFF_SECONDS = 20.0
 # A burst of writes shares these; each connection more costs a TLS handshake. Watches have connections of their own.
 CONNECTIONS = 32
 # https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches
@@ -71,6 +74,7 @@ class Client:
         monotonic: Callable[[], float] = time.monotonic,
         request_seconds: float = REQUEST_SECONDS,
         watch_silence_seconds: float = WATCH_SILENCE_SECONDS,
+        page_size: int = PAGE,
     ) -> None:
         self._connection = connection
         self._metrics = metrics
@@ -78,6 +82,7 @@ class Client:
         self._request_seconds = request_seconds
         self._timeout = aiohttp.ClientTimeout(total=request_seconds)
         self._watch_silence_seconds = watch_silence_seconds
+        self._page_size = page_size
         self._session: aiohttp.ClientSession | None = None
         self._watches: aiohttp.ClientSession | None = None
 
@@ -121,7 +126,8 @@ class Client:
         `cached` takes what the API server has in memory, which may be behind by a moment and costs it next to nothing:
         https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
         """
-        params = {"limit": str(PAGE), **({"labelSelector": selector} if selector else {})}
+        limit = self._page_size * (METADATA_PAGES if metadata_only else 1)
+        params = {"limit": str(limit), **({"labelSelector": selector} if selector else {})}
         if cached:
             params["resourceVersion"] = "0"
         headers = {"Accept": METADATA_LIST_ONLY} if metadata_only else None
@@ -139,9 +145,11 @@ class Client:
             try:
                 return await self._request("GET", path, verb="list", params=params, headers=headers)
             except ApiError as error:
-                if error.status not in (0, 429) and error.status < 500:
+                if not error.passing:
                     raise
-                await asyncio.sleep(max(seconds, error.retry_after or 0.0))
+                pause = min(max(seconds, error.retry_after or 0.0), LONGEST_PAGE_BACKOFF_SECONDS)
+                LOG.warning("listing %s: %s; that page again in %.1f s", path, error, pause)
+                await asyncio.sleep(pause)
         return await self._request("GET", path, verb="list", params=params, headers=headers)
 
     async def watch(

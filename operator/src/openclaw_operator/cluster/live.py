@@ -12,6 +12,7 @@ import hashlib
 import zlib
 from dataclasses import dataclass, field
 from datetime import datetime
+from sys import intern
 from typing import Any
 
 import orjson
@@ -35,6 +36,8 @@ PUBLIC_KEYS = "public.keys"
 _NAME, _COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
 # By the scheduler, on a claim whose volume is to be made where the pod will run: the pod waits, and says nothing.
 _PLACED = "volume.kubernetes.io/selected-node"
+# Their values, and whatever else the children of an agent have in common, are kept once, not once for each child.
+_OUR_LABELS = ("openclaw.io/", "app.kubernetes.io/")
 _VOLATILE_META = frozenset({"resourceVersion", "generation", "managedFields", "creationTimestamp", "selfLink"})
 
 
@@ -98,14 +101,14 @@ def observe(kind: Kind, item: Object) -> Live:
     labels = meta.get("labels") or {}
     return Live(
         kind=kind.name,
-        namespace=meta["namespace"],
+        namespace=intern(meta["namespace"]),
         name=meta["name"],
         uid=meta["uid"],
         resource_version=meta["resourceVersion"],
         created=meta["creationTimestamp"],
         deleting="deletionTimestamp" in meta,
         owner=_owner(meta),
-        labels={key: value for key, value in labels.items() if key.startswith(("openclaw.io/", "app.kubernetes.io/"))},
+        labels={key: intern(value) for key, value in labels.items() if key.startswith(_OUR_LABELS)},
         applied_hash=(meta.get("annotations") or {}).get(APPLIED_HASH),
         facts=_facts(kind.name, item),
         fingerprint=hashlib.blake2b(content, digest_size=12).digest(),
@@ -134,7 +137,7 @@ def strip(kind: str, item: Object) -> Object:
 def _owner(meta: Object) -> Owner | None:
     for reference in meta.get("ownerReferences") or ():
         if reference.get("controller"):
-            return Owner(reference["kind"], reference["name"], reference["uid"])
+            return Owner(*(intern(reference[key]) for key in ("kind", "name", "uid")))
     return None
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import kopf
 
 from openclaw_operator.api import GROUP, VERSION
-from openclaw_operator.cluster.client import PAGE
 from openclaw_operator.cluster.connection import Connection
 from openclaw_operator.cluster.kinds import PRIMARY
 from openclaw_operator.reconcile.controller import Controller
@@ -72,7 +71,7 @@ def configure(settings: Settings) -> kopf.OperatorSettings:
     configured.networking.request_timeout = settings.request_seconds
     configured.networking.connect_timeout = 10
     configured.networking.error_backoffs = (0.2, 0.5, 1, 2, 5, 10)
-    configured.watching.chunk_size = PAGE
+    configured.watching.chunk_size = settings.page_size
     configured.watching.connect_timeout = 10
     configured.watching.server_timeout = 300
     configured.watching.inactivity_timeout = settings.watch_silence_seconds

@@ -17,9 +17,14 @@ from openclaw_operator.cluster.client import Client, Object
 from openclaw_operator.cluster.kinds import BY_NAME, CHILDREN, PRIMARY, Kind
 from openclaw_operator.cluster.live import Live
 from openclaw_operator.cluster.references import References
-from openclaw_operator.cluster.reflector import ABSENT_SECONDS, Reflector
+from openclaw_operator.cluster.reflector import (
+    ABSENT_SECONDS,
+    FIRST_BACKOFF_SECONDS,
+    LAST_BACKOFF_SECONDS,
+    Reflector,
+)
 from openclaw_operator.cluster.store import ChildStore
-from openclaw_operator.errors import ApiError, NotFoundError, RejectedError, SettingsError
+from openclaw_operator.errors import ApiError, GoneError, NotFoundError, RejectedError, SettingsError
 from openclaw_operator.fetch.guard import Guard
 from openclaw_operator.reconcile import activator, pause, unfit
 from openclaw_operator.reconcile.agent import AgentReconciler
@@ -193,7 +198,7 @@ class Controller:
                 group.create_task(reflector.run())
             for reflector in reflectors:
                 await reflector.synced.wait()
-            await self._list_primaries()
+            await self._begin()
             ready.set()
             group.create_task(self._queue.run(self._settings.workers))
             group.create_task(self._resync())
@@ -327,6 +332,21 @@ class Controller:
             # An API server that checks the whole resource whenever its status is written.
             LOG.error("%s %s/%s: %s (%s)", *primary.key, unfit.message(primary.kind, error), refusal)  # noqa: TRY400
         return self._settings.resync_seconds
+
+    async def _begin(self) -> None:
+        """List what there is, again after a passing fault: all the children would be listed anew for it."""
+        backoff = FIRST_BACKOFF_SECONDS
+        while True:
+            try:
+                await self._list_primaries()
+            except ApiError as error:
+                if not (error.passing or isinstance(error, GoneError)):
+                    raise
+                LOG.warning("the first list: %s; again in %.1f s", error, backoff)
+                await asyncio.sleep(backoff * (0.75 + self._jitter() / 2))
+                backoff = min(backoff * 2, LAST_BACKOFF_SECONDS)
+            else:
+                return
 
     async def _list_primaries(self) -> None:
         """Compare with the API server: what was missed comes in, what is gone goes out."""
