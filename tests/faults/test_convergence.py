@@ -12,7 +12,7 @@ from openclaw_operator.resources import egress, network
 from tests.bench.api import Object, resource_path
 from tests.bench.waiting import eventually
 from tests.faults import world
-from tests.faults.harness import Stage
+from tests.faults.harness import CONVERGE_SECONDS, Stage
 from tests.faults.injection import Answer, Call, CloseAfter, CloseBefore, Fault, Hang, Pass, share_of_calls
 
 DEPLOYMENT = resource_path("apps/v1", "deployments", world.NAMESPACE, "expert-gateway")
@@ -30,7 +30,7 @@ async def start_and_watch(stage: Stage) -> None:
     async def watches() -> bool:
         return primaries <= {call.path for call in stage.proxy.calls[calls:] if call.is_watch}
 
-    await eventually(watches, "the operator watches again", seconds=60)
+    await eventually(watches, "the operator watches again", seconds=CONVERGE_SECONDS)
 
 
 async def test_a_clean_run_leaves_everything_reported(expected: dict[str, Any]) -> None:

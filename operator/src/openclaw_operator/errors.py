@@ -11,6 +11,10 @@ class SettingsError(OperatorError):
     """A wrong environment variable; the message names it, its value and what is allowed."""
 
 
+class WatchError(OperatorError):
+    """What people ask for is watched no more, and nobody knows what was missed: the operator has to start anew."""
+
+
 class SpecError(OperatorError):
     """A spec that cannot be carried out until the user, or an object it names, changes.
 

@@ -19,6 +19,7 @@ from prometheus_client import start_http_server
 from openclaw_operator import telemetry
 from openclaw_operator.cluster.client import Client
 from openclaw_operator.cluster.connection import connect
+from openclaw_operator.errors import WatchError
 from openclaw_operator.handlers import registry
 from openclaw_operator.reconcile.controller import Controller
 from openclaw_operator.settings import Settings
@@ -87,7 +88,8 @@ async def _watch(settings: Settings, handlers: kopf.OperatorRegistry) -> None:
             task.cancel()
         await asyncio.wait(tasks, timeout=KOPF_STOP_SECONDS)
     for task in done:
-        await task
+        if error := task.exception():
+            raise WatchError(f"kopf watches no more: {_root(error)}") from error
 
 
 def _root(error: BaseException) -> BaseException:

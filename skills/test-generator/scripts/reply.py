@@ -1,4 +1,4 @@
-"""Asking a model and reading its answers. A package holds all it runs, so each skill that needs this has a copy."""
+"""Asking a model and reading its answers. A package holds all it runs: each skill that needs this has a copy of it."""
 
 from __future__ import annotations
 

@@ -87,7 +87,8 @@ async def test_a_server_that_asks_for_time_gets_it_within_reason(monkeypatch: py
     monkeypatch.setattr("openclaw_operator.cluster.client.asyncio.sleep", sleep)
     for asked in ("7", "600"):
         assert await names(Pages(503, at=1, times=1, headers={"Retry-After": asked})) == NAMES
-    assert waited == [7.0, 20.0]
+    # aiohttp yields now and then.
+    assert [seconds for seconds in waited if seconds] == [7.0, 10.0]
 
 
 async def test_a_page_that_never_comes_is_given_up() -> None:

@@ -71,7 +71,15 @@ def test_what_others_add_does_not_matter(desired: dict[str, Any], more: dict[str
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1", "1"), ("1.5Gi", "1610612736"), ("100m", "0.1"), ("1e3", "1000"), ("12E", "12000000000000000000"), (7, "7")],
+    [
+        ("1", "1"),
+        ("+1", "1"),
+        ("1.5Gi", "1610612736"),
+        ("100m", "0.1"),
+        ("1e3", "1000"),
+        ("12E", "12000000000000000000"),
+        (7, "7"),
+    ],
 )
 def test_quantity(text: object, value: str) -> None:
     assert quantity(text) == Decimal(value)

@@ -39,6 +39,10 @@ def test_thousands_of_resources_are_not_held_parsed_at_once() -> None:
     assert configured.queueing.idle_timeout <= 0.01
 
 
+def test_an_operator_that_does_not_end_is_ended() -> None:
+    assert configure(load_settings({})).process.ultimate_exiting_timeout == 10
+
+
 def test_a_page_without_an_answer_is_given_up_like_any_other_request() -> None:
     settings = load_settings({"OPENCLAW_OPERATOR_REQUEST_SECONDS": "7"})
     assert configure(settings).networking.request_timeout == 7

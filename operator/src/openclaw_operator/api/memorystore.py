@@ -54,7 +54,8 @@ class Storage(Model):
 
     model_config = schema_extra(
         cel(
-            f"{_same('self.size', 'string(oldSelf.size)')} && "
+            # What stays as it is has to be taken, though quantity() cannot read it.
+            f"(self.size == oldSelf.size || {_same('self.size', 'string(oldSelf.size)')}) && "
             "has(self.storageClassName) == has(oldSelf.storageClassName) && "
             "(!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
             _VOLUMES_STAY,

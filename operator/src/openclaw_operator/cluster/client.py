@@ -39,7 +39,7 @@ METADATA_PAGES = 5
 # Between the tries of a page that goes on with a list. One that is given up on makes all before it useless, and so does
 # one that comes too late: https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
 PAGE_BACKOFF_SECONDS = (0.2, 1.0, 3.0)
-LONGEST_PAGE_BACKOFF_SECONDS = 20.0
+LONGEST_PAGE_BACKOFF_SECONDS = 10.0
 # A burst of writes shares these; each connection more costs a TLS handshake. Watches have connections of their own.
 CONNECTIONS = 32
 # https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches

@@ -78,6 +78,8 @@ def configure(settings: Settings) -> kopf.OperatorSettings:
     # Between a watch that ended with 410 and the next list.
     configured.watching.reconnect_backoff = 1.0
     configured.queueing.exit_timeout = 0.5
+    # Where kopf has failed, some of its tasks never end. A stop takes a second or two.
+    configured.process.ultimate_exiting_timeout = 10
     configured.persistence.diffbase_storage = NoHistory()
     if settings.agent_selector:
         for kind in PRIMARY:

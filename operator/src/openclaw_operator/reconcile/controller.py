@@ -342,8 +342,9 @@ class Controller:
             except ApiError as error:
                 if not (error.passing or isinstance(error, GoneError)):
                     raise
-                LOG.warning("the first list: %s; again in %.1f s", error, backoff)
-                await asyncio.sleep(backoff * (0.75 + self._jitter() / 2))
+                pause = max(backoff, min(error.retry_after or 0.0, LAST_BACKOFF_SECONDS))
+                LOG.warning("the first list: %s; again in %.1f s", error, pause)
+                await asyncio.sleep(pause * (0.75 + self._jitter() / 2))
                 backoff = min(backoff * 2, LAST_BACKOFF_SECONDS)
             else:
                 return

@@ -11,7 +11,7 @@ from openclaw_operator.patches import list_key
 # What is one value to the API server, although it could be merged: one subject more is another right given away, one
 # label more in a selector and a Service has no pods, or a NetworkPolicy protects none.
 _ATOMIC = frozenset({"subjects", "selector", "podSelector", "namespaceSelector", "matchLabels"})
-_QUANTITY = re.compile(r"^([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]|[eE][+-]?[0-9]+)?$")
+_QUANTITY = re.compile(r"^\+?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]|[eE][+-]?[0-9]+)?$")
 _SUFFIXES = {
     "": Decimal(1),
     "n": Decimal("1e-9"),
