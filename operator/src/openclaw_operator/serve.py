@@ -89,7 +89,10 @@ async def _watch(settings: Settings, handlers: kopf.OperatorRegistry) -> None:
         await asyncio.wait(tasks, timeout=KOPF_STOP_SECONDS)
     for task in done:
         if error := task.exception():
-            raise WatchError(f"kopf watches no more: {_root(error)}") from error
+            failure = WatchError(f"kopf watches no more: {_root(error)}")
+            # Told at once: what is left of kopf may keep the process from ending until kopf kills it.
+            LOG.error("%s", failure)
+            raise failure from error
 
 
 def _root(error: BaseException) -> BaseException:
