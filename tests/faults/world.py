@@ -266,10 +266,8 @@ async def collect_garbage(api: Api, namespace: str = NAMESPACE) -> int:
 
 async def held_back(api: Api, namespace: str = NAMESPACE) -> list[str]:
     """Paths of the gateway Deployments whose messages the activator holds until one of their pods is ready."""
-    services, deployments = (
-        resource_path("v1", "services", namespace),
-        resource_path("apps/v1", "deployments", namespace),
-    )
+    services = resource_path("v1", "services", namespace)
+    deployments = resource_path("apps/v1", "deployments", namespace)
     held = {
         item["metadata"]["name"]
         for item in await api.items(services)

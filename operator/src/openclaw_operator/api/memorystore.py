@@ -26,9 +26,6 @@ FINALIZER = "openclaw.io/last-backup"
 _ONE_OF = cel("has(self.managed) != has(self.external)", "set exactly one of managed and external")
 # A default that is stored belongs to nobody: no apply of `external` would take it away, and both together are refused.
 _NOT_STORED: dict[str, Any] = {"default": None}
-Image = str
-
-
 _SIZE, _QDRANT_SIZE = "10Gi", "100Gi"
 _VOLUMES_STAY = "the volumes of a server cannot be changed: make a new MemoryStore with the storage you need"
 
