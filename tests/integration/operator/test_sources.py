@@ -136,7 +136,8 @@ async def test_a_skill_from_a_registry_is_fetched_once(
     cluster, front.target = full_cluster, registry
     operator = fetching()
     digest = await publish(http, registry)
-    await cluster.apply(STORE, from_registry(server, digest), FULL_AGENT)
+    # An autoscaler looks for the first time after 15 s: its change would come at any moment of what follows.
+    await cluster.apply(STORE, from_registry(server, digest), changed(FULL_AGENT, "spec.gateway", {"replicas": 2}))
     await cluster.wait_condition("Skill", "echo", "Ready", "True", "Ready")
     skill = await cluster.get("Skill", "echo")
     packed = pack_files(files())
