@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 
 Object = dict[str, Any]
+TRIES = 10
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
@@ -51,11 +54,17 @@ class Api:
     async def request(
         self, method: str, path: str, body: Any = None, content_type: str = "application/json", **params: str
     ) -> Object:
-        """Raises StatusError when the answer is 400 or more."""
+        """Raises StatusError when the answer is 400 or more; a server that asks for time gets it, as from client-go."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": content_type} if data is not None else None
-        async with self.session.request(method, path, data=data, headers=headers, params=params) as response:
-            content = await response.read()
+        tries_left = TRIES
+        while True:
+            tries_left -= 1
+            async with self.session.request(method, path, data=data, headers=headers, params=params) as response:
+                content, retry_after = await response.read(), response.headers.get("Retry-After")
+            if response.status == HTTPStatus.TOO_MANY_REQUESTS and retry_after and tries_left:
+                await asyncio.sleep(float(retry_after))
+                continue
             if response.status >= 400:
                 raise StatusError(response.status, _message(content))
             result: Object = json.loads(content)

@@ -140,7 +140,7 @@ def api_server(*, controllers: bool = False, cache: Cache | None = None) -> Iter
             pids[name] = component.process.pid
             return component
 
-        etcd = start("etcd", components.etcd(plane))
+        etcd = start("etcd", components.etcd(gotools.tool(cache, *components.ETCD), plane))
         etcd.wait_until(lambda: answers(f"{plane.etcd_url}/health"), seconds=READY_SECONDS)
         context = client_context(plane.pki)
 

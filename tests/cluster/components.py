@@ -22,6 +22,10 @@ AUDIT_POLICY: dict[str, Any] = {
 }
 
 
+# Of a module, as Go names it. Debian's own is too old for API servers to read consistently from their caches.
+ETCD = ("etcd", "server")
+
+
 @dataclass(frozen=True)
 class ControlPlane:
     """Where a control plane listens and keeps its files."""
@@ -48,11 +52,11 @@ class ControlPlane:
         return self.config / "audit-policy.yaml"
 
 
-def etcd(plane: ControlPlane) -> list[str]:
+def etcd(program: Path, plane: ControlPlane) -> list[str]:
     """etcd without fsync: a crash of the host may lose the test cluster, and nothing waits for the disk."""
     peer = f"http://127.0.0.1:{plane.etcd_peer_port}"
     return [
-        "etcd",
+        str(program),
         "--name=test",
         f"--data-dir={plane.data / 'etcd'}",
         f"--listen-client-urls={plane.etcd_url}",

@@ -38,8 +38,8 @@ def ensure(cache: Cache, progress: Progress, packages: Mapping[str, str] = prefl
     for name in gotools.MODULES:
         source = gotools.module(name)
         if not source.built(cache):
-            programs = ", ".join(path.rpartition("/")[2] for path in gotools.tools_of(source.gomod))
-            with progress.step(f"build {programs} (once; log {logs / f'build-{name}.log'})"):
+            programs = ", ".join(gotools.programs_of(source.gomod))
+            with progress.step(f"build {name}: {programs} (once; log {logs / f'build-{name}.log'})"):
                 gotools.build(source, cache, os.environ, logs / f"build-{name}.log")
 
 

@@ -15,7 +15,7 @@ from tests.cluster.paths import PACKAGE, Cache
 from tests.cluster.processes import exclusive, run
 
 MARKER = ".complete"
-MODULES = ("kubernetes", "metrics-server", "local-path-provisioner")
+MODULES = ("etcd", "kubernetes", "metrics-server", "local-path-provisioner")
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ def tools_of(gomod: str) -> list[str]:
         elif len(words) == 2 and words[0] == "tool":
             found.append(words[1])
     return found
+
+
+def programs_of(gomod: str) -> list[str]:
+    """The names of the programs: the last part of an import path that is no major version, as Go has it."""
+    return [re.sub(r"/v\d+$", "", path).rpartition("/")[2] for path in tools_of(gomod)]
 
 
 def required_version(gomod: str, path: str) -> str:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import addons, cgroups, deps, gotools, node, pki, preflight
+from tests.cluster import addons, cgroups, components, deps, gotools, node, pki, preflight
 from tests.cluster.api import Api
 from tests.cluster.apiserver import write_control_plane_files
 from tests.cluster.errors import ClusterError, ComponentError
@@ -192,7 +192,9 @@ class LocalCluster:
         self.paths.root.chmod(0o700)
         spec = node.NodeSpec(
             paths=paths,
-            programs=node.Programs(gotools.module("kubernetes").output(self.cache)),
+            programs=node.Programs(
+                gotools.module("kubernetes").output(self.cache), gotools.tool(self.cache, *components.ETCD)
+            ),
             snapshotter="overlayfs" if overlay_works(paths.data) else "native",
             cgroup_version=host.version,
             cgroup_controllers=tuple(each.controllers for each in host.hierarchies),

@@ -30,9 +30,10 @@ PAUSE_IMAGE = "openclaw.local/pause:test"
 
 @dataclass(frozen=True)
 class Programs:
-    """Folders of the programs built from Go modules."""
+    """Programs built from Go modules: those of Kubernetes in their folder, and etcd."""
 
     kubernetes: Path
+    etcd: Path
 
     def __getitem__(self, name: str) -> Path:
         return self.kubernetes / name
@@ -210,7 +211,7 @@ def component_entries(spec: NodeSpec) -> list[dict[str, Any]]:
     )
     api = ["kube-apiserver"]
     return [
-        entry("etcd", components.etcd(plane), [], url=f"{plane.etcd_url}/health"),
+        entry("etcd", components.etcd(programs.etcd, plane), [], url=f"{plane.etcd_url}/health"),
         entry(
             "containerd",
             ["containerd", "--config", str(config / "containerd.toml")],

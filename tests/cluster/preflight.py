@@ -22,7 +22,6 @@ PACKAGES = {
     "containerd": "containerd",
     "ctr": "containerd",
     "debootstrap": "debootstrap",
-    "etcd": "etcd-server",
     "buildah": "buildah",
     "busybox": "busybox-static",
     "ip": "iproute2",

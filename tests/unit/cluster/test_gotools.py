@@ -36,6 +36,10 @@ def test_tool_lines_alone_and_in_blocks() -> None:
     assert gotools.tools_of(GOMOD) == ["example.com/one/cmd/single", "example.com/two", "example.com/three/cmd/three"]
 
 
+def test_a_program_is_not_named_by_its_major_version() -> None:
+    assert gotools.programs_of("tool (\n\texample.com/one/cmd/single\n\texample.com/two/v3\n)\n") == ["single", "two"]
+
+
 def test_versions_reach_the_linker() -> None:
     flags = gotools.linker_flags("kubernetes", GOMOD)
     assert "component-base/version.gitVersion=v1.34.4" in flags

@@ -22,7 +22,7 @@ from tests.cluster.processes import ProcessId, poll
 def spec(root: Path, **change: Any) -> node.NodeSpec:
     values: dict[str, Any] = {
         "paths": ClusterPaths(root / "demo"),
-        "programs": node.Programs(Path("/bin-folder")),
+        "programs": node.Programs(Path("/bin-folder"), Path("/etcd-folder/server")),
         "snapshotter": "overlayfs",
         "cgroup_version": 1,
         "cgroup_controllers": (("memory",),),
