@@ -37,7 +37,10 @@ class Request:
 
 
 def requests_of(lines: Iterable[str], user: str) -> list[Request]:
-    """The requests of one user name. Watches count when they start, everything else when it is answered."""
+    """The requests of one user name. Watches count when they start, everything else when it is answered.
+
+    A watch that begins with all there is counts as a list besides once it has ended.
+    """
     return [_request(event) for event in _events(lines) if _counts(event, user)]
 
 
@@ -48,8 +51,14 @@ def _events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
 
 
 def _counts(event: dict[str, Any], user: str) -> bool:
-    stage = "ResponseStarted" if event["verb"] == "watch" else "ResponseComplete"
-    return bool(event["user"]["username"] == user and event["stage"] == stage)
+    starts = event["verb"] == "watch" and not (event["stage"] == "ResponseComplete" and _lists(event))
+    return bool(
+        event["user"]["username"] == user and event["stage"] == f"Response{'Started' if starts else 'Complete'}"
+    )
+
+
+def _lists(event: dict[str, Any]) -> bool:
+    return "sendInitialEvents=true" in event["requestURI"]
 
 
 def _request(event: dict[str, Any]) -> Request:
@@ -57,8 +66,9 @@ def _request(event: dict[str, Any]) -> Request:
     resource = reference.get("resource", event.get("requestURI", "").partition("?")[0])
     if reference.get("subresource"):
         resource += "/" + reference["subresource"]
+    streamed = event["verb"] == "watch" and event["stage"] == "ResponseComplete"
     return Request(
-        event["verb"],
+        "list" if streamed else event["verb"],
         resource,
         reference.get("name", ""),
         event.get("responseStatus", {}).get("code", 0),

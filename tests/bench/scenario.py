@@ -200,7 +200,7 @@ class Run:
         self.audit.take()
         started = time.time()
         self.subject.start()
-        await until_quiet(self._requests_after_the_first, quiet=3.0, seconds=self.options.timeout)
+        await until_quiet(self._requests_after_the_first, quiet=6.0, seconds=self.options.timeout)
         requests = self.audit.take()
         return {
             "stop s": stopped - stopping,

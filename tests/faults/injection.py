@@ -20,6 +20,8 @@ class Call:
     body: bytes = b""
     # Of a list: whether it goes on with one that is begun.
     is_later_page: bool = False
+    # Of a watch: whether it begins with all there is.
+    is_streamed_list: bool = False
 
     @property
     def is_write(self) -> bool:

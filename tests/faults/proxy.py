@@ -22,7 +22,14 @@ from tests.faults.injection import Answer, Call, CloseAfter, CloseBefore, Hang, 
 # https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1 and what the two HTTP stacks set themselves.
 _HOP_BY_HOP = frozenset({"connection", "host", "keep-alive", "transfer-encoding", "content-length", "upgrade"})
 LONGEST_EVENT_BYTES = 8 * 1024 * 1024
-_REASONS = {409: "Conflict", 410: "Expired", 429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable"}
+_REASONS = {
+    409: "Conflict",
+    410: "Expired",
+    422: "Invalid",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+}
 
 
 @dataclass(frozen=True)
@@ -162,7 +169,13 @@ class Proxy:
         body = await request.read()
         is_watch = request.query.get("watch", "").lower() in {"1", "true"}
         call = Call(
-            len(self.calls) + 1, request.method, request.path, is_watch, body, bool(request.query.get("continue"))
+            len(self.calls) + 1,
+            request.method,
+            request.path,
+            is_watch,
+            body,
+            is_later_page=bool(request.query.get("continue")),
+            is_streamed_list=request.query.get("sendInitialEvents") == "true",
         )
         self.calls.append(call)
         fault = CloseBefore() if self._down else self.injector(call)

@@ -77,8 +77,8 @@ class Settings(BaseModel):
     # When a request without an answer is given up, and a watch that tells nothing: bookmarks come about once a minute.
     request_seconds: float = Field(15, gt=0)
     watch_silence_seconds: float = Field(100, gt=0)
-    # At the start all kinds are listed at once, and a page of each is held as parsed objects: some 15 KB an object.
-    page_size: int = Field(100, ge=1)
+    # A page is held as parsed objects, some 15 KB each.
+    page_size: int = Field(500, ge=1)
     workers: int = Field(8, ge=1, le=256)
     cluster_domain: str = Field("cluster.local", min_length=1)
     # Label selector of the Agents, Skills and MemoryStores served; empty means all.

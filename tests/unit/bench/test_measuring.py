@@ -13,12 +13,14 @@ from tests.bench import audit, procfs, report, stats, workload
 from tests.bench.operator import parse
 
 
-def event(user: str = "bench-operator", verb: str = "patch", code: int = 200, **reference: str) -> str:
-    stage = "ResponseStarted" if verb == "watch" else "ResponseComplete"
+def event(
+    user: str = "bench-operator", verb: str = "patch", code: int = 200, stage: str = "", uri: str = "", **reference: str
+) -> str:
     return json.dumps(
         {
             "verb": verb,
-            "stage": stage,
+            "stage": stage or ("ResponseStarted" if verb == "watch" else "ResponseComplete"),
+            "requestURI": uri,
             "user": {"username": user},
             "objectRef": {"resource": "configmaps", "name": "a", **reference},
             "responseStatus": {"code": code},
@@ -39,6 +41,16 @@ def test_a_subresource_and_a_refusal_are_told_apart() -> None:
     lines = [event(resource="agents", subresource="status"), event(code=409), event(code=409)]
     counts = audit.by_verb_and_resource(audit.requests_of(lines, "bench-operator"))
     assert counts == {"patch configmaps (409)": 2, "patch agents/status": 1}
+
+
+def test_a_list_that_is_streamed_is_a_watch_and_a_list() -> None:
+    watches = [event(verb="watch", stage=stage) for stage in ("ResponseStarted", "ResponseComplete")]
+    streams = [
+        event(verb="watch", stage=stage, uri="/api/v1/configmaps?watch=true&sendInitialEvents=true")
+        for stage in ("ResponseStarted", "ResponseComplete")
+    ]
+    counts = audit.by_verb_and_resource(audit.requests_of([*watches, *streams], "bench-operator"))
+    assert counts == {"watch configmaps": 2, "list configmaps": 1}
 
 
 def test_a_tail_never_reads_half_a_line(tmp_path: Path) -> None:

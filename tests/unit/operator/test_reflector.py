@@ -7,10 +7,10 @@ from typing import Any, cast
 import pytest
 
 from openclaw_operator.cluster import reflector
-from openclaw_operator.cluster.client import Client
+from openclaw_operator.cluster.client import INITIAL_EVENTS_END, Client
 from openclaw_operator.cluster.kinds import BY_NAME, Kind
 from openclaw_operator.cluster.reflector import Reflector
-from openclaw_operator.errors import GoneError, UnavailableError
+from openclaw_operator.errors import ApiError, GoneError, RejectedError, UnavailableError
 from openclaw_operator.telemetry import Metrics
 
 PODS = BY_NAME["Pod"]
@@ -25,13 +25,25 @@ def event(type_: str, name: str, version: int) -> dict[str, Any]:
     return {"type": type_, "object": pod(name, version)}
 
 
+def told_all(items: list[dict[str, Any]], version: int) -> list[dict[str, Any]]:
+    """How a server streams a list."""
+    end = pod("", version)
+    end["metadata"]["annotations"] = {INITIAL_EVENTS_END: "true"}
+    return [*({"type": "ADDED", "object": item} for item in items), {"type": "BOOKMARK", "object": end}]
+
+
 class Script:
-    """Answers lists and watches as written; the last watch never ends."""
+    """Answers lists and watches as written; the last watch never ends. `streams` are lists that are streamed."""
 
     def __init__(
-        self, lists: list[list[dict[str, Any]] | BaseException], watches: list[tuple[list[dict[str, Any]], End]]
+        self,
+        lists: list[list[dict[str, Any]] | BaseException],
+        watches: list[tuple[list[dict[str, Any]], End]],
+        streams: list[tuple[list[dict[str, Any]], End]] | None = None,
     ) -> None:
         self.lists = lists
+        self.streams = streams or []
+        self.streams_lists = streams is not None
         self.watches = watches
         self.asked: list[str] = []
         self.idle = asyncio.Event()
@@ -43,8 +55,17 @@ class Script:
             raise answer
         yield {"metadata": {"resourceVersion": "10"}, "items": answer}
 
-    async def watch(self, _kind: Kind, _namespace: str | None, version: str, **_: Any) -> AsyncIterator[dict[str, Any]]:
-        self.asked.append(f"watch {version}")
+    async def watch(
+        self, _kind: Kind, _namespace: str | None, version: str | None, **_: Any
+    ) -> AsyncIterator[dict[str, Any]]:
+        self.asked.append("stream" if version is None else f"watch {version}")
+        if version is None:
+            events, end = self.streams.pop(0)
+            for each in events:
+                yield each
+            if end:
+                raise end
+            return
         if not self.watches:
             self.idle.set()
             await asyncio.Event().wait()
@@ -97,6 +118,45 @@ async def test_lists_then_watches_from_there() -> None:
     script = Script([[pod("a", 3)]], [([event("ADDED", "b", 11), event("DELETED", "a", 12)], None)])
     assert await follow(script, 4) == ["changed a", "listed ['a']", "changed b", "removed a"]
     assert script.asked[:2] == ["list", "watch 10"]
+
+
+async def test_a_list_is_streamed_and_watched_from_its_end() -> None:
+    script = Script([], [([event("ADDED", "b", 11)], None)], [(told_all([pod("a", 3)], 10), None)])
+    assert await follow(script, 3) == ["changed a", "listed ['a']", "changed b"]
+    assert script.asked[:2] == ["stream", "watch 10"]
+
+
+async def test_what_is_deleted_while_the_others_are_told_is_not_there() -> None:
+    events = told_all([pod("a", 3), pod("b", 4)], 10)
+    events[-1:-1] = [event("BOOKMARK", "", 8), event("DELETED", "a", 9), event("ADDED", "c", 10)]
+    assert await follow(Script([], [([], None)], [(events, None)]), 4) == [
+        "changed a",
+        "changed b",
+        "changed c",
+        "listed ['b', 'c']",
+    ]
+
+
+@pytest.mark.parametrize("end", [UnavailableError("cut"), None], ids=["cut", "ended"])
+async def test_of_a_list_whose_stream_breaks_nothing_counts_but_what_the_pages_tell(end: End) -> None:
+    script = Script([[pod("b", 4)]], [([], None)], [(told_all([pod("a", 3)], 10)[:-1], end)])
+    assert await follow(script, 3) == ["changed a", "changed b", "listed ['b']"]
+    assert script.asked[:3] == ["stream", "list", "watch 10"]
+    assert script.streams_lists
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        RejectedError(422, "Invalid", "sendInitialEvents is forbidden for watch"),
+        ApiError(500, "InternalError", "the required storage feature RequestWatchProgress is disabled"),
+    ],
+    ids=["api-server", "etcd"],
+)
+async def test_a_server_that_streams_no_lists_is_not_asked_to_again(refusal: ApiError) -> None:
+    script = Script([[pod("a", 3)], []], [([], GoneError(410, "Expired", "too old"))], [([], refusal)])
+    assert await follow(script, 3) == ["changed a", "listed ['a']", "listed []"]
+    assert script.asked[:4] == ["stream", "list", "watch 10", "list"]
 
 
 async def test_a_watch_that_ends_goes_on_where_it_was() -> None:

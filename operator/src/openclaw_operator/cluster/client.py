@@ -33,13 +33,13 @@ FIELD_MANAGER = "openclaw-operator"
 REQUEST_SECONDS = 15.0
 # Bookmarks come about once a minute: a longer silence means the connection is dead.
 WATCH_SILENCE_SECONDS = 100.0
-PAGE = 100
-# As many more fit in a page of metadata alone.
-METADATA_PAGES = 5
+PAGE = 500
 # Between the tries of a page that goes on with a list. One that is given up on makes all before it useless, and so does
 # one that comes too late: https://kubernetes.io/docs/reference/using-api/api-concepts/#retrieving-large-results-sets-in-chunks
 PAGE_BACKOFF_SECONDS = (0.2, 1.0, 3.0)
 LONGEST_PAGE_BACKOFF_SECONDS = 10.0
+INITIAL_EVENTS = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
+INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 # A burst of writes shares these; each connection more costs a TLS handshake. Watches have connections of their own.
 CONNECTIONS = 32
 # https://kubernetes.io/docs/reference/using-api/api-concepts/#metadata-only-fetches
@@ -76,6 +76,8 @@ class Client:
         watch_silence_seconds: float = WATCH_SILENCE_SECONDS,
         page_size: int = PAGE,
     ) -> None:
+        # Until it has refused to.
+        self.streams_lists = True
         self._connection = connection
         self._metrics = metrics
         self._monotonic = monotonic
@@ -126,8 +128,7 @@ class Client:
         `cached` takes what the API server has in memory, which may be behind by a moment and costs it next to nothing:
         https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
         """
-        limit = self._page_size * (METADATA_PAGES if metadata_only else 1)
-        params = {"limit": str(limit), **({"labelSelector": selector} if selector else {})}
+        params = {"limit": str(self._page_size), **({"labelSelector": selector} if selector else {})}
         if cached:
             params["resourceVersion"] = "0"
         headers = {"Accept": METADATA_LIST_ONLY} if metadata_only else None
@@ -156,24 +157,28 @@ class Client:
         self,
         kind: Kind,
         namespace: str | None,
-        resource_version: str,
+        resource_version: str | None,
         *,
         selector: str | None = None,
         metadata_only: bool = False,
         seconds: int = 300,
     ) -> AsyncIterator[Object]:
-        """Watch events from `resource_version` until the server ends the stream after about `seconds`."""
+        """Watch events from `resource_version` until the server ends the stream after about `seconds`.
+
+        None tells first of each object there is, up to a bookmark with INITIAL_EVENTS_END:
+        https://kubernetes.io/docs/reference/using-api/api-concepts/#streaming-lists
+        """
         params = {
             "watch": "true",
             "allowWatchBookmarks": "true",
-            "resourceVersion": resource_version,
             "timeoutSeconds": str(seconds),
+            **(INITIAL_EVENTS if resource_version is None else {"resourceVersion": resource_version}),
             **({"labelSelector": selector} if selector else {}),
         }
         headers = await self._headers({"Accept": METADATA_ONLY} if metadata_only else None)
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=self._request_seconds, sock_read=self._watch_silence_seconds
-        )
+        # What there is has not to be waited for.
+        silence = self._request_seconds if resource_version is None else self._watch_silence_seconds
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._request_seconds, sock_read=silence)
         try:
             async with _open(self._watches).get(
                 kind.path(namespace), params=params, headers=headers, timeout=timeout

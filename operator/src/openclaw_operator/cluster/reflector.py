@@ -10,6 +10,7 @@ from typing import Protocol
 
 from openclaw_operator.cluster.client import Client, Object
 from openclaw_operator.cluster.kinds import Kind
+from openclaw_operator.cluster.snapshot import snapshot
 from openclaw_operator.errors import ApiError, GoneError, NotFoundError
 from openclaw_operator.telemetry import Metrics
 
@@ -107,18 +108,14 @@ class Reflector:
             self._on_served(self._kind, served)
 
     async def _list(self) -> str:
-        present: set[tuple[str, str]] = set()
-        version = ""
-        async for page in self._client.pages(
-            self._kind, self._namespace, selector=self._selector, metadata_only=self._metadata_only
-        ):
-            version = version or page["metadata"]["resourceVersion"]
-            for item in page["items"]:
-                meta = item["metadata"]
-                present.add((meta["namespace"], meta["name"]))
-                self._sink.changed(self._kind, item)
-            # Or each kind would hold on to a page while it waits for its next one, and all list at once.
-            page["items"].clear()
+        present, version = await snapshot(
+            self._client,
+            self._kind,
+            self._namespace,
+            lambda item: self._sink.changed(self._kind, item),
+            selector=self._selector,
+            metadata_only=self._metadata_only,
+        )
         self._sink.listed(self._kind, self._namespace, present, version)
         return version
 

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 from pydantic import ValidationError
@@ -23,6 +24,7 @@ from openclaw_operator.cluster.reflector import (
     LAST_BACKOFF_SECONDS,
     Reflector,
 )
+from openclaw_operator.cluster.snapshot import snapshot
 from openclaw_operator.cluster.store import ChildStore
 from openclaw_operator.errors import ApiError, GoneError, NotFoundError, RejectedError, SettingsError
 from openclaw_operator.fetch.guard import Guard
@@ -354,8 +356,17 @@ class Controller:
         selector = self._settings.agent_selector or None
         for kind in PRIMARY:
             for namespace in self._settings.watch_namespaces or (None,):
-                present, version = await self._list(kind, namespace, selector)
-                for key in self._primaries.missing(kind.name, namespace, present, version):
+                try:
+                    present, version = await snapshot(
+                        self._client, kind, namespace, partial(self.primary_changed, kind.name), selector=selector
+                    )
+                except NotFoundError as error:
+                    raise SettingsError(
+                        f"the API server does not know {kind.plural}.{kind.group}: install the CRDs with kubectl apply "
+                        "-f crds/"
+                    ) from error
+                keys = {(kind.name, *each) for each in present}
+                for key in self._primaries.missing(kind.name, namespace, keys, version):
                     self.primary_removed(*key, version)
         for namespace in {live.namespace for live in self._children.all_of_kind("Pod")}:
             self._queue.add(("Pool", namespace, ""))
@@ -363,21 +374,6 @@ class Controller:
         for live in self._children.all_of_kind("NetworkPolicy"):
             if _owner_key(live)[0] == activator.KIND:
                 self._queue.add((activator.KIND, live.namespace, ""))
-
-    async def _list(self, kind: Kind, namespace: str | None, selector: str | None) -> tuple[set[Key], str]:
-        present: set[Key] = set()
-        version = ""
-        try:
-            async for page in self._client.pages(kind, namespace, selector=selector):
-                version = version or page["metadata"]["resourceVersion"]
-                for item in page["items"]:
-                    present.add((kind.name, item["metadata"]["namespace"], item["metadata"]["name"]))
-                    self.primary_changed(kind.name, item)
-        except NotFoundError as error:
-            raise SettingsError(
-                f"the API server does not know {kind.plural}.{kind.group}: install the CRDs with kubectl apply -f crds/"
-            ) from error
-        return present, version
 
     async def _resync(self) -> None:
         """Now and then look at everything again: a net below the watches, spread out so that nobody notices."""
