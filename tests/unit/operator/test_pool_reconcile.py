@@ -13,9 +13,10 @@ from openclaw_operator.errors import ApiError, ForbiddenError
 from openclaw_operator.reconcile.agent import AgentReconciler
 from openclaw_operator.reconcile.board import NUMBERS_SECONDS, SETTLE_SECONDS
 from openclaw_operator.reconcile.demand import IDLE_SECONDS
+from openclaw_operator.reconcile.pods import START_SECONDS
 from openclaw_operator.reconcile.pool import REFUSED_RECHECK_SECONDS, RETIRE_SECONDS, PoolReconciler
 from openclaw_operator.reconcile.primaries import Primary
-from openclaw_operator.reconcile.shortage import START_SECONDS, of_pod, of_refusal
+from openclaw_operator.reconcile.shortage import of_pod, of_refusal
 from openclaw_operator.reconcile.skill import SkillReconciler
 from openclaw_operator.resources.pool import Pool, pool_for
 from tests.unit.operator.builders import DIGEST, IMAGES, agent_inputs, skill_spec

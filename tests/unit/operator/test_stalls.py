@@ -13,7 +13,8 @@ from openclaw_operator.errors import UnavailableError
 from openclaw_operator.reconcile import egress
 from openclaw_operator.reconcile.agent import AgentReconciler
 from openclaw_operator.reconcile.memorystore import MemoryStoreReconciler
-from openclaw_operator.reconcile.stalls import PATIENCE_SECONDS, RECHECK_SECONDS, START_SECONDS, Workload, of_pod
+from openclaw_operator.reconcile.pods import START_SECONDS
+from openclaw_operator.reconcile.stalls import PATIENCE_SECONDS, RECHECK_SECONDS, Workload, of_pod
 from openclaw_operator.reconcile.status import told_condition
 from openclaw_operator.resources import egress as egress_resources
 from tests.unit.operator.fake_api import NOW, Bench

@@ -7,7 +7,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from openclaw_operator.cluster.kinds import BY_NAME
 from openclaw_operator.cluster.live import Live
@@ -16,10 +15,10 @@ from openclaw_operator.reconcile import egress
 from openclaw_operator.reconcile.children import of_namespace
 from openclaw_operator.reconcile.context import Context
 from openclaw_operator.reconcile.demand import Bounds, Demand, begin, follow
-from openclaw_operator.reconcile.pool_plan import FINISHED, Plan, plan
+from openclaw_operator.reconcile.pods import FINISHED, START_SECONDS, age_seconds
+from openclaw_operator.reconcile.pool_plan import Plan, plan
 from openclaw_operator.reconcile.queue import Key, soonest
 from openclaw_operator.reconcile.shortage import (
-    START_SECONDS,
     PoolState,
     Shortage,
     ended,
@@ -393,7 +392,7 @@ class PoolReconciler:
             return health.refused, None
         now, due = self._context.now(), None
         for pod in starting:
-            age = (now - datetime.fromisoformat(pod.created)).total_seconds()
+            age = age_seconds(pod.created, now)
             shortage = of_pod(pod, age)
             if shortage:
                 return shortage, None

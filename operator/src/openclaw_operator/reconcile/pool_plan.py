@@ -7,12 +7,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from openclaw_operator.cluster.live import Live
+from openclaw_operator.reconcile.pods import FINISHED
 from openclaw_operator.reconcile.signing import SigningKeys
 from openclaw_operator.resources import sandbox
 from openclaw_operator.resources.meta import EGRESS_LABEL, POOL_LABEL
 from openclaw_operator.resources.pool import Pool
-
-FINISHED = frozenset({"Succeeded", "Failed"})
 
 
 @dataclass

@@ -9,13 +9,12 @@ from typing import Any
 
 from openclaw_operator.cluster.live import IMAGE_PULL_FAILED, Live
 from openclaw_operator.errors import ApiError, SpecError
+from openclaw_operator.reconcile.pods import START_SECONDS
 from openclaw_operator.reconcile.status import Condition, told_condition
 from openclaw_operator.resources.meta import POOL_LABEL
 from openclaw_operator.resources.sandbox import WORKSPACE_LABEL
 
 SANDBOX_AVAILABLE = "SandboxAvailable"
-# A pod that has a node and no news for so long waits for something its status does not tell.
-START_SECONDS = 60.0
 _RUNTIME_CLASS = re.compile(r'RuntimeClass "([^"]+)" not found')
 _QUOTA = re.compile(r"exceeded quota: ([^,]+)")
 

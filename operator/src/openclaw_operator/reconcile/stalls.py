@@ -16,14 +16,12 @@ from openclaw_operator.cluster.client import Client, Object
 from openclaw_operator.cluster.live import CRASH_LOOP, IMAGE_PULL_FAILED, Live, exit_text, pod_problem
 from openclaw_operator.cluster.store import ChildStore
 from openclaw_operator.errors import ApiError
-from openclaw_operator.reconcile.pods import newest_first
+from openclaw_operator.reconcile.pods import FINISHED, START_SECONDS, age_seconds, newest_first
 
 LOG = logging.getLogger(__name__)
 RECHECK_SECONDS = 15.0
 # However many are not ready, at most two are looked at in a second: an outage must not become a load.
 LOOK_SECONDS = 0.5
-# A container that starts may take so long and say nothing.
-START_SECONDS = 60.0
 # So long room or a volume may take to come by itself: what a Deployment gives a rollout.
 PATIENCE_SECONDS = 600.0
 # The kubelet never waits longer than five minutes before it starts a container anew, and takes one that ran for twice
@@ -31,7 +29,6 @@ PATIENCE_SECONDS = 600.0
 _CRASHED_SECONDS = 600.0
 # A container that ended for the first time is started at once; the second time the kubelet itself calls it a loop.
 _LOOP_RESTARTS = 2
-_FINISHED = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True)
@@ -122,9 +119,9 @@ class Stalls:
         alive = [
             pod
             for pod in pods
-            if "deletionTimestamp" not in pod["metadata"] and (pod.get("status") or {}).get("phase") not in _FINISHED
+            if "deletionTimestamp" not in pod["metadata"] and (pod.get("status") or {}).get("phase") not in FINISHED
         ]
-        age, ready, seen = _age(live.created, now), live.facts["ready"], live.facts["current"]
+        age, ready, seen = age_seconds(live.created, now), live.facts["ready"], live.facts["current"]
         if live.kind == "StatefulSet" and seen and not (alive or ready) and age >= START_SECONDS:
             # Unlike a Deployment it does not say what refuses its pods.
             look = f"see kubectl describe {live.kind.lower()} {live.name} -n {live.namespace}"
@@ -145,7 +142,7 @@ def of_pod(
     is_true = {item["type"] for item in status.get("conditions") or () if item["status"] == "True"}
     if "Ready" in is_true:
         return None
-    age, what = _age(pod["metadata"]["creationTimestamp"], now), workload.what
+    age, what = age_seconds(pod["metadata"]["creationTimestamp"], now), workload.what
     pods = f"pods -n {namespace} -l {workload.labels}"
     patient = age < PATIENCE_SECONDS
     (reason, detail), once = pod_problem(status) or ("", ""), False
@@ -208,8 +205,9 @@ def _crashed(status: Object, now: datetime) -> tuple[str, bool] | None:
     for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
         states = (container.get("state") or {}, container.get("lastState") or {})
         last: Object = next((state["terminated"] for state in states if state.get("terminated")), {})
-        if last.get("finishedAt") and not container.get("ready") and _age(last["finishedAt"], now) < _CRASHED_SECONDS:
-            ran = _age(last.get("startedAt") or last["finishedAt"], datetime.fromisoformat(last["finishedAt"]))
+        ended = last.get("finishedAt")
+        if ended and not container.get("ready") and age_seconds(ended, now) < _CRASHED_SECONDS:
+            ran = age_seconds(last.get("startedAt") or ended, datetime.fromisoformat(ended))
             return exit_text(last), container.get("restartCount", 0) < _LOOP_RESTARTS or ran >= _CRASHED_SECONDS
     return None
 
@@ -217,7 +215,3 @@ def _crashed(status: Object, now: datetime) -> tuple[str, bool] | None:
 def _claims(pod: Object) -> list[str]:
     volumes = (pod.get("spec") or {}).get("volumes") or ()
     return [item["persistentVolumeClaim"]["claimName"] for item in volumes if "persistentVolumeClaim" in item]
-
-
-def _age(time: str, now: datetime) -> float:
-    return (now - datetime.fromisoformat(time)).total_seconds()
