@@ -41,24 +41,23 @@ def requests_of(lines: Iterable[str], user: str) -> list[Request]:
 
     A watch that begins with all there is counts as a list besides once it has ended.
     """
-    return [_request(event) for event in _events(lines) if _counts(event, user)]
+    return [_request(event) for event in _events(lines, user) if _counts(event)]
 
 
-def _events(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+def _events(lines: Iterable[str], user: str) -> Iterator[dict[str, Any]]:
     for line in lines:
-        if line.strip():
-            yield json.loads(line)
+        if line.strip() and (event := json.loads(line))["user"]["username"] == user:
+            yield event
 
 
-def _counts(event: dict[str, Any], user: str) -> bool:
-    starts = event["verb"] == "watch" and not (event["stage"] == "ResponseComplete" and _lists(event))
-    return bool(
-        event["user"]["username"] == user and event["stage"] == f"Response{'Started' if starts else 'Complete'}"
-    )
+def _counts(event: dict[str, Any]) -> bool:
+    if event["verb"] != "watch":
+        return bool(event["stage"] == "ResponseComplete")
+    return event["stage"] == "ResponseStarted" or (_lists(event) and event["responseStatus"]["code"] < 400)
 
 
 def _lists(event: dict[str, Any]) -> bool:
-    return "sendInitialEvents=true" in event["requestURI"]
+    return event["verb"] == "watch" and "sendInitialEvents=true" in event["requestURI"]
 
 
 def _request(event: dict[str, Any]) -> Request:
@@ -102,6 +101,8 @@ class AuditTail:
     path: Path
     user: str
     requests: list[Request] = field(default_factory=list)
+    # Lists that are being streamed, by their ids in the log.
+    streams: set[str] = field(default_factory=set)
     _offset: int = 0
 
     def poll(self) -> int:
@@ -116,7 +117,11 @@ class AuditTail:
         self._offset += complete
         # Most lines are about others: parsing only those that hold the name takes a tenth of the time.
         mine = [line for line in data[:complete].split(b"\n") if self.user.encode() in line]
-        self.requests.extend(requests_of((line.decode() for line in mine), self.user))
+        for event in _events((line.decode() for line in mine), self.user):
+            if _counts(event):
+                self.requests.append(_request(event))
+            if _lists(event):
+                (self.streams.add if event["stage"] == "ResponseStarted" else self.streams.discard)(event["auditID"])
         return sum(not (request.verb == "watch" or request.is_look) for request in self.requests)
 
     def take(self) -> list[Request]:

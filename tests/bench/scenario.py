@@ -200,7 +200,7 @@ class Run:
         self.audit.take()
         started = time.time()
         self.subject.start()
-        await until_quiet(self._requests_after_the_first, quiet=6.0, seconds=self.options.timeout)
+        await until_quiet(self._requests_after_the_first, quiet=3.0, seconds=self.options.timeout)
         requests = self.audit.take()
         return {
             "stop s": stopped - stopping,
@@ -212,9 +212,10 @@ class Run:
         }
 
     def _requests_after_the_first(self) -> int:
-        """Never still before there was one: a program that is starting up is not quiet."""
+        """Never still before there was one, nor while a list is streamed: what starts up is not quiet."""
         self.subject.check()
-        return self.audit.poll() or time.monotonic_ns()
+        count = self.audit.poll()
+        return time.monotonic_ns() if self.audit.streams else count or time.monotonic_ns()
 
     async def drift(self, seed: int) -> dict[str, list[float]]:
         """Edit and delete children of every kind; seconds until each is back, by `what kind`."""

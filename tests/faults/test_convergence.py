@@ -95,8 +95,8 @@ async def test_every_other_page_of_a_list_fails_where_every_object_is_a_page(
     await start_and_watch(stage)
     await stage.becomes(expected)
     assert stage.proxy.injected - len(streams) == sum(count // 2 for count in pages.values()) > 20
-    # All kinds are listed at once, ConfigMaps twice; after that nobody asks for a stream any more.
-    assert len(streams) <= len(CHILDREN) + 1
+    # All kinds of children, ConfigMaps twice, and those of users.
+    assert len(streams) == len(CHILDREN) + 1 + len(world.PRIMARIES)
     assert stage.proxy.writes[before:] == []
 
 

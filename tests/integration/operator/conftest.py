@@ -369,15 +369,22 @@ class Audit:
         self._namespace = cluster.namespace
 
     def requests(self, *verbs: str) -> list[tuple[str, str, str]]:
-        """(verb, resource[/subresource], name) of the operator's requests in the namespace, oldest first."""
+        """(verb, resource[/subresource], name) of the operator's requests in the namespace, oldest first.
+
+        A watch that begins with all there is has the verb `stream`.
+        """
         found = []
         for event in self._trail.events():
-            target = event.get("objectRef", {})
+            target, verb = event.get("objectRef", {}), event["verb"]
             if event["user"]["username"] != USER or target.get("namespace") != self._namespace:
                 continue
-            if not verbs or event["verb"] in verbs:
+            if "sendInitialEvents=true" in event["requestURI"]:
+                if event["stage"] != "ResponseComplete":
+                    continue
+                verb = "stream"
+            if not verbs or verb in verbs:
                 resource = "/".join(filter(None, (target["resource"], target.get("subresource"))))
-                found.append((event["verb"], resource, target.get("name", "")))
+                found.append((verb, resource, target.get("name", "")))
         return found
 
     def writes(self) -> list[tuple[str, str, str]]:

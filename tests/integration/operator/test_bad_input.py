@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
 import yaml
 
+from openclaw_operator.cluster.kinds import CHILDREN
 from openclaw_operator.errors import RejectedError
 from tests.integration.operator.conftest import Audit, Cluster, condition, exists
 from tests.integration.operator.manifests import AGENT, FULL_AGENT, RESTORE, SKILL, STORE
@@ -19,10 +21,10 @@ LOOKOUT_REQUESTS = 4
 # Longer than the operator waits to say who uses a skill, so that agents that come together cost one write.
 SETTLED_SECONDS = 2.5
 SETTLE_ROUNDS = 5
-# Every fifteen seconds it looks why a workload is not ready: in that time once at each of those there are.
-LOOK = ("list", "pods", "")
-LOOKED_AT = 8
-NOT_WATCHES = ("get", "list", "create", "update", "patch", "delete")
+# Every fifteen seconds it looks why a workload is not ready, every thirty whether an add-on has come: in that time once
+# at each of those there are.
+LOOKED_AT = {("list", "pods", ""): 8} | {("stream", kind.plural, ""): 1 for kind in CHILDREN if kind.from_addon}
+NOT_WATCHES = ("get", "list", "stream", "create", "update", "patch", "delete")
 HASH = "0" * 64
 OCI = {"reference": f"ghcr.io/acme/echo:1.2.0@sha256:{HASH}"}
 NIGHTLY = {"name": "nightly", "schedule": "0 2 * * *"}
@@ -632,19 +634,22 @@ async def quiet(audit: Audit, allowed: int = 0, attempts: int = 0) -> None:
     """What is under way comes to an end; then for a while `allowed` requests at most, `attempts` of them writes."""
 
     def asked() -> list[tuple[str, str, str]]:
-        return [request for request in audit.requests(*NOT_WATCHES) if request != LOOK]
+        return [request for request in audit.requests(*NOT_WATCHES) if request not in LOOKED_AT]
+
+    def looks() -> Counter[tuple[str, str, str]]:
+        return Counter(request for request in audit.requests("list", "stream") if request in LOOKED_AT)
 
     for _ in range(SETTLE_ROUNDS):
         before, written = len(asked()), len(audit.writes())
         await asyncio.sleep(SETTLED_SECONDS)
         if len(asked()) <= before + (1 if allowed else 0) and len(audit.writes()) == written:
             break
-    before, looked = len(asked()), audit.requests("list").count(LOOK)
+    before, looked = len(asked()), looks()
     await asyncio.sleep(OBSERVED_SECONDS)
     made = asked()[before:]
     assert len(made) <= allowed, made
-    assert audit.requests("list").count(LOOK) - looked <= LOOKED_AT
-    assert len([request for request in made if request[0] not in ("get", "list")]) <= attempts, made
+    assert looks() - looked <= Counter(LOOKED_AT)
+    assert len([request for request in made if request[0] not in ("get", "list", "stream")]) <= attempts, made
 
 
 async def test_missing_soul_is_waited_for(cluster: Cluster, operator: Operator, audit: Audit) -> None:

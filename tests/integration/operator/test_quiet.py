@@ -237,6 +237,27 @@ async def test_restart_writes_nothing(
     assert audit.writes()[len(before) :] == [("patch", "services", "ada-gateway")]
 
 
+async def test_what_there_is_at_the_start_is_streamed(
+    full_cluster: Cluster, start_operator: Callable[[], OperatorProcess], full_audit: Audit
+) -> None:
+    cluster, audit = full_cluster, full_audit
+    operator = start_operator()
+    await settle(cluster, FIXED_AGENT)
+    operator.stop()
+    before = len(audit.requests("stream")), len(audit.requests("list"))
+    start_operator()
+    # Something it must react to, so that it is known to have come this far.
+    await cluster.delete("Service", "ada-gateway")
+    await cluster.wait("Service", "ada-gateway", exists)
+    streamed = Counter(resource for _, resource, _ in audit.requests("stream")[before[0] :])
+    # Those that it manages, and those that users name.
+    once = dict.fromkeys((kind.plural for kind in (*KINDS, *PRIMARY)), 1)
+    assert streamed == once | {"configmaps": 2}
+    # kopf lists for itself, and pods that do not get ready are looked at.
+    listed = {resource for _, resource, _ in audit.requests("list")[before[1] :]}
+    assert listed <= {"pods", *(kind.plural for kind in PRIMARY)}
+
+
 async def test_restart_after_a_kill_ends_where_it_would_have(
     full_cluster: Cluster, start_operator: Callable[[], OperatorProcess], full_audit: Audit
 ) -> None:

@@ -21,6 +21,7 @@ def event(
             "verb": verb,
             "stage": stage or ("ResponseStarted" if verb == "watch" else "ResponseComplete"),
             "requestURI": uri,
+            "auditID": "1",
             "user": {"username": user},
             "objectRef": {"resource": "configmaps", "name": "a", **reference},
             "responseStatus": {"code": code},
@@ -51,6 +52,27 @@ def test_a_list_that_is_streamed_is_a_watch_and_a_list() -> None:
     ]
     counts = audit.by_verb_and_resource(audit.requests_of([*watches, *streams], "bench-operator"))
     assert counts == {"watch configmaps": 2, "list configmaps": 1}
+
+
+def test_a_list_is_under_way_while_it_is_streamed(tmp_path: Path) -> None:
+    log, uri = tmp_path / "audit.log", "/api/v1/configmaps?watch=true&sendInitialEvents=true"
+    log.write_text(event(verb="watch", uri=uri) + "\n" + event(verb="watch") + "\n")
+    tail = audit.AuditTail(log, "bench-operator")
+    assert tail.poll() == 0
+    assert tail.streams == {"1"}
+    with log.open("a") as file:
+        file.write(event(verb="watch", stage="ResponseComplete", uri=uri) + "\n")
+    assert tail.poll() == 1
+    assert tail.streams == set()
+
+
+def test_a_list_whose_stream_is_refused_counts_once() -> None:
+    refused = [
+        event(verb="watch", code=404, stage=stage, uri="?sendInitialEvents=true")
+        for stage in ("ResponseStarted", "ResponseComplete")
+    ]
+    counts = audit.by_verb_and_resource(audit.requests_of(refused, "bench-operator"))
+    assert counts == {"watch configmaps (404)": 1}
 
 
 def test_a_tail_never_reads_half_a_line(tmp_path: Path) -> None:

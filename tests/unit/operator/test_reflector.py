@@ -42,8 +42,8 @@ class Script:
         streams: list[tuple[list[dict[str, Any]], End]] | None = None,
     ) -> None:
         self.lists = lists
-        self.streams = streams or []
-        self.streams_lists = streams is not None
+        # A server that cannot, where nothing is said.
+        self.streams = streams
         self.watches = watches
         self.asked: list[str] = []
         self.idle = asyncio.Event()
@@ -58,14 +58,17 @@ class Script:
     async def watch(
         self, _kind: Kind, _namespace: str | None, version: str | None, **_: Any
     ) -> AsyncIterator[dict[str, Any]]:
-        self.asked.append("stream" if version is None else f"watch {version}")
         if version is None:
+            if self.streams is None:
+                raise RejectedError(422, "Invalid", "sendInitialEvents is forbidden for watch")
+            self.asked.append("stream")
             events, end = self.streams.pop(0)
             for each in events:
                 yield each
             if end:
                 raise end
             return
+        self.asked.append(f"watch {version}")
         if not self.watches:
             self.idle.set()
             await asyncio.Event().wait()
@@ -142,7 +145,6 @@ async def test_of_a_list_whose_stream_breaks_nothing_counts_but_what_the_pages_t
     script = Script([[pod("b", 4)]], [([], None)], [(told_all([pod("a", 3)], 10)[:-1], end)])
     assert await follow(script, 3) == ["changed a", "changed b", "listed ['b']"]
     assert script.asked[:3] == ["stream", "list", "watch 10"]
-    assert script.streams_lists
 
 
 @pytest.mark.parametrize(
@@ -153,10 +155,18 @@ async def test_of_a_list_whose_stream_breaks_nothing_counts_but_what_the_pages_t
     ],
     ids=["api-server", "etcd"],
 )
-async def test_a_server_that_streams_no_lists_is_not_asked_to_again(refusal: ApiError) -> None:
-    script = Script([[pod("a", 3)], []], [([], GoneError(410, "Expired", "too old"))], [([], refusal)])
-    assert await follow(script, 3) == ["changed a", "listed ['a']", "listed []"]
-    assert script.asked[:4] == ["stream", "list", "watch 10", "list"]
+async def test_a_list_that_cannot_be_streamed_is_read_by_pages(refusal: ApiError) -> None:
+    script = Script([[pod("a", 3)]], [([], None)], [([], refusal)])
+    assert await follow(script, 2) == ["changed a", "listed ['a']"]
+    assert script.asked[:3] == ["stream", "list", "watch 10"]
+
+
+@pytest.mark.parametrize("status", [0, 429, 500, 503])
+async def test_a_server_in_need_is_not_asked_for_pages(status: int) -> None:
+    refusal = ApiError(status, "Test", "not now")
+    script = Script([], [([], None)], [([], refusal), (told_all([pod("a", 3)], 10), None)])
+    assert await follow(script, 2) == ["changed a", "listed ['a']"]
+    assert script.asked[:3] == ["stream", "stream", "watch 10"]
 
 
 async def test_a_watch_that_ends_goes_on_where_it_was() -> None:

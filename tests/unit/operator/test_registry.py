@@ -33,9 +33,9 @@ def test_what_is_too_old_to_be_watched_is_not_listed_again_in_a_tight_loop() -> 
 
 
 def test_thousands_of_resources_are_not_held_parsed_at_once() -> None:
-    """Every object of a list waits for a worker: few come at once, and no worker waits for more of the same."""
+    """Every object of a list waits for a worker: they come by pages, and no worker waits for more of the same."""
     configured = configure(load_settings({}))
-    assert configured.watching.chunk_size == 100
+    assert configured.watching.chunk_size == 500
     assert configured.queueing.idle_timeout <= 0.01
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any, Self
 
 import aiohttp
@@ -76,8 +76,6 @@ class Client:
         watch_silence_seconds: float = WATCH_SILENCE_SECONDS,
         page_size: int = PAGE,
     ) -> None:
-        # Until it has refused to.
-        self.streams_lists = True
         self._connection = connection
         self._metrics = metrics
         self._monotonic = monotonic
@@ -162,7 +160,7 @@ class Client:
         selector: str | None = None,
         metadata_only: bool = False,
         seconds: int = 300,
-    ) -> AsyncIterator[Object]:
+    ) -> AsyncGenerator[Object, None]:
         """Watch events from `resource_version` until the server ends the stream after about `seconds`.
 
         None tells first of each object there is, up to a bookmark with INITIAL_EVENTS_END:
