@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -36,18 +36,18 @@ class Request:
         return self.verb == "list" and self.resource == "pods"
 
 
-def requests_of(lines: Iterable[str], user: str) -> list[Request]:
-    """The requests of one user name. Watches count when they start, everything else when it is answered.
+def events_of(lines: Iterable[str], user: str) -> list[dict[str, Any]]:
+    """The events of one user name."""
+    events = (json.loads(line) for line in lines if line.strip())
+    return [event for event in events if event["user"]["username"] == user]
+
+
+def requests_of(events: Iterable[dict[str, Any]]) -> list[Request]:
+    """The requests that events tell of. Watches count when they start, everything else when it is answered.
 
     A watch that begins with all there is counts as a list besides once it has ended.
     """
-    return [_request(event) for event in _events(lines, user) if _counts(event)]
-
-
-def _events(lines: Iterable[str], user: str) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        if line.strip() and (event := json.loads(line))["user"]["username"] == user:
-            yield event
+    return [_request(event) for event in events if _counts(event)]
 
 
 def _counts(event: dict[str, Any]) -> bool:
@@ -117,11 +117,10 @@ class AuditTail:
         self._offset += complete
         # Most lines are about others: parsing only those that hold the name takes a tenth of the time.
         mine = [line for line in data[:complete].split(b"\n") if self.user.encode() in line]
-        for event in _events((line.decode() for line in mine), self.user):
-            if _counts(event):
-                self.requests.append(_request(event))
-            if _lists(event):
-                (self.streams.add if event["stage"] == "ResponseStarted" else self.streams.discard)(event["auditID"])
+        events = events_of((line.decode() for line in mine), self.user)
+        self.requests.extend(requests_of(events))
+        for event in filter(_lists, events):
+            (self.streams.add if event["stage"] == "ResponseStarted" else self.streams.discard)(event["auditID"])
         return sum(not (request.verb == "watch" or request.is_look) for request in self.requests)
 
     def take(self) -> list[Request]:

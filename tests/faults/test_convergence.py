@@ -19,7 +19,7 @@ DEPLOYMENT = resource_path("apps/v1", "deployments", world.NAMESPACE, "expert-ga
 CONFIG = resource_path("v1", "configmaps", world.NAMESPACE, "expert-gateway")
 AGENTS = resource_path(world.GROUP, "agents", world.NAMESPACE)
 EXPERT = resource_path(world.GROUP, "agents", world.NAMESPACE, "expert")
-# An API server before Kubernetes 1.34.
+# From an API server where the feature is off.
 NO_STREAMS = Answer(422)
 
 

@@ -31,8 +31,12 @@ def event(
     )
 
 
+def of_operator(lines: list[str]) -> list[audit.Request]:
+    return audit.requests_of(audit.events_of(lines, "bench-operator"))
+
+
 def test_requests_of_others_do_not_count() -> None:
-    requests = audit.requests_of([event(), event(user="someone"), event(verb="get"), ""], "bench-operator")
+    requests = of_operator([event(), event(user="someone"), event(verb="get"), ""])
     assert [request.verb for request in requests] == ["patch", "get"]
     assert len(audit.writes(requests)) == 1
     assert requests[0].finished - requests[0].received == pytest.approx(0.25)
@@ -40,7 +44,7 @@ def test_requests_of_others_do_not_count() -> None:
 
 def test_a_subresource_and_a_refusal_are_told_apart() -> None:
     lines = [event(resource="agents", subresource="status"), event(code=409), event(code=409)]
-    counts = audit.by_verb_and_resource(audit.requests_of(lines, "bench-operator"))
+    counts = audit.by_verb_and_resource(of_operator(lines))
     assert counts == {"patch configmaps (409)": 2, "patch agents/status": 1}
 
 
@@ -50,7 +54,7 @@ def test_a_list_that_is_streamed_is_a_watch_and_a_list() -> None:
         event(verb="watch", stage=stage, uri="/api/v1/configmaps?watch=true&sendInitialEvents=true")
         for stage in ("ResponseStarted", "ResponseComplete")
     ]
-    counts = audit.by_verb_and_resource(audit.requests_of([*watches, *streams], "bench-operator"))
+    counts = audit.by_verb_and_resource(of_operator([*watches, *streams]))
     assert counts == {"watch configmaps": 2, "list configmaps": 1}
 
 
@@ -71,7 +75,7 @@ def test_a_list_whose_stream_is_refused_counts_once() -> None:
         event(verb="watch", code=404, stage=stage, uri="?sendInitialEvents=true")
         for stage in ("ResponseStarted", "ResponseComplete")
     ]
-    counts = audit.by_verb_and_resource(audit.requests_of(refused, "bench-operator"))
+    counts = audit.by_verb_and_resource(of_operator(refused))
     assert counts == {"watch configmaps (404)": 1}
 
 
